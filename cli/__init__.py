@@ -1,0 +1,1 @@
+"""The thin command line: parses, makes one call to the daemon, prints."""

@@ -1,0 +1,1 @@
+"""The asyncio daemon that schedules models and serves the HTTP APIs."""

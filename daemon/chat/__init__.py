@@ -1,0 +1,1 @@
+"""From chat messages to prompts and from text back to messages: pure and incremental."""

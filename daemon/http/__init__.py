@@ -1,0 +1,1 @@
+"""HTTP dialects: pure translation around one internal request."""

@@ -1,0 +1,1 @@
+"""Safetensors to GGUF, one module per architecture family."""

@@ -1,0 +1,1 @@
+"""The content-addressed store: what we keep, and how nothing gets lost."""

@@ -1,0 +1,1 @@
+"""Bringing blobs into the store from elsewhere."""
