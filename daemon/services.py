@@ -1,0 +1,49 @@
+"""What an HTTP handler may use: the daemon's parts, handed over by `app.build_app`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from qm.store.store import Store
+
+    from .chat.render import Renderer
+    from .chat.service import ChatService
+    from .jobs import Jobs
+    from .settings import Settings
+    from .supervisor import Supervisor
+
+
+@dataclass(slots=True)
+class Lifecycle:
+    """What is known only once the daemon runs. Setting `stop` ends it: drain, then exit."""
+
+    address: str | None = None  # host:port with the real port; None while no TCP is served
+    started_s: float = field(default_factory=time.monotonic)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    requests: int = 0  # answered since the start
+
+    @property
+    def uptime_s(self) -> float:
+        return time.monotonic() - self.started_s
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One of each; built once, never replaced."""
+
+    settings: Settings
+    store: Store
+    supervisor: Supervisor
+    renderer: Renderer
+    jobs: Jobs
+    chat: ChatService
+    lifecycle: Lifecycle
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services")
