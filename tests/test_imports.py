@@ -26,8 +26,10 @@ ALLOWED = {
 }
 CLI_MAY_ALSO = {
     "qm.daemon.settings",
+    "qm.modelfiles.create_request",
     "qm.modelfiles.parameters",
     "qm.modelfiles.parser",
+    "qm.modelfiles.spec",
     "qm.store.errors",
     "qm.store.name",
 }

@@ -1,0 +1,139 @@
+"""Prompt templates: which of the two syntaxes one is written in, and what it can do.
+
+GGUF files carry Jinja; Ollama's Modelfiles are written in the syntax of Go's text/template. Both
+write `{{ … }}`, so the words inside tell them apart. Nothing here renders a template.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from qm.store.errors import InvalidRequest
+
+
+class Syntax(StrEnum):
+    """The language of a template."""
+
+    JINJA = "jinja"
+    GO = "go"
+
+
+class TemplateSyntaxError(InvalidRequest):
+    """A template whose text can't be read, worded as Go's own parser does."""
+
+    code = "invalid_template"
+
+    def __init__(self, reason: str, line: int) -> None:
+        super().__init__(f"template error: template: :{line}: {reason}")
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template's text and its syntax."""
+
+    text: str
+    kind: Syntax
+
+    @classmethod
+    def of(cls, text: str) -> Template:
+        """The template with its syntax told from its words; text without any is Jinja."""
+        return cls(text, Syntax.GO if _is_go(text) else Syntax.JINJA)
+
+    @property
+    def has_tools(self) -> bool:
+        """It shows tools to the model."""
+        return self._mentions(r"\.Tools\b", r"\btools\b")
+
+    @property
+    def has_suffix(self) -> bool:
+        """It renders what stands after a gap to fill in."""
+        return self._mentions(r"\.Suffix\b", r"\bsuffix\b")
+
+    @property
+    def has_thinking(self) -> bool:
+        """It keeps the model's reasoning apart from its answers."""
+        if self.kind is Syntax.JINJA and "<think>" in self.text:
+            return True
+        return self._mentions(
+            r"\.(Thinking|Think|ThinkLevel|IsThinkSet)\b",
+            r"\b(enable_thinking|thinking|reasoning_content|reasoning_effort)\b",
+        )
+
+    def check(self) -> None:
+        """Raises TemplateSyntaxError for Go syntax with an open action or block."""
+        if self.kind is Syntax.GO:
+            _check_blocks(self.text)
+
+    def _mentions(self, in_go: str, in_jinja: str) -> bool:
+        pattern = re.compile(in_go if self.kind is Syntax.GO else in_jinja)
+        return any(pattern.search(code) for code in _CODE.findall(self.text))
+
+
+_CODE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_JINJA_STATEMENT = re.compile(
+    r"\{%[-+]?\s*(if|for|set|macro|block|raw|generation|filter|call|import|from|include|extends|do)\b"
+)
+_GO_ACTION = re.compile(
+    r"\{\{-?\s*("
+    r"\.[A-Za-z]"  # a field: {{ .Prompt }}
+    r"|\.\s*(-?\}\}|\|)"  # the dot itself
+    r"|\$"  # a variable: {{ $last := … }}
+    r"|/\*"  # a comment
+    r"|(if|range|with|else|end|define|template|block|break|continue|len|index|slice|json|printf"
+    r"|print|eq|ne|lt|le|gt|ge|and|or|not)\b\s*[-.$(\"}\w]"
+    r")"
+)
+_OPENERS = ("if", "range", "with", "block", "define")
+_LITERAL = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|\'(?:[^\'\\\n]|\\.)*\'')
+_COMMENT = re.compile(r"-?\s*/\*.*?\*/\s*-?(?=\}\})", re.DOTALL)
+
+
+def _is_go(text: str) -> bool:
+    return _JINJA_STATEMENT.search(text) is None and _GO_ACTION.search(text) is not None
+
+
+def _check_blocks(text: str) -> None:
+    depth = 0
+    for line, action in _actions(text):
+        word = re.match(r"-?\s*(\w*)", action)
+        match word[1] if word else "":
+            case "end" if depth == 0:
+                raise TemplateSyntaxError("unexpected {{end}}", line)
+            case "else" if depth == 0:
+                raise TemplateSyntaxError("unexpected {{else}}", line)
+            case "end":
+                depth -= 1
+            case opener if opener in _OPENERS:
+                depth += 1
+    if depth:
+        raise TemplateSyntaxError("unexpected EOF", text.count("\n") + 1)
+
+
+def _actions(text: str) -> Iterator[tuple[int, str]]:
+    """Each action's line and what stands between its braces."""
+    at, line = 0, 1
+    while (start := text.find("{{", at)) >= 0:
+        line += text.count("\n", at, start)
+        end = _action_end(text, start + 2)
+        if end < 0:
+            raise TemplateSyntaxError("unclosed action", line)
+        yield line, text[start + 2 : end]
+        line += text.count("\n", start, end)
+        at = end + 2
+
+
+def _action_end(text: str, at: int) -> int:
+    """Where the `}}` of the action stands whose inside starts at `at`, -1 if nowhere."""
+    comment = _COMMENT.match(text, at)
+    if comment:
+        return comment.end()
+    while at < len(text):
+        if text.startswith("}}", at):
+            return at
+        literal = _LITERAL.match(text, at)
+        at = literal.end() if literal else at + 1
+    return -1
