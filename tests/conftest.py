@@ -121,6 +121,7 @@ def _launch(home: Path, settings: dict[str, str]) -> LiveDaemon:
         "QM_CONFIG": str(home / "qm.toml"),
     }
     env = kept | paths | settings
+    (home / "qm.toml").touch()
     log = home / "stderr.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
