@@ -13,6 +13,7 @@ from typing import TypeAlias
 import msgspec
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024  # a prompt with images; a longer frame is a broken peer
+HELLO_ID = 0  # ids of requests start at 1; `Hello` answers none
 _LENGTH = struct.Struct(">I")
 
 
@@ -70,10 +71,11 @@ class Placement(msgspec.Struct, frozen=True):
 
     `layers[i]` of the model go to `devices[i]` (names as ggml's backend registry prints them); the
     rest stays on the CPU. `n_ctx` counts the tokens of the whole KV cache, shared by `n_parallel`
-    sequences.
+    sequences; one sequence may hold at most `n_ctx_seq` of them (0: all).
     """
 
     n_ctx: int
+    n_ctx_seq: int = 0
     n_batch: int = 512
     n_ubatch: int = 512
     n_parallel: int = 1
@@ -202,7 +204,11 @@ class DeviceBytes(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
-    """The model answers. `can_shift` and `can_share` say what its memory type allows."""
+    """The model answers. `can_shift` and `can_share` say what its memory type allows.
+
+    `n_ctx` is how many tokens one request may hold, prompt and answer together; `n_ctx_total` the
+    whole cache. `bos` and `eos` are texts, for templates.
+    """
 
     id: int
     n_ctx: int
@@ -219,6 +225,7 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
     pooling: str
     memory: tuple[DeviceBytes, ...] = ()
     modalities: tuple[str, ...] = ()  # of "vision", "audio"
+    n_ctx_total: int = 0
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):

@@ -1,0 +1,85 @@
+"""What can go wrong with a runner, as the daemon's callers see it.
+
+    QmError
+    ├── RunnerFailed          the process misbehaved; it is of no use any more
+    │   └── RunnerCrashed     it died; carries the tail of its log
+    ├── LoadFailed            this model can't be loaded (code and facts say why)
+    └── GenerateFailed        this request failed; the runner goes on
+        ├── RequestRefused    400: prompt_too_long, bad_option, bad_schema, bad_grammar
+        └── NotSupported      501: this model or build can't do that
+"""
+
+from __future__ import annotations
+
+from qm.store.errors import QmError
+
+from . import wire
+
+
+class RunnerFailed(QmError):
+    """A runner process did not do what it should."""
+
+    code = "runner_failed"
+
+
+class RunnerCrashed(RunnerFailed):
+    """The runner died. `log_tail` is the end of what it printed."""
+
+    code = "runner_crashed"
+
+    def __init__(self, message: str, *, exit_status: int | None = None, log_tail: str = "") -> None:
+        super().__init__(f"{message}\n{log_tail}" if log_tail else message)
+        self.exit_status = exit_status
+        self.log_tail = log_tail
+
+
+class LoadFailed(QmError):
+    """The model could not be loaded; `reason` is a word of `wire.Failed`."""
+
+    code = "load_failed"
+
+    def __init__(self, failed: wire.Failed) -> None:
+        super().__init__(failed.message)
+        self.reason = failed.code
+        self.facts = failed.facts
+
+    @property
+    def out_of_memory(self) -> bool:
+        return self.reason == "out_of_memory"
+
+
+class GenerateFailed(QmError):
+    """One request failed; `reason` is a word of `wire.Failed`, `facts` the numbers behind it."""
+
+    code = "generate_failed"
+
+    def __init__(self, failed: wire.Failed) -> None:
+        super().__init__(failed.message)
+        self.reason = failed.code
+        self.facts = failed.facts
+
+
+class RequestRefused(GenerateFailed):
+    """The request can't be carried out as it is."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class NotSupported(GenerateFailed):
+    """The loaded model, or this version of qm, can't do that."""
+
+    status = 501
+    code = "unsupported"
+
+
+_REFUSALS = frozenset({"prompt_too_long", "bad_grammar", "bad_schema", "bad_option"})
+
+
+def generate_failure(failed: wire.Failed) -> GenerateFailed:
+    """The exception that stands for `failed`."""
+    if failed.code in _REFUSALS:
+        return RequestRefused(failed)
+    if failed.code == "unsupported":
+        return NotSupported(failed)
+    return GenerateFailed(failed)

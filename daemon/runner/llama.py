@@ -1,0 +1,412 @@
+"""The one module that touches llama_cpp: typed, thin, checked.
+
+Everything else in the runner speaks of `Model`, `Context`, `Batch` and `Vocabulary`. The binding's
+package module is never executed: its `__init__` imports numpy and every chat format (43 MB), while
+the low-level module alone needs 5.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+import types
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from .wire import DeviceBytes, Placement
+
+KV_TYPES: Final = {
+    "f32": 0,
+    "f16": 1,
+    "q4_0": 2,
+    "q4_1": 3,
+    "q5_0": 6,
+    "q5_1": 7,
+    "q8_0": 8,
+    "iq4_nl": 20,
+    "bf16": 30,
+}
+FLASH_ATTENTION: Final = {"auto": -1, "off": 0, "on": 1}
+POOLING: Final = {-1: "unspecified", 0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
+
+
+def _bind() -> Any:  # Any: ctypes functions, typed by the wrappers below
+    """The low-level binding, without executing the package that holds it."""
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.submodule_search_locations is None:
+        raise ImportError("llama-cpp-python is not installed")
+    if "llama_cpp" not in sys.modules:
+        package = types.ModuleType("llama_cpp")
+        package.__path__ = list(spec.submodule_search_locations)
+        package.__spec__ = spec
+        sys.modules["llama_cpp"] = package
+    return importlib.import_module("llama_cpp.llama_cpp")
+
+
+C: Final = _bind()
+
+
+def binding_version() -> str:
+    """Version of llama-cpp-python."""
+    return importlib.metadata.version("llama-cpp-python")
+
+
+class LlamaError(Exception):
+    """llama.cpp refused; `code` is one of the words that `wire.Failed` lists."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+# Log --------------------------------------------------------------------------------------------
+
+_GGML_WARN, _GGML_ERROR, _GGML_CONTINUED = 3, 4, 5
+_BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute)\s+buffer size\s*=\s*([\d.]+) MiB")
+_FIELD: Final = {
+    "model": "weights_bytes",
+    "KV": "kv_bytes",
+    "RS": "kv_bytes",
+    "compute": "compute_bytes",
+}
+
+
+class Log:
+    """Takes llama.cpp's log: warnings go to stderr, errors and buffer sizes are remembered."""
+
+    def __init__(self) -> None:
+        self.errors: deque[str] = deque(maxlen=8)
+        self._buffers: dict[str, dict[str, int]] = {}
+        self._last_level = 0
+        self._callback = C.llama_log_callback(self._on_line)  # referenced: C keeps a bare pointer
+        C.llama_log_set(self._callback, None)
+
+    def _on_line(self, level: int, text: bytes, _: object) -> None:
+        if level == _GGML_CONTINUED:
+            level = self._last_level
+        self._last_level = level
+        line = text.decode(errors="replace").rstrip()
+        if match := _BUFFER.search(line):
+            self._count(match[1], _FIELD[match[2]], float(match[3]))
+        if level in (_GGML_WARN, _GGML_ERROR) and line:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+        if level == _GGML_ERROR and line:
+            self.errors.append(line)
+
+    def _count(self, buffer: str, field: str, mebibytes: float) -> None:
+        device = buffer.split("_")[0]
+        sizes = self._buffers.setdefault(device, {})
+        sizes[field] = sizes.get(field, 0) + int(mebibytes * 1024 * 1024)
+
+    def memory(self) -> tuple[DeviceBytes, ...]:
+        """What llama.cpp said that it allocated, by device."""
+        return tuple(DeviceBytes(device, **sizes) for device, sizes in self._buffers.items())
+
+
+def _fill(params: Any, values: dict[str, object]) -> Any:
+    """Sets fields of a ctypes struct; a name that the struct lacks raises instead of vanishing."""
+    known = {field[0] for field in params._fields_}
+    for name, value in values.items():
+        if name not in known:
+            raise AttributeError(f"{type(params).__name__} has no field {name!r}")
+        setattr(params, name, value)
+    return params
+
+
+# Devices ----------------------------------------------------------------------------------------
+
+
+class _TensorOverride(ctypes.Structure):
+    _fields_ = (("pattern", ctypes.c_char_p), ("buft", ctypes.c_void_p))
+
+
+def _ggml(name: str, *arguments: Any) -> Any:
+    """A function of ggml's registry that returns a pointer; the binding doesn't declare these."""
+    function = getattr(C._lib, name)
+    function.restype = ctypes.c_void_p
+    return function(*arguments)
+
+
+def _device(name: str) -> int:
+    pointer = _ggml("ggml_backend_dev_by_name", ctypes.c_char_p(name.encode()))
+    if not pointer:
+        raise LlamaError("load_failed", f"there is no device {name!r} on this machine")
+    return int(pointer)
+
+
+def _device_fields(placement: Placement) -> dict[str, object]:
+    """Model parameters that say which device holds what. Arrays in it must outlive the load."""
+    fields: dict[str, object] = {"n_gpu_layers": placement.n_gpu_layers}
+    fields["main_gpu"] = placement.main_gpu
+    if placement.devices:
+        handles = [_device(name) for name in placement.devices]
+        array = (ctypes.c_void_p * (len(handles) + 1))(*handles, None)
+        fields["devices"] = ctypes.cast(array, ctypes.c_void_p)
+    if placement.layers:
+        split = [float(layers) for layers in placement.layers]
+        split += [0.0] * (C.llama_max_devices() - len(split))
+        fields["tensor_split"] = (ctypes.c_float * len(split))(*split)
+    if placement.overrides:
+        rows = [
+            (
+                o.pattern.encode(),
+                _ggml("ggml_backend_dev_buffer_type", ctypes.c_void_p(_device(o.device))),
+            )
+            for o in placement.overrides
+        ]
+        table = (_TensorOverride * (len(rows) + 1))(*rows, (None, None))
+        fields["tensor_buft_overrides"] = ctypes.cast(table, ctypes.c_void_p)
+    return fields
+
+
+def _load_mode(placement: Placement) -> int:
+    return int(placement.use_mmap) + 2 * int(placement.use_mlock)  # none, mmap, mlock, both
+
+
+# Vocabulary -------------------------------------------------------------------------------------
+
+
+class Vocabulary:
+    """Text to tokens and back. Safe to use from a second thread while the model decodes."""
+
+    def __init__(self, model: Any) -> None:
+        self.pointer = C.llama_model_get_vocab(model)
+        self.size = int(C.llama_vocab_n_tokens(self.pointer))
+        self.bos = int(C.llama_vocab_bos(self.pointer))
+        self.eos = int(C.llama_vocab_eos(self.pointer))
+        self.add_bos = bool(C.llama_vocab_get_add_bos(self.pointer))
+        self.fim_pre = int(C.llama_vocab_fim_pre(self.pointer))
+        self.fim_suf = int(C.llama_vocab_fim_suf(self.pointer))
+        self.fim_mid = int(C.llama_vocab_fim_mid(self.pointer))
+        self._pieces: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
+
+    @property
+    def has_fim(self) -> bool:
+        return min(self.fim_pre, self.fim_suf, self.fim_mid) >= 0
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """Token ids of `text`."""
+        data = text.encode("utf-8", errors="replace")
+        room = len(data) // 2 + 16
+        while True:
+            tokens = (ctypes.c_int32 * room)()
+            count = C.llama_tokenize(
+                self.pointer, data, len(data), tokens, room, add_special, parse_special
+            )
+            if count >= 0:
+                return tokens[:count]
+            if room >= len(data) + 16:
+                raise LlamaError("bad_option", "the text has too many tokens to count")
+            room = min(-count, len(data) + 16)
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that `token` stands for; nothing for control tokens."""
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._piece(token, special=False)
+        return known
+
+    def text(self, token: int) -> str:
+        """How `token` reads, control tokens too; for templates and logs."""
+        return "" if token < 0 else self._piece(token, special=True).decode(errors="replace")
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            count = C.llama_token_to_piece(self.pointer, token, buffer, room, 0, special)
+            if count >= 0:
+                return buffer.raw[:count]
+            room = -count
+
+    def ends(self, token: int) -> bool:
+        """Whether `token` ends generation."""
+        known = self._ends.get(token)
+        if known is None:
+            known = self._ends[token] = bool(C.llama_vocab_is_eog(self.pointer, token))
+        return known
+
+    def all_ends(self) -> list[int]:
+        """Every token that ends generation."""
+        return [token for token in range(self.size) if self.ends(token)]
+
+
+# Model and context ------------------------------------------------------------------------------
+
+
+class Model:
+    """Weights and vocabulary. Raises LlamaError; `on_progress` returning False stops the load."""
+
+    def __init__(
+        self,
+        weights: Sequence[str],
+        placement: Placement,
+        on_progress: Callable[[float], bool],
+        log: Log,
+    ) -> None:
+        if placement.rpc_servers:
+            raise LlamaError("unsupported", "remote devices can't be used yet")
+        self._progress = C.llama_progress_callback(lambda fraction, _: on_progress(fraction))
+        fields = _device_fields(placement) | {
+            "load_mode": _load_mode(placement),
+            "progress_callback": self._progress,
+            "use_extra_bufts": False,
+        }
+        params = _fill(C.llama_model_default_params(), fields)
+        self.pointer = _load(weights, params)
+        if not self.pointer:
+            raise LlamaError(_cause(log), _last_words(log, "llama.cpp can't load the model"))
+        self.vocabulary = Vocabulary(self.pointer)
+        self.n_ctx_train = int(C.llama_model_n_ctx_train(self.pointer))
+        self.n_embd = int(C.llama_model_n_embd_out(self.pointer))
+        self.has_decoder = bool(C.llama_model_has_decoder(self.pointer))
+        # State that is no list of cells: a prefix of it can't be taken back or shared.
+        self.is_recurrent = bool(
+            C.llama_model_is_recurrent(self.pointer) or C.llama_model_is_hybrid(self.pointer)
+        )
+
+    def free(self) -> None:
+        C.llama_model_free(self.pointer)
+
+
+def _load(weights: Sequence[str], params: Any) -> Any:
+    paths = [os.fsencode(path) for path in weights]
+    if len(paths) == 1:
+        return C.llama_model_load_from_file(paths[0], params)
+    return C.llama_model_load_from_splits((ctypes.c_char_p * len(paths))(*paths), len(paths), params)
+
+
+def _cause(log: Log) -> str:
+    """llama.cpp tells causes apart in its log only."""
+    text = " ".join(log.errors).lower()
+    memory = ("out of memory", "failed to allocate", "unable to allocate", "insufficient memory")
+    return "out_of_memory" if any(words in text for words in memory) else "load_failed"
+
+
+def _last_words(log: Log, what: str) -> str:
+    causes = [line for line in log.errors if "failed to load model" not in line]
+    return f"{what}: {causes[-1]}" if causes else what
+
+
+class Context:
+    """KV cache and compute buffers of one model, for `n_parallel` sequences. Raises LlamaError."""
+
+    def __init__(self, model: Model, placement: Placement, log: Log, *, embedding: bool) -> None:
+        threads = placement.n_threads or len(os.sched_getaffinity(0))
+        fields: dict[str, object] = {
+            "n_ctx": placement.n_ctx,
+            "n_batch": placement.n_batch,
+            "n_ubatch": min(placement.n_ubatch, placement.n_batch),
+            "n_seq_max": placement.n_parallel,
+            # Logits are asked for one token a sequence: don't reserve room for a whole batch.
+            "n_outputs_max": 0 if embedding else placement.n_parallel,
+            "n_threads": threads,
+            "n_threads_batch": threads,
+            "flash_attn_type": FLASH_ATTENTION[placement.flash_attention],
+            "type_k": KV_TYPES[placement.kv_type],
+            "type_v": KV_TYPES[placement.kv_type],
+            "embeddings": embedding,
+            "kv_unified": True,
+            "swa_full": True,  # a window's cells go on existing, so that prefixes stay reusable
+        }
+        self.pointer = C.llama_init_from_model(
+            model.pointer, _fill(C.llama_context_default_params(), fields)
+        )
+        if not self.pointer:
+            raise LlamaError(_cause(log), _last_words(log, "llama.cpp can't make a context"))
+        self.n_ctx = int(C.llama_n_ctx(self.pointer))
+        self.n_batch = int(C.llama_n_batch(self.pointer))
+        self.n_ubatch = int(C.llama_n_ubatch(self.pointer))
+        self.pooling = POOLING.get(int(C.llama_pooling_type(self.pointer)), "none")
+        self._memory = C.llama_get_memory(self.pointer)
+        self.can_shift = bool(self._memory and C.llama_memory_can_shift(self._memory))
+
+    def decode(self, batch: Batch) -> int:
+        """0: done. 1: no room in the cache, nothing happened. Else an error."""
+        return int(C.llama_decode(self.pointer, batch.struct))
+
+    def remove(self, sequence: int, start: int, end: int = -1) -> bool:
+        """Forgets positions [start, end); False when this memory can't forget a part."""
+        return bool(C.llama_memory_seq_rm(self._memory, sequence, start, end))
+
+    def shift(self, sequence: int, start: int, delta: int) -> None:
+        """Moves what stands at `start` and later by `delta` positions."""
+        C.llama_memory_seq_add(self._memory, sequence, start, -1, delta)
+
+    def clear(self) -> None:
+        if self._memory:
+            C.llama_memory_clear(self._memory, False)
+
+    def logits(self, index: int) -> Any:  # Any: a float pointer of n_vocab items
+        return C.llama_get_logits_ith(self.pointer, index)
+
+    def pooled(self, sequence: int, width: int) -> list[float]:
+        """The embedding of one sequence of the last batch."""
+        pointer = C.llama_get_embeddings_seq(self.pointer, sequence)
+        if not pointer:
+            raise LlamaError("decode_failed", "llama.cpp returned no embedding")
+        return pointer[:width]  # type: ignore[no-any-return]  # ctypes: a list of floats
+
+    def free(self) -> None:
+        C.llama_free(self.pointer)
+
+
+class Batch:
+    """Tokens of one decode step, written through slices into memory that llama.cpp reads."""
+
+    def __init__(self, room: int) -> None:
+        self.n_tokens = 0
+        self._token = (ctypes.c_int32 * room)()
+        self._position = (ctypes.c_int32 * room)()
+        self._sequence = (ctypes.c_int32 * room)()
+        self._output = (ctypes.c_int8 * room)()
+        self._one = (ctypes.c_int32 * room)(*([1] * room))
+        pointer = ctypes.POINTER(ctypes.c_int32)
+        start, width = ctypes.addressof(self._sequence), ctypes.sizeof(ctypes.c_int32)
+        self._pointers = (pointer * room)(
+            *(ctypes.cast(start + i * width, pointer) for i in range(room))
+        )
+        self.struct = C.llama_batch(
+            n_tokens=0,
+            token=self._token,
+            embd=None,
+            pos=self._position,
+            n_seq_id=self._one,
+            seq_id=self._pointers,
+            logits=self._output,
+        )
+
+    def clear(self) -> None:
+        self.n_tokens = 0
+        self.struct.n_tokens = 0
+
+    def add_one(self, token: int, position: int, sequence: int) -> int:
+        """Adds one token whose logits are wanted; the index to ask for them."""
+        index = self.n_tokens
+        self._token[index] = token
+        self._position[index] = position
+        self._sequence[index] = sequence
+        self._output[index] = 1
+        self.n_tokens = self.struct.n_tokens = index + 1
+        return index
+
+    def add_many(self, tokens: list[int], position: int, sequence: int, *, output: bool) -> int:
+        """Adds a run of tokens; the index of the last, whose logits are wanted if `output`."""
+        start, count = self.n_tokens, len(tokens)
+        end = start + count
+        self._token[start:end] = tokens
+        self._position[start:end] = range(position, position + count)
+        self._sequence[start:end] = [sequence] * count
+        self._output[start:end] = bytes(count)
+        self._output[end - 1] = int(output)
+        self.n_tokens = self.struct.n_tokens = end
+        return end - 1
