@@ -1,0 +1,41 @@
+"""Claims: blobs that were uploaded or adopted and wait for the manifest that will name them.
+
+A lease ends with its process; a claim bridges two requests (`POST /api/blobs`, then
+`POST /api/create`). It ends when a manifest names the blob, or by age.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from .durable import disk_error
+from .layout import Layout, digest_of_file_name
+
+CLAIM_AGE_S = 3600.0
+
+
+def claim(layout: Layout, digest: str) -> None:
+    """Keeps the blob for CLAIM_AGE_S from now. Call it under `publishing`."""
+    path = layout.claim(digest)
+    try:
+        path.touch()
+        os.utime(path)
+    except OSError as error:
+        raise disk_error(error, f"claiming {digest}", 0) from error
+
+
+def drop_claims(layout: Layout, digests: Iterable[str]) -> None:
+    """Ends the claims on blobs that a manifest names by now."""
+    for digest in digests:
+        layout.claim(digest).unlink(missing_ok=True)
+
+
+def claimed_digests(layout: Layout, *, now_s: float) -> frozenset[str]:
+    """What is claimed and not too old at the wall-clock time `now_s`."""
+    return frozenset(
+        digest
+        for entry in os.scandir(layout.claims)
+        if (digest := digest_of_file_name(entry.name)) is not None
+        and now_s - entry.stat().st_mtime < CLAIM_AGE_S
+    )

@@ -1,0 +1,35 @@
+"""SHA-256 of open files, with progress."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+
+CHUNK_BYTES = 1 << 20
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all)."""
+
+
+def chunks(fd: int, on_progress: Progress | None = None) -> Iterator[bytes]:
+    """The file's bytes from its start, telling how far it got."""
+    total = os.fstat(fd).st_size
+    offset = 0
+    while data := os.pread(fd, CHUNK_BYTES, offset):
+        offset += len(data)
+        yield data
+        if on_progress is not None:
+            on_progress(offset, max(total, offset))
+
+
+def hash_file(fd: int, on_progress: Progress | None = None) -> str:
+    """The file's digest, as `sha256:<hex>`."""
+    hasher = hashlib.sha256()
+    for data in chunks(fd, on_progress):
+        hasher.update(data)
+    return digest_text(hasher.hexdigest())
+
+
+def digest_text(hexadecimal: str) -> str:
+    return f"sha256:{hexadecimal}"

@@ -1,0 +1,210 @@
+"""Manifests: what a model's name stands for, as OCI images with Ollama's media types."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from .blobs import BlobMissing, Blobs
+from .claims import drop_claims
+from .durable import replace_file, sync_directory
+from .errors import NotFound, QmError
+from .hashing import digest_text
+from .image import MAX_MANIFEST_BYTES, Descriptor, Manifest, ManifestInvalid
+from .layout import Layout
+from .locks import naming, publishing
+from .name import InvalidName, Name
+
+__all__ = [
+    "Descriptor",
+    "Manifest",
+    "ManifestInvalid",
+    "ManifestUnreadable",
+    "Manifests",
+    "ModelNotFound",
+    "StoredManifest",
+    "Unreadable",
+]
+
+
+class ModelNotFound(NotFound):
+    """No model has this name."""
+
+    code = "model_not_found"
+
+
+class ManifestUnreadable(QmError):
+    """A model's manifest is there, but it can't be read."""
+
+    code = "manifest_unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A model as it stands in the store; `digest` is that of the manifest's bytes."""
+
+    name: Name
+    manifest: Manifest
+    digest: str
+    modified_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A file among the manifests that nobody can make sense of."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """The models of one store. Names are found in any case and keep the case they came in."""
+
+    layout: Layout
+    blobs: Blobs
+
+    def read(self, name: Name) -> StoredManifest:
+        """The model `name`; raises ModelNotFound, ManifestUnreadable or ManifestInvalid."""
+        stored = self._stored_name(name)
+        if stored is None:
+            raise _not_found(name)
+        try:
+            return _read(self.layout.manifest(stored), stored)
+        except FileNotFoundError:  # deleted a moment ago
+            raise _not_found(name) from None
+
+    def write(self, name: Name, manifest: Manifest, *, data: bytes | None = None) -> StoredManifest:
+        """Makes `name` stand for `manifest`, whose blobs must all be here.
+
+        `data` are the exact bytes that a registry sent, so that the digest stays the same.
+        """
+        with publishing(self.layout):
+            self._require_blobs(manifest)
+            sync_directory(self.layout.blobs)  # a blob may be linked, its directory not yet synced
+            with naming(self.layout):
+                stored = self._stored_name(name) or name
+                path = self.layout.manifest(stored)
+                _make_directories(path.parent, self.layout.manifests)
+                replace_file(path, data or manifest.to_json(), temporary_in=self.layout.partial)
+            drop_claims(self.layout, manifest.blobs())
+        return _read(path, stored)
+
+    def delete(self, name: Name) -> StoredManifest:
+        """Removes the model and returns what it was; its blobs stay for garbage collection."""
+        with publishing(self.layout), naming(self.layout):
+            removed = self.read(name)
+            path = self.layout.manifest(removed.name)
+            path.unlink()
+            sync_directory(path.parent)
+            _remove_empty(path.parent, self.layout.manifests)
+        return removed
+
+    def copy(self, source: Name, destination: Name) -> StoredManifest:
+        """A second name for the same model."""
+        stored = self.read(source)
+        data = self.layout.manifest(stored.name).read_bytes()
+        return self.write(destination, Manifest.parse(data), data=data)
+
+    def list(self) -> tuple[list[StoredManifest], list[Unreadable]]:
+        """Every model by name, and every file that should be one and is not."""
+        stored: list[StoredManifest] = []
+        unreadable: list[Unreadable] = []
+        for path in _files(self.layout.manifests):
+            try:
+                stored.append(_read(path, _name_of(path, self.layout.manifests)))
+            except FileNotFoundError:  # deleted a moment ago
+                continue
+            except (InvalidName, ManifestInvalid, ManifestUnreadable) as error:
+                unreadable.append(Unreadable(path, error.message))
+        return sorted(stored, key=lambda entry: entry.name.key), unreadable
+
+    def _require_blobs(self, manifest: Manifest) -> None:
+        for descriptor in (manifest.config, *manifest.layers):
+            size_bytes = self.blobs.path(descriptor.digest).stat().st_size
+            if size_bytes != descriptor.size_bytes:
+                raise BlobMissing(
+                    f"blob {descriptor.digest} has {size_bytes} bytes, "
+                    f"the manifest says {descriptor.size_bytes}"
+                )
+
+    def _stored_name(self, name: Name) -> Name | None:
+        """The name under which the model is stored, in the case that it was stored in."""
+        if self.layout.manifest(name).is_file():
+            return name
+        wanted = name.key
+        candidates = [self.layout.manifests]
+        for part in wanted:
+            candidates = [
+                child for parent in candidates for child in _children(parent) if _same(child, part)
+            ]
+        files = [path for path in candidates if path.is_file()]
+        return _name_of(files[0], self.layout.manifests) if files else None
+
+
+def _same(path: Path, part: str) -> bool:
+    return path.name.casefold() == part
+
+
+def _children(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    """All files below, hidden ones aside: names never start with a dot."""
+    for path in _children(directory):
+        if path.is_dir() and not path.is_symlink():
+            yield from _files(path)
+        else:
+            yield path
+
+
+def _name_of(path: Path, root: Path) -> Name:
+    parts = path.relative_to(root).parts
+    if len(parts) != 4:
+        raise InvalidName(f"not a place for a manifest: {path}")
+    return Name(*parts)
+
+
+def _read(path: Path, name: Name) -> StoredManifest:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ManifestUnreadable(f"can't read {path}: {error.strerror}") from error
+    try:
+        data = os.read(fd, MAX_MANIFEST_BYTES + 1)
+        modified_s = os.fstat(fd).st_mtime
+    except OSError as error:
+        raise ManifestUnreadable(f"can't read {path}: {error.strerror}") from error
+    finally:
+        os.close(fd)
+    digest = digest_text(sha256(data).hexdigest())
+    return StoredManifest(name, Manifest.parse(data), digest, modified_s)
+
+
+def _make_directories(directory: Path, root: Path) -> None:
+    """As `mkdir -p`, with every new directory entry on the disk."""
+    if directory.is_dir():
+        return
+    if directory != root:
+        _make_directories(directory.parent, root)
+    directory.mkdir(exist_ok=True)
+    sync_directory(directory.parent)
+
+
+def _remove_empty(directory: Path, root: Path) -> None:
+    while directory != root and not any(directory.iterdir()):
+        directory.rmdir()
+        directory = directory.parent
+
+
+def _not_found(name: Name) -> ModelNotFound:
+    return ModelNotFound(f"model '{name.short}' not found; try: qm pull {name.short}")

@@ -1,0 +1,43 @@
+"""One store: its layout, blobs and manifests, opened."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .blobs import Blobs
+from .errors import Unavailable
+from .layout import Layout
+from .locks import publishing
+from .manifests import Manifests
+
+
+class StoreUnavailable(Unavailable):
+    """The store's directory can't be used; says why."""
+
+    code = "store_unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What the rest of qm works with."""
+
+    layout: Layout
+    blobs: Blobs
+    manifests: Manifests
+
+
+def open_store(root: Path) -> Store:
+    """The store below `root`, made if it is not there; raises StoreUnavailable."""
+    layout = Layout(root.absolute())
+    try:
+        layout.create()
+        with publishing(layout):
+            pass
+    except OSError as error:
+        raise StoreUnavailable(f"can't use the store {root}: {error.strerror}") from error
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise StoreUnavailable(f"can't use the store {root}: no permission to write")
+    blobs = Blobs(layout)
+    return Store(layout, blobs, Manifests(layout, blobs))

@@ -1,0 +1,135 @@
+"""Writing a new blob: bytes go to a locked temporary file, the digest is computed on the way."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .durable import disk_error, sync_file, write_all
+from .errors import InvalidRequest
+from .hashing import Progress, chunks, digest_text
+from .layout import Layout, parse_digest
+from .locks import publishing, try_lock
+from .publish import publish
+
+_BLOB_MODE = 0o444
+_FICLONE = 0x40049409  # linux/fs.h: share the other file's extents
+
+
+class DigestMismatch(InvalidRequest):
+    """The bytes are not what their digest or size says; nothing was kept."""
+
+    code = "digest_mismatch"
+
+
+class BlobWriter:
+    """Takes a blob's bytes; nothing is visible before `commit`."""
+
+    def __init__(
+        self, layout: Layout, path: Path, fd: int, digest: str | None, size_bytes: int | None
+    ) -> None:
+        self._layout = layout
+        self._path = path
+        self._fd = fd
+        self._expected_digest = digest
+        self._expected_bytes = size_bytes
+        self._hasher = hashlib.sha256()
+        self.written_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Appends `data`; refuses more bytes than were announced."""
+        self._count(len(data))
+        try:
+            write_all(self._fd, data)
+        except OSError as error:
+            needed = self._expected_bytes or self.written_bytes
+            raise disk_error(error, "writing a blob", needed) from error
+        self._hasher.update(data)
+
+    def clone(self, source_fd: int, on_progress: Progress | None = None) -> bool:
+        """Shares the bytes of another file, where the file system can; False if it can't."""
+        if sys.platform != "linux" or self.written_bytes:
+            return False
+        try:
+            fcntl.ioctl(self._fd, _FICLONE, source_fd)
+        except OSError:  # another file system, or one without reflinks: the caller copies
+            return False
+        for data in chunks(self._fd, on_progress):
+            self._count(len(data))
+            self._hasher.update(data)
+        return True
+
+    def commit(self) -> str:
+        """Makes the blob durable and visible and returns its digest."""
+        digest, _ = self.commit_new()
+        return digest
+
+    def commit_new(self) -> tuple[str, bool]:
+        """As `commit`, and whether the store did not have the blob before."""
+        digest = digest_text(self._hasher.hexdigest())
+        self._check(digest)
+        try:
+            os.fchmod(self._fd, _BLOB_MODE)
+            sync_file(self._fd)
+        except OSError as error:
+            raise disk_error(error, "writing a blob", self.written_bytes) from error
+        return digest, publish(self._layout, self._path, digest)
+
+    def _count(self, added_bytes: int) -> None:
+        self.written_bytes += added_bytes
+        if self._expected_bytes is not None and self.written_bytes > self._expected_bytes:
+            raise DigestMismatch(f"more than the announced {self._expected_bytes} bytes came")
+
+    def _check(self, digest: str) -> None:
+        if self._expected_bytes is not None and self.written_bytes != self._expected_bytes:
+            raise DigestMismatch(
+                f"{self.written_bytes} bytes came, {self._expected_bytes} were announced"
+            )
+        if self._expected_digest is not None and digest != self._expected_digest:
+            raise DigestMismatch(
+                f"digest mismatch: expected {self._expected_digest}, the bytes are {digest}"
+            )
+
+
+@contextmanager
+def open_writer(
+    layout: Layout, *, digest: str | None = None, size_bytes: int | None = None
+) -> Iterator[BlobWriter]:
+    """A writer whose temporary file is gone afterwards, whether it was committed or not."""
+    if digest is not None:
+        parse_digest(digest)
+    path = layout.partial / f"write-{secrets.token_hex(12)}"
+    with publishing(layout):  # so that nobody sees the file before its lock
+        fd = _create(path)
+    try:
+        if size_bytes:
+            _reserve(fd, size_bytes)
+        yield BlobWriter(layout, path, fd, digest, size_bytes)
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(fd)
+
+
+def _create(path: Path) -> int:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise disk_error(error, "starting a blob") from error
+    assert try_lock(fd), "only a collector locks others' files, and it is kept out"
+    return fd
+
+
+def _reserve(fd: int, size_bytes: int) -> None:
+    """Finds out before the first byte whether the disk has room."""
+    if not hasattr(os, "posix_fallocate"):  # macOS: the writes themselves will tell
+        return
+    try:
+        os.posix_fallocate(fd, 0, size_bytes)
+    except OSError as error:
+        raise disk_error(error, "reserving room for a blob", size_bytes) from error
