@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
+COMMAND = Path(sys.executable).with_name("qm")
 READY_LIMIT_S = 30.0
 
 
@@ -79,7 +80,7 @@ class LiveDaemon:
     def qm(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """One qm command against this daemon, run to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "qm.cli.main", *arguments],
+            [COMMAND, *arguments],
             env=self.env,
             input=stdin,
             capture_output=True,
