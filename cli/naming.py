@@ -11,9 +11,11 @@ from qm.store.errors import QmError
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def model_argument(name: str, *, nargs: int = 1) -> Callable[[Function], Function]:
-    """A required argument of one or (nargs=-1) more model names."""
-    return click.argument(name, nargs=nargs, required=True, shell_complete=_complete)
+def model_argument(
+    name: str, *, nargs: int = 1, required: bool = True
+) -> Callable[[Function], Function]:
+    """An argument of one or (nargs=-1) more model names."""
+    return click.argument(name, nargs=nargs, required=required, shell_complete=_complete)
 
 
 def _complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:

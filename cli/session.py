@@ -19,6 +19,7 @@ class View:
     wordwrap: bool = True
     verbose: bool = False
     hide_thinking: bool = False
+    history: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,11 @@ class Session:
         if self.keep_alive is not None:
             wishes["keep_alive"] = self.keep_alive
         return wishes
+
+
+def user_message(text: str) -> Message:
+    """What the user says, as a message."""
+    return {"role": "user", "content": text}
 
 
 def parse_keep_alive(text: str) -> str | int:

@@ -1,0 +1,138 @@
+"""`qm run`: a conversation on a terminal, one plain answer for a prompt or a pipe."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import click
+
+from .answer import PlainPrinter, Printer, TerminalPrinter, stream_answer, timings_text
+from .client import Client
+from .launch import ensure_daemon
+from .naming import model_argument
+from .progress import Spinner
+from .repl import chat, load_model
+from .session import Session, Think, View, parse_keep_alive, parse_think
+from .slash import parse_format, parse_option
+
+EXIT_INTERRUPTED = 130
+
+
+class RunCommand(click.Command):
+    """Lets `--think` stand alone: its value, if any, follows a "="."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        own = ["--think=true" if arg == "--think" else arg for arg in args[:end]]
+        return super().parse_args(ctx, own + args[end:])
+
+
+@click.command(cls=RunCommand)
+@model_argument("model")
+@click.argument("prompt", nargs=-1)
+@click.option("--system", default="", metavar="TEXT", help="System prompt in place of the model's.")
+@click.option(
+    "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Set a parameter."
+)
+@click.option("--format", "output_format", metavar="json|SCHEMA", help="Answer in JSON.")
+@click.option("--think", metavar="[=LEVEL]", help="Think first: true, false, low, medium or high.")
+@click.option("--hidethinking", is_flag=True, help="Don't show what the model thinks.")
+@click.option("--keepalive", metavar="TIME", help="How long the model stays loaded, such as 5m.")
+@click.option("--truncate/--no-truncate", default=None, help="Cut what is too long, or refuse it.")
+@click.option("--dimensions", type=click.IntRange(1), help="Length of an embedding.")
+@click.option("--nowordwrap", is_flag=True, help="Let the terminal break lines.")
+@click.option("--verbose", is_flag=True, help="Print timings after each answer.")
+@click.option("--insecure", is_flag=True, hidden=True)
+@click.pass_context
+def run_command(
+    ctx: click.Context,
+    *,
+    model: str,
+    prompt: tuple[str, ...],
+    system: str,
+    parameters: tuple[str, ...],
+    output_format: str | None,
+    think: str | None,
+    hidethinking: bool,
+    keepalive: str | None,
+    truncate: bool | None,
+    dimensions: int | None,
+    nowordwrap: bool,
+    verbose: bool,
+    insecure: bool,  # Ollama's flag, accepted: our pull decides by host
+) -> None:
+    """Chat with MODEL, or ask it PROMPT and leave.
+
+    Text from a pipe goes before PROMPT: git diff | qm run MODEL "Write a commit message".
+    """
+    from qm.daemon.settings import load_settings
+
+    settings = load_settings()
+    session = Session(
+        model,
+        system=system,
+        options=_options(parameters),
+        format=parse_format(output_format) if output_format else None,
+        think=_think(think),
+        keep_alive=parse_keep_alive(keepalive) if keepalive else None,
+        truncate=truncate,
+        view=View(not nowordwrap, verbose, hidethinking, history=not settings.no_history),
+    )
+    question = _question(prompt)
+    client = ensure_daemon(settings)
+    if question is None:
+        chat(settings, load_model(client, session))
+    elif dimensions:
+        _embed(client, session, question, dimensions)
+    elif not _ask(client, session, question):
+        ctx.exit(EXIT_INTERRUPTED)
+
+
+def _think(text: str | None) -> Think:
+    return None if text is None else parse_think(text)
+
+
+def _options(texts: tuple[str, ...]) -> dict[str, object]:
+    """Repeated names gather their values, as `stop` needs."""
+    values: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.UsageError(f"--parameter {text}: write NAME=VALUE")
+        values.setdefault(name, []).append(value)
+    return {name: parse_option(name, texts) for name, texts in values.items()}
+
+
+def _question(prompt: tuple[str, ...]) -> str | None:
+    """What to ask once; None for a conversation."""
+    if sys.stdin.isatty():
+        if prompt:
+            return " ".join(prompt)
+        return None if sys.stdout.isatty() else ""
+    piped = sys.stdin.buffer.read().decode("utf-8", "replace")
+    return "\n\n".join(part for part in (piped.rstrip("\n"), " ".join(prompt)) if part)
+
+
+def _ask(client: Client, session: Session, question: str) -> bool:
+    """One answer on stdout; False if the user stopped it. Without a question, only load."""
+    if question:
+        session = session.said({"role": "user", "content": question})
+    answer = stream_answer(client, session, _printer(session), Spinner(sys.stderr))
+    if session.view.verbose and answer.metrics:
+        click.echo(timings_text(answer.metrics), err=True)
+    return not answer.interrupted
+
+
+def _printer(session: Session) -> Printer:
+    if not sys.stdout.isatty():
+        return PlainPrinter(sys.stdout)
+    columns = shutil.get_terminal_size().columns if session.view.wordwrap else None
+    return TerminalPrinter(sys.stdout, columns, hide_thinking=session.view.hide_thinking)
+
+
+def _embed(client: Client, session: Session, text: str, dimensions: int) -> None:
+    from .connect import show_json
+
+    request = {"model": session.model, "input": text, "dimensions": dimensions}
+    show_json(client.post("/api/embed", request)["embeddings"][0])

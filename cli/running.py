@@ -1,0 +1,71 @@
+"""`qm ps`, `qm stop`: the models that are loaded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from .client import JsonObject
+from .connect import connect_if_running, show_json
+from .naming import model_argument
+from .table import size_text, table, until_text
+from .transport import DaemonNotRunning
+
+ID_LENGTH = 12
+HEADER = ("NAME", "ID", "SIZE", "PREDICTED", "PROCESSOR", "CONTEXT", "UNTIL")
+
+
+@click.command()
+@click.argument("prefix", default="")
+@click.option("--json", "as_json", is_flag=True, help="Print the API's own objects.")
+def ps_command(prefix: str, as_json: bool) -> None:
+    """List the models that are loaded; PREFIX narrows the list."""
+    models = [model for model in _loaded() if model["name"].lower().startswith(prefix.lower())]
+    if as_json:
+        show_json(models)
+        return
+    now = datetime.now(UTC)
+    click.echo(table(HEADER, [_row(model, now) for model in models]))
+
+
+@click.command()
+@model_argument("model")
+def stop_command(model: str) -> None:
+    """Unload MODEL now, and return when its memory is free."""
+    try:
+        unloaded = connect_if_running().post("/qm/unload", {"model": model})["unloaded"]
+    except DaemonNotRunning:
+        unloaded = False
+    click.echo(f"unloaded '{model}'" if unloaded else f"'{model}' was not loaded")
+
+
+def _loaded() -> list[JsonObject]:
+    """Without a daemon nothing is loaded, and asking is no reason to start one."""
+    try:
+        return list(connect_if_running().get("/api/ps")["models"])
+    except DaemonNotRunning:
+        return []
+
+
+def _row(model: JsonObject, now: datetime) -> tuple[str, ...]:
+    predicted_bytes = model.get("qm", {}).get("predicted_bytes")
+    return (
+        model["name"],
+        model["digest"][:ID_LENGTH],
+        size_text(model["size"]),
+        size_text(predicted_bytes) if predicted_bytes else "-",
+        processor_text(model["size"], model["size_vram"]),
+        str(model["context_length"]),
+        until_text(model["expires_at"], now),
+    )
+
+
+def processor_text(size_bytes: int, vram_bytes: int) -> str:
+    """Where a model's memory is: "100% CPU", "100% GPU" or "25%/75% CPU/GPU"."""
+    if not vram_bytes:
+        return "100% CPU"
+    if vram_bytes >= size_bytes:
+        return "100% GPU"
+    on_cpu = round(100 * (size_bytes - vram_bytes) / size_bytes)
+    return f"{on_cpu}%/{100 - on_cpu}% CPU/GPU"

@@ -1,0 +1,61 @@
+"""`qm verify`, `qm gc`, `qm df`: the store's health and size."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from .connect import connect, show_json
+from .naming import model_argument
+from .progress import Progress
+from .table import size_text, table
+
+ID_LENGTH = 19  # "sha256:" and twelve digits
+
+
+@click.command()
+@model_argument("model", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_context
+def verify_command(ctx: click.Context, model: str | None, as_json: bool) -> None:
+    """Read every blob (of MODEL) and compare it with its digest. Exit code 1 if one is bad."""
+    with connect().stream("/qm/verify", {"model": model} if model else {}) as items:
+        result = Progress(sys.stderr).follow(items)
+    bad = result.get("bad", [])
+    if as_json:
+        show_json({"checked": result.get("checked", 0), "bad": bad})
+    else:
+        for blob in bad:
+            users = ", ".join(blob.get("models", [])) or "no model"
+            click.echo(f"bad  {blob['digest'][:ID_LENGTH]}  of {users}: {blob['reason']}")
+        click.echo(f"checked {result.get('checked', 0)} blobs, {len(bad)} bad")
+    ctx.exit(1 if bad else 0)
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def gc_command(dry_run: bool, as_json: bool) -> None:
+    """Delete what no model uses any more and nobody works on."""
+    result = connect().post("/qm/gc", {"dry_run": dry_run})
+    if as_json:
+        show_json(result)
+        return
+    deleted = result["deleted"]
+    for item in deleted:
+        click.echo(f"{item['digest'][:ID_LENGTH]}  {size_text(item['size'])}")
+    done = "would delete" if dry_run else "deleted"
+    freed = "would free" if dry_run else "freed"
+    click.echo(f"{done} {len(deleted)}, {freed} {size_text(result['freed_bytes'])}")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the whole account as JSON.")
+def df_command(as_json: bool) -> None:
+    """Say what takes how much space, and what models share."""
+    usage = connect().get("/qm/df")
+    if as_json:
+        show_json(usage)
+        return
+    click.echo(table(("MODEL", "SIZE", "OWN", "SHARED"), [_row(item) for item in usage["models"]]))
