@@ -117,3 +117,12 @@ def test_editable_install_imports_this_checkout() -> None:
         assert Path(where.strip()).resolve() == (ROOT / folder / "__init__.py").resolve()
     found = f"import importlib.util as u; print([n for n in {FOLDERS} if u.find_spec(n)])"
     assert _run(sys.executable, "-P", "-c", found).strip() == "[]"
+
+
+def test_no_source_file_is_ignored_by_git() -> None:
+    """Patterns for build output leave modelfiles/build/ and its like alone."""
+    files = [str(path.relative_to("qm")) for path in map(Path, sorted(_modules() | _data()))]
+    ignored = subprocess.run(
+        ["git", "check-ignore", *files], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ignored.returncode, ignored.stdout) == (1, "")
