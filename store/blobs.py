@@ -74,9 +74,9 @@ class Blobs:
 
     def list(self) -> list[BlobInfo]:
         """Every blob, in the order of digests."""
-        names = (entry.name for entry in os.scandir(self.layout.blobs))
+        names = sorted(os.listdir(self.layout.blobs))  # noqa: PTH208: names are all we need
         digests = (digest for name in names if (digest := digest_of_file_name(name)) is not None)
-        return [self._info(digest) for digest in sorted(digests)]
+        return [info for digest in digests if (info := self._info(digest)) is not None]
 
     def keep(self, digest: str) -> bool:
         """Whether the blob is here; if so it stays until its manifest comes (or an hour passes)."""
@@ -104,13 +104,13 @@ class Blobs:
 
     def verify(self, digest: str, on_progress: Progress | None = None) -> None:
         """Reads the whole blob; raises BlobCorrupt, BlobChanged or BlobMissing."""
-        fd = os.open(self.path(digest), os.O_RDONLY | os.O_NOFOLLOW)
+        path = self.path(digest)
         try:
-            found = hash_file(fd, on_progress)
+            found = _digest_of(path, on_progress)
+        except FileNotFoundError:
+            raise _missing(digest) from None
         except OSError as error:
             raise BlobCorrupt(f"blob {digest} can't be read: {error.strerror}") from error
-        finally:
-            os.close(fd)
         if found != digest:
             raise BlobCorrupt(f"blob {digest} is damaged: its bytes hash to {found}")
 
@@ -118,13 +118,29 @@ class Blobs:
         try:
             status = self.layout.blob(digest).lstat()
         except FileNotFoundError:
-            raise BlobMissing(f"blob {digest} not found") from None
+            raise _missing(digest) from None
         if not stat.S_ISREG(status.st_mode):
             raise BlobCorrupt(f"blob {digest} is not a regular file")
         return status
 
-    def _info(self, digest: str) -> BlobInfo:
-        status = self._status(digest)
+    def _info(self, digest: str) -> BlobInfo | None:
+        """None for a blob that was collected a moment ago."""
+        try:
+            status = self._status(digest)
+        except BlobMissing:
+            return None
         watch = read_watch(self.layout, digest)
         adopted = watch is not None and watch.is_about(status)
         return BlobInfo(digest, status.st_size, BlobKind.ADOPTED if adopted else BlobKind.OWN)
+
+
+def _digest_of(path: Path, on_progress: Progress | None) -> str:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        return hash_file(fd, on_progress)
+    finally:
+        os.close(fd)
+
+
+def _missing(digest: str) -> BlobMissing:
+    return BlobMissing(f"blob {digest} not found")

@@ -7,7 +7,8 @@ A lease ends with its process; a claim bridges two requests (`POST /api/blobs`, 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from .durable import disk_error
 from .layout import Layout, digest_of_file_name
@@ -33,9 +34,21 @@ def drop_claims(layout: Layout, digests: Iterable[str]) -> None:
 
 def claimed_digests(layout: Layout, *, now_s: float) -> frozenset[str]:
     """What is claimed and not too old at the wall-clock time `now_s`."""
-    return frozenset(
-        digest
-        for entry in os.scandir(layout.claims)
-        if (digest := digest_of_file_name(entry.name)) is not None
-        and now_s - entry.stat().st_mtime < CLAIM_AGE_S
+    return frozenset(digest for digest, age_s in _claims(layout, now_s) if age_s < CLAIM_AGE_S)
+
+
+def sweep_claims(layout: Layout, *, now_s: float) -> None:
+    """Removes the claims that are too old. Call it under `collecting`."""
+    drop_claims(
+        layout, [digest for digest, age_s in _claims(layout, now_s) if age_s >= CLAIM_AGE_S]
     )
+
+
+def _claims(layout: Layout, now_s: float) -> Iterator[tuple[str, float]]:
+    """Every claimed digest with the age of its claim in seconds."""
+    with os.scandir(layout.claims) as entries:
+        for entry in entries:
+            digest = digest_of_file_name(entry.name)
+            if digest is not None:
+                with suppress(FileNotFoundError):  # its manifest was written a moment ago
+                    yield digest, now_s - entry.stat().st_mtime

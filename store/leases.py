@@ -66,28 +66,36 @@ def hold(layout: Layout, digests: Iterable[str] = ()) -> Iterator[Lease]:
         os.close(fd)
 
 
-def held_digests(layout: Layout, *, sweep: bool = False) -> frozenset[str]:
-    """What living processes hold. Call it under `collecting`; `sweep` drops dead leases."""
+def held_digests(layout: Layout) -> frozenset[str]:
+    """What living processes hold. Call it under `collecting`."""
     held: set[str] = set()
     for path in layout.leases.iterdir():
-        held |= _digests_of(path, sweep=sweep)
+        with _opened(path) as fd:
+            if fd is not None and not try_lock(fd):
+                held |= _parse(os.pread(fd, os.fstat(fd).st_size, 0), path)
     return frozenset(held)
 
 
-def _digests_of(path: Path, *, sweep: bool) -> set[str]:
+def sweep_leases(layout: Layout) -> None:
+    """Removes the leases of dead processes. Call it under `collecting`."""
+    for path in layout.leases.iterdir():
+        with _opened(path) as fd:
+            if fd is not None and try_lock(fd):
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int | None]:
+    """The lease's descriptor, None when it was released a moment ago."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-    except FileNotFoundError:  # released a moment ago
-        return set()
+    except FileNotFoundError:
+        yield None
+        return
     try:
-        if try_lock(fd):
-            if sweep:
-                path.unlink(missing_ok=True)
-            return set()
-        data = os.pread(fd, os.fstat(fd).st_size, 0)
+        yield fd
     finally:
         os.close(fd)
-    return _parse(data, path)
 
 
 def _parse(data: bytes, path: Path) -> set[str]:

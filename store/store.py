@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from .blobs import Blobs
 from .errors import Unavailable
+from .filesystem import network_file_system
 from .layout import Layout
 from .locks import publishing
 from .manifests import Manifests
+
+_log = logging.getLogger(__name__)
 
 
 class StoreUnavailable(Unavailable):
@@ -37,6 +41,8 @@ def open_store(root: Path) -> Store:
             pass
     except OSError as error:
         raise StoreUnavailable(f"can't use the store {root}: {error.strerror}") from error
+    if (kind := network_file_system(layout.root)) is not None:
+        _log.warning("store_on_network_file_system path=%s type=%s", layout.root, kind)
     if not os.access(root, os.W_OK | os.X_OK):
         raise StoreUnavailable(f"can't use the store {root}: no permission to write")
     blobs = Blobs(layout)
