@@ -12,6 +12,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from qm.store.store import Store
 
+    from .chat.embedding import EmbeddingService
     from .chat.render import Renderer
     from .chat.service import ChatService
     from .jobs import Jobs
@@ -43,6 +44,7 @@ class Services:
     renderer: Renderer
     jobs: Jobs
     chat: ChatService
+    embeddings: EmbeddingService
     lifecycle: Lifecycle
 
 

@@ -153,3 +153,25 @@ class Finished:
 
 
 Event: TypeAlias = Started | Delta | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """Texts to turn into vectors; `dimensions` keeps the first so many, normalised again."""
+
+    model: str
+    texts: tuple[str, ...] = ()
+    tokens: tuple[tuple[int, ...], ...] = ()
+    truncate: bool = True
+    dimensions: int | None = None
+    options: Options = field(default_factory=Options)
+    keep_alive_s: float | None = None
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One L2-normalised vector a text, in their order."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    metrics: Metrics

@@ -1,0 +1,104 @@
+"""From a request and its model to what a chat template reads: pure, no process involved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from .request import JsonObject, Message, Request, Role, ToolCall
+
+_MERGED_ROLES = (Role.SYSTEM, Role.USER, Role.ASSISTANT)
+
+
+def conversation(request: Request, system: str, preset: Sequence[Message]) -> tuple[Message, ...]:
+    """The turns to render: the model's own first, then the request's.
+
+    `system` is the model's; a request's own system turn or text replaces it.
+    """
+    if request.messages is not None:
+        turns = [*preset, *request.messages]
+        own_system = bool(request.messages) and request.messages[0].role == Role.SYSTEM
+    else:
+        turns = [*preset, Message(Role.USER, request.prompt or "", images=request.images)]
+        own_system = False
+    if request.system is not None:
+        system = request.system
+    if system and not own_system:
+        turns.insert(0, Message(Role.SYSTEM, system))
+    return merge_neighbours(turns)
+
+
+def merge_neighbours(turns: Sequence[Message]) -> tuple[Message, ...]:
+    """Joins neighbouring turns of one role, since many templates refuse them."""
+    merged: list[Message] = []
+    for turn in turns:
+        if merged and _can_join(merged[-1], turn):
+            before = merged[-1]
+            content = "\n\n".join(text for text in (before.content, turn.content) if text)
+            merged[-1] = replace(before, content=content, images=before.images + turn.images)
+        else:
+            merged.append(turn)
+    return tuple(merged)
+
+
+def _can_join(before: Message, turn: Message) -> bool:
+    plain = not (before.tool_calls or turn.tool_calls or before.thinking or turn.thinking)
+    return plain and before.role == turn.role and turn.role in _MERGED_ROLES
+
+
+def shorter(turns: Sequence[Message]) -> Iterator[tuple[Message, ...]]:
+    """Ever shorter conversations: the oldest turns go first, system turns and the last stay.
+
+    None begins with an answer to something that is gone, which many templates refuse.
+    """
+    system = [turn for turn in turns[:-1] if turn.role == Role.SYSTEM]
+    others = [turn for turn in turns[:-1] if turn.role != Role.SYSTEM]
+    for first in range(1, len(others) + 1):
+        rest = (*others[first:], turns[-1])
+        if len(rest) == 1 or rest[0].role == Role.USER:
+            yield (*system, *rest)
+
+
+def template_context(
+    request: Request, turns: Sequence[Message], *, bos: str, eos: str
+) -> JsonObject:
+    """What a template may read, under the names that chat templates use."""
+    system = next((turn.content for turn in turns if turn.role == Role.SYSTEM), "")
+    context: JsonObject = {
+        "messages": [_turn(turn) for turn in turns],
+        "tools": [*request.tools] or None,
+        "add_generation_prompt": True,
+        "bos_token": bos,
+        "eos_token": eos,
+        "enable_thinking": request.think is not False,
+        "system": system,
+        "prompt": request.prompt or "",
+        "suffix": request.suffix,
+    }
+    if isinstance(request.think, str):
+        context["reasoning_effort"] = request.think
+    return context
+
+
+def _turn(turn: Message) -> JsonObject:
+    """One message as templates know it; fields that are empty are absent."""
+    document: JsonObject = {"role": str(turn.role), "content": turn.content}
+    if turn.thinking:
+        document |= {"thinking": turn.thinking, "reasoning_content": turn.thinking}
+    if turn.tool_calls:
+        document["tool_calls"] = [_call(call) for call in turn.tool_calls]
+    if turn.tool_name:
+        document |= {"name": turn.tool_name, "tool_name": turn.tool_name}
+    if turn.tool_call_id:
+        document["tool_call_id"] = turn.tool_call_id
+    return document
+
+
+def _call(call: ToolCall) -> JsonObject:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"type": "function", "id": call.id, "function": function}
+
+
+def without_template(turns: Sequence[Message]) -> str:
+    """The prompt of a model that has no template: a base model continues plain text."""
+    return "\n\n".join(turn.content for turn in turns if turn.content)

@@ -1,0 +1,274 @@
+"""Answers a `Request`: the model, a runner for it, the rendered prompt, and the events.
+
+model → options → runner → prompt → frames → events
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+from qm.modelfiles.model import Model, load_model
+from qm.modelfiles.template import Template
+from qm.store.errors import InvalidRequest
+from qm.store.name import Name
+from qm.store.store import Store
+
+from ..runner.failures import GenerateFailed
+from ..runner.process import GenerateEvent
+from ..runner.wire import Chunk, Done, Evaluated, Generate, Loaded, Options
+from ..supervisor import Supervisor, Use
+from . import capabilities
+from .conversation import conversation, shorter, template_context, without_template
+from .options import chosen, completed, may_shift
+from .render import Renderer
+from .request import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    Format,
+    Message,
+    Metrics,
+    Request,
+    Started,
+)
+from .thinking import ThinkingSplitter
+
+
+class PromptTooLong(InvalidRequest):
+    """The prompt has more tokens than the context; both counts are told."""
+
+    code = "prompt_too_long"
+
+    def __init__(self, prompt_tokens: int, n_ctx: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens, more than the context of {n_ctx} tokens;"
+            " shorten it, raise num_ctx, or set truncate"
+        )
+        self.prompt_tokens = prompt_tokens
+        self.n_ctx = n_ctx
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One request on its way: what holds for it, and the runner that does it."""
+
+    request: Request
+    model: Model
+    template: Template | None
+    options: Options
+    use: Use
+    started_ns: int
+
+    @property
+    def loaded(self) -> Loaded:
+        return self.use.loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What goes to the runner. `tokens` wins over `text` when given."""
+
+    text: str = ""
+    tokens: tuple[int, ...] | None = None
+    turns: tuple[Message, ...] = ()
+    truncate: bool = False
+
+
+class ChatService:
+    """Every generation of every dialect goes through here."""
+
+    def __init__(self, store: Store, supervisor: Supervisor, renderer: Renderer) -> None:
+        self._store = store
+        self._supervisor = supervisor
+        self._renderer = renderer
+
+    async def answer(self, request: Request) -> AsyncGenerator[Event]:
+        """The events of one request, `Finished` last. Closing the generator stops the runner."""
+        started_ns = time.monotonic_ns()
+        name = Name.parse(request.model)
+        if request.load_only and request.keep_alive_s == 0:
+            yield await self._unload(name)
+            return
+        model = await asyncio.to_thread(load_model, self._store, name)
+        capabilities.check(request, model.name, model.capabilities)
+        options = chosen(model.parameters, request.options)
+        async with self._supervisor.use(
+            model, wishes=options, keep_alive_s=request.keep_alive_s, client=request.client
+        ) as use:
+            if request.load_only:
+                yield Finished(FinishReason.LOAD)
+                return
+            template = Template.of(request.template) if request.template else model.template
+            work = Work(request, model, template, options, use, started_ns)
+            async with aclosing(self._answer(work)) as events:
+                async for event in events:
+                    yield event
+
+    async def _unload(self, name: Name) -> Finished:
+        stored = await asyncio.to_thread(self._store.manifests.read, name)
+        await self._supervisor.unload(str(stored.name))
+        return Finished(FinishReason.UNLOAD)
+
+    async def _answer(self, work: Work) -> AsyncGenerator[Event]:
+        prompt = await self._prompt(work)
+        if work.request.render_only:
+            yield Finished(FinishReason.STOP, rendered=prompt.text)
+            return
+        frames, counted = await self._begin(work, prompt)
+        async with aclosing(frames):
+            yield Started(counted.prompt_tokens)
+            splitter = _splitter(work, prompt)
+            async for frame in frames:
+                for event in _events(frame, work, splitter):
+                    yield event
+
+    async def _begin(
+        self, work: Work, prompt: Prompt
+    ) -> tuple[AsyncGenerator[GenerateEvent], Evaluated]:
+        """The frames after the prompt was counted, of a shorter conversation where need be."""
+        try:
+            return await _first_frame(work, prompt)
+        except GenerateFailed as error:
+            if error.reason != PromptTooLong.code:
+                raise
+            limit = error.facts.get("n_ctx", work.loaded.n_ctx)
+            if not work.request.truncate or not prompt.turns:
+                raise PromptTooLong(error.facts.get("prompt_tokens", 0), limit) from error
+        return await _first_frame(work, await self._shortened(work, prompt, limit))
+
+    async def _shortened(self, work: Work, prompt: Prompt, limit: int) -> Prompt:
+        """The longest rest of the conversation that fits; the last turn alone if none does."""
+        for turns in shorter(prompt.turns):
+            prompt = await self._render(work, turns)
+            tokens = await work.use.runner.tokenize(prompt.text)
+            if len(tokens) < limit:
+                break
+        return replace(prompt, truncate=True)
+
+    async def _prompt(self, work: Work) -> Prompt:
+        request = work.request
+        if request.tokens is not None:
+            return Prompt(tokens=request.tokens, truncate=request.truncate)
+        if request.raw or (request.suffix and not _renders_suffix(work.template)):
+            return Prompt(request.prompt or "", truncate=request.truncate)
+        preset = () if request.context else work.model.messages
+        turns = conversation(
+            request, work.model.system, [Message(turn.role, turn.content) for turn in preset]
+        )
+        prompt = await self._render(work, turns)
+        if request.context and not request.render_only:
+            tokens = await work.use.runner.tokenize(prompt.text)
+            return replace(prompt, tokens=(*request.context, *tokens))
+        return prompt
+
+    async def _render(self, work: Work, turns: Sequence[Message]) -> Prompt:
+        """The prompt of these turns. Only a chat can be shortened turn by turn."""
+        request, loaded = work.request, work.loaded
+        if work.template is None:
+            text = without_template(turns)
+        else:
+            context = template_context(request, turns, bos=loaded.bos, eos=loaded.eos)
+            text = await self._renderer.render(work.template.text, work.template.kind, context)
+        if loaded.add_bos and loaded.bos:
+            text = text.removeprefix(loaded.bos)  # the tokenizer adds it
+        if request.messages is None:
+            return Prompt(text, truncate=request.truncate)
+        return Prompt(text, turns=tuple(turns))
+
+
+async def _first_frame(
+    work: Work, prompt: Prompt
+) -> tuple[AsyncGenerator[GenerateEvent], Evaluated]:
+    frames = work.use.runner.generate(_generate(work, prompt))
+    try:
+        counted = await anext(frames)
+    except BaseException:
+        await frames.aclose()
+        raise
+    assert isinstance(counted, Evaluated), counted
+    return frames, counted
+
+
+def _generate(work: Work, prompt: Prompt) -> Generate:
+    request, options = work.request, completed(work.options, work.loaded.n_ctx)
+    suffix = request.suffix if request.suffix and not _renders_suffix(work.template) else None
+    constraint = request.format
+    return Generate(
+        id=0,
+        options=options,
+        prompt=prompt.text,
+        tokens=prompt.tokens,
+        images=_images(request),
+        json_schema=_schema_text(constraint) if constraint else None,
+        grammar=constraint.grammar if constraint else None,
+        logprobs=request.top_logprobs if request.logprobs else -1,
+        truncate=prompt.truncate,
+        shift=may_shift(work.options, request.shift),
+        return_context=request.prompt is not None and not request.raw,
+        suffix=suffix,
+        client=request.client,
+    )
+
+
+def _images(request: Request) -> tuple[bytes, ...]:
+    turns = request.messages or ()
+    return request.images + tuple(image for turn in turns for image in turn.images)
+
+
+def _schema_text(constraint: Format) -> str | None:
+    schema = constraint.json_schema
+    if schema is None or schema is False:
+        return None
+    return json.dumps({} if schema is True else schema)
+
+
+def _renders_suffix(template: Template | None) -> bool:
+    return template is not None and template.has_suffix
+
+
+def _splitter(work: Work, prompt: Prompt) -> ThinkingSplitter | None:
+    if work.request.raw or "thinking" not in work.model.capabilities:
+        return None
+    return ThinkingSplitter(opened=prompt.text.rstrip().endswith("<think>"))
+
+
+def _events(frame: GenerateEvent, work: Work, splitter: ThinkingSplitter | None) -> Iterator[Event]:
+    match frame:
+        case Chunk():
+            yield from _delta(frame, splitter)
+        case Done():
+            rest = splitter.finish() if splitter else None
+            if rest and (rest.thinking or rest.content):
+                yield Delta(rest.content, rest.thinking)
+            yield _finished(frame, work)
+        case Evaluated():
+            raise AssertionError("a prompt is counted once")
+
+
+def _delta(chunk: Chunk, splitter: ThinkingSplitter | None) -> Iterator[Delta]:
+    if splitter is None:
+        yield Delta(chunk.text, logprobs=chunk.logprobs)
+        return
+    split = splitter.feed(chunk.text)
+    if split.thinking or split.content or chunk.logprobs:
+        yield Delta(split.content, split.thinking, logprobs=chunk.logprobs)
+
+
+def _finished(done: Done, work: Work) -> Finished:
+    metrics = Metrics(
+        total_ns=time.monotonic_ns() - work.started_ns,
+        load_ns=work.use.load_ns,
+        prompt_tokens=done.prompt_tokens,
+        cached_tokens=done.cached_tokens,
+        prompt_ns=done.prompt_ns,
+        generated_tokens=done.generated_tokens,
+        generate_ns=done.generate_ns,
+    )
+    reason = FinishReason(done.reason)
+    return Finished(reason, metrics, done.stop_sequence, done.context)

@@ -1,0 +1,159 @@
+"""qm's own routes, which its command line uses."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from importlib.metadata import version
+from typing import Final
+
+from aiohttp import web
+from qm.store.errors import QmError
+from qm.store.gc import collect
+from qm.store.name import Name
+from qm.store.usage import Usage, usage
+
+from ..removal import remove
+from ..services import Services
+from .dialect import Dialect, Route, native_error_body
+from .edge import Stream, answer, is_local, read_body, read_fields
+from .fields import Fields, JsonObject, decode
+from .ollama_request import InvalidField, model_name
+from .progress import progress_lines
+
+VERSION: Final = version("qm")
+
+
+class LocalOnly(QmError):
+    """Only a process of this user, over the unix socket, may ask for this."""
+
+    status = 403
+    code = "local_only"
+
+
+async def _status(_request: web.Request, services: Services) -> web.Response:
+    lifecycle, settings = services.lifecycle, services.settings
+    return answer(
+        {
+            "pid": os.getpid(),
+            "version": VERSION,
+            "uptime_s": round(lifecycle.uptime_s, 3),
+            "socket": str(settings.socket),
+            "host": lifecycle.address,
+            "store": str(settings.home),
+            "log": str(settings.log_file),
+            "models": [row.name for row in services.supervisor.loaded()],
+            "jobs": services.jobs.running(),
+            "requests": lifecycle.requests,
+        }
+    )
+
+
+async def _shutdown(_request: web.Request, services: Services) -> web.Response:
+    services.lifecycle.stop.set()
+    return answer({"status": "shutting down"}, status=202)
+
+
+async def _unload(request: web.Request, services: Services) -> web.Response:
+    """Answers when the process is reaped. An unknown model is 404, an idle one `false`."""
+    name = Name.parse(model_name(await read_fields(request)))
+    stored = await asyncio.to_thread(services.store.manifests.read, name)
+    return answer({"unloaded": await services.supervisor.unload(str(stored.name))})
+
+
+async def _remove(request: web.Request, services: Services) -> web.Response:
+    name = Name.parse(model_name(await read_fields(request)))
+    return answer({"freed_bytes": await remove(services, name)})
+
+
+async def _adopt(request: web.Request, services: Services) -> web.StreamResponse:
+    """Takes a file of this user in. Nobody may make us open files from afar."""
+    if not is_local(request):
+        raise LocalOnly("adopting files works over the unix socket only")
+    path = (await read_fields(request)).text("path")
+    if not os.path.isabs(path):  # noqa: PTH117  the text goes on as it is
+        raise InvalidField("path must be absolute")
+    return await Stream(request).send(progress_lines(services.jobs.run("adopt", {"path": path})))
+
+
+async def _verify(request: web.Request, services: Services) -> web.StreamResponse:
+    fields = await _optional_fields(request)
+    model = fields.text("model") or fields.text("name")
+    arguments = {"model": str(Name.parse(model))} if model else {}
+    return await Stream(request).send(progress_lines(services.jobs.run("verify", arguments)))
+
+
+async def _gc(request: web.Request, services: Services) -> web.Response:
+    dry_run = (await _optional_fields(request)).boolean("dry_run", False)
+    collected = await asyncio.to_thread(collect, services.store, dry_run=dry_run)
+    return answer(
+        {
+            "deleted": [
+                {"digest": blob.digest, "size": blob.size_bytes} for blob in collected.deleted
+            ],
+            "kept": [
+                {"digest": blob.digest, "size": blob.size_bytes, "reason": blob.keeper}
+                for blob in collected.kept
+            ],
+            "partials": len(collected.partials),
+            "freed_bytes": collected.freed_bytes,
+            "dry_run": dry_run,
+        }
+    )
+
+
+async def _df(_request: web.Request, services: Services) -> web.Response:
+    return answer(_usage(await asyncio.to_thread(usage, services.store)))
+
+
+async def _optional_fields(request: web.Request) -> Fields:
+    """The body's fields; no body means that none is set."""
+    body = await read_body(request)
+    return Fields(decode(body) if body.strip() else {})
+
+
+def _usage(used: Usage) -> JsonObject:
+    return {
+        "models": [
+            {
+                "name": model.name,
+                "size": model.own_bytes + model.shared_bytes,
+                "own": model.own_bytes,
+                "shared": model.shared_bytes,
+            }
+            for model in used.models
+        ],
+        "blobs": [
+            {
+                "digest": blob.digest,
+                "size": blob.size_bytes,
+                "kind": blob.kind,
+                "models": list(blob.models),
+            }
+            for blob in used.blobs
+        ],
+        "unreadable": [
+            {"path": str(entry.path), "reason": entry.reason} for entry in used.unreadable
+        ],
+        "total_bytes": used.total_bytes,
+        "orphan_bytes": used.orphan_bytes,
+        "partial_bytes": used.partial_bytes,
+        "disk_free_bytes": used.disk_free_bytes,
+        "disk_total_bytes": used.disk_total_bytes,
+    }
+
+
+ADMIN = Dialect(
+    name="admin",
+    error_body=native_error_body,
+    routes=(
+        Route("GET", "/qm/status", _status),
+        Route("POST", "/qm/shutdown", _shutdown),
+        Route("POST", "/qm/unload", _unload),
+        Route("POST", "/qm/rm", _remove),
+        Route("POST", "/qm/adopt", _adopt),
+        Route("POST", "/qm/verify", _verify),
+        Route("POST", "/qm/gc", _gc),
+        Route("GET", "/qm/df", _df),
+    ),
+)

@@ -1,0 +1,123 @@
+"""Bodies in, documents and streams out: what every dialect needs of HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+
+import msgspec
+from aiohttp import web
+from qm.store.errors import QmError
+
+from .dialect import error_body
+from .fields import Fields, JsonObject, decode
+
+JSON = "application/json; charset=utf-8"
+NDJSON = "application/x-ndjson"
+# Until then an error still decides the status. Past it headers go out, because clients with a
+# limit on the first byte (Cline: 30 s) would give up while a large model loads.
+EARLY_HEADERS_S = 10.0
+# A client that reads nothing for this long is gone for us; its slot goes to others.
+WRITE_LIMIT_S = 120.0
+
+STREAM: web.RequestKey[Stream]
+
+
+class BodyTooLarge(QmError):
+    """The body is over the limit; nothing of it was used."""
+
+    status = 413
+    code = "body_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"the request body is larger than {limit_bytes} bytes (QM_MAX_BODY_BYTES)")
+        self.limit_bytes = limit_bytes
+
+
+class ClientStalled(ConnectionError):
+    """The client has stopped reading its stream."""
+
+
+async def read_fields(request: web.Request) -> Fields:
+    """The request's JSON object. Raises BadJson, WrongType and BodyTooLarge."""
+    return Fields(decode(await read_body(request)))
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The whole body, at most as long as the application allows. Raises BodyTooLarge."""
+    limit = request.client_max_size
+    if limit and (request.content_length or 0) > limit:
+        raise BodyTooLarge(limit)
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise BodyTooLarge(limit) from error
+
+
+def answer(document: object, *, status: int = 200, content_type: str = JSON) -> web.Response:
+    """One JSON document."""
+    body = msgspec.json.encode(document)
+    return web.Response(body=body, status=status, headers={"Content-Type": content_type})
+
+
+def line(document: JsonObject) -> bytes:
+    """One line of NDJSON."""
+    return msgspec.json.encode(document) + b"\n"
+
+
+class Stream:
+    """An answer that is sent as it grows. An error after the first byte becomes its last piece."""
+
+    def __init__(self, request: web.Request, content_type: str = NDJSON) -> None:
+        self.response = web.StreamResponse(headers={"Content-Type": content_type})
+        self._request = request
+        request[STREAM] = self
+
+    async def send(self, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
+        """Sends all pieces; `pieces` is closed at the end, however that comes."""
+        async with aclosing(pieces):
+            opener = asyncio.create_task(self._open_later())
+            try:
+                first = await anext(pieces, b"")
+            finally:
+                opener.cancel()
+                await asyncio.wait({opener})
+            await self._open()
+            await self._write(first)
+            async for piece in pieces:
+                await self._write(piece)
+        await self.response.write_eof()
+        return self.response
+
+    async def fail(self, error: QmError) -> web.StreamResponse:
+        """Ends the stream with `error`, as its dialect prints it."""
+        with suppress(ConnectionError):
+            await self._write(msgspec.json.encode(error_body(self._request, error)) + b"\n")
+            await self.response.write_eof()
+        return self.response
+
+    async def _open_later(self) -> None:
+        await asyncio.sleep(EARLY_HEADERS_S)
+        await self._open()
+
+    async def _open(self) -> None:
+        if not self.response.prepared:
+            await self.response.prepare(self._request)
+
+    async def _write(self, piece: bytes) -> None:
+        if piece:
+            try:
+                async with asyncio.timeout(WRITE_LIMIT_S):
+                    await self.response.write(piece)
+            except TimeoutError as error:
+                raise ClientStalled from error
+
+
+STREAM = web.RequestKey("stream", Stream)
+
+
+def is_local(request: web.Request) -> bool:
+    """Whether the request came over the unix socket, whose peer is this user."""
+    transport = request.transport
+    return transport is not None and isinstance(transport.get_extra_info("sockname"), str | bytes)

@@ -1,0 +1,183 @@
+"""Ollama's routes about models and blobs: list, show, create, copy, delete, upload."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+from aiohttp import web
+from qm.modelfiles.create_request import from_create_request
+from qm.modelfiles.model import Details, load_model, size_bytes, summarize
+from qm.store.errors import InvalidRequest, QmError
+from qm.store.layout import InvalidDigest, parse_digest
+from qm.store.manifests import StoredManifest
+from qm.store.name import InvalidName, Name
+from qm.store.store import Store
+
+from ..removal import remove
+from ..services import Services
+from ..supervisor import LoadedModel
+from .edge import Stream, answer, read_fields
+from .fields import Fields, JsonObject
+from .ollama_answer import timestamp
+from .ollama_request import model_name
+from .ollama_show import details, show_document
+from .progress import last_progress, progress_lines
+
+# Go's clients read the time into 64 bits of nanoseconds: "never" is as far as those reach.
+_FOREVER_S = (2**63 - 1) / 1e9 - 10
+_PLAIN_JSON = "application/json"  # progress routes come without a charset
+_UPLOAD_CHUNK_BYTES = 1 << 20
+
+
+class InvalidDestination(InvalidRequest):
+    """A copy's new name can't be used."""
+
+    code = "invalid_name"
+
+
+async def tags(_request: web.Request, services: Services) -> web.Response:
+    """Every model, the newest first. Opens no weights."""
+    models = await asyncio.to_thread(_listed, services.store)
+    return answer({"models": models})
+
+
+async def show(request: web.Request, services: Services) -> web.Response:
+    """All about one model."""
+    fields = await read_fields(request)
+    name = Name.parse(model_name(fields))
+    model = await asyncio.to_thread(load_model, services.store, name)
+    verbose = fields.boolean("verbose", False)
+    context_length = services.settings.context_length
+    document = await asyncio.to_thread(show_document, model, verbose, context_length)
+    return answer(document)
+
+
+async def ps(_request: web.Request, services: Services) -> web.Response:
+    """The models in memory."""
+    return answer({"models": [_loaded(row) for row in services.supervisor.loaded()]})
+
+
+async def create(request: web.Request, services: Services) -> web.StreamResponse:
+    """Builds a model in a job, with progress. What can be known at once is a 400."""
+    fields = await read_fields(request)
+    name = Name.parse(model_name(fields))
+    document = fields.folded()
+    from_create_request(document)
+    progress = services.jobs.run("create", {"name": str(name), "request": document})
+    if fields.boolean("stream", True):
+        return await Stream(request).send(progress_lines(progress))
+    return answer(await last_progress(progress), content_type=_PLAIN_JSON)
+
+
+async def copy(request: web.Request, services: Services) -> web.Response:
+    """A second name for a model."""
+    fields = await read_fields(request)
+    source = Name.parse(fields.text("source"))
+    destination = _destination(fields)
+    await asyncio.to_thread(services.store.manifests.copy, source, destination)
+    return web.Response()
+
+
+async def delete(request: web.Request, services: Services) -> web.Response:
+    """Removes a model, and what only it needed."""
+    fields = await read_fields(request)
+    await remove(services, Name.parse(model_name(fields)))
+    return web.Response()
+
+
+async def has_blob(request: web.Request, services: Services) -> web.Response:
+    """Whether a blob is here; if so it stays until its manifest comes."""
+    try:
+        digest = _digest(request)
+    except InvalidDigest:
+        return web.Response(status=400)
+    kept = await asyncio.to_thread(services.store.blobs.keep, digest)
+    return web.Response(status=200 if kept else 404)
+
+
+async def put_blob(request: web.Request, services: Services) -> web.Response:
+    """Stores the body under its digest. A blob that is here already is not read again."""
+    digest = _digest(request)
+    if await asyncio.to_thread(services.store.blobs.keep, digest):
+        return web.Response(status=200)
+    upload = services.store.blobs.writer(digest=digest, size_bytes=request.content_length)
+    writer = await asyncio.to_thread(upload.__enter__)
+    try:
+        async for data in request.content.iter_chunked(_UPLOAD_CHUNK_BYTES):
+            await asyncio.to_thread(writer.write, data)
+        await asyncio.to_thread(writer.commit)
+    finally:
+        await asyncio.shield(asyncio.to_thread(upload.__exit__, None, None, None))
+    return web.Response(status=201)
+
+
+def _digest(request: web.Request) -> str:
+    """The digest of the path, also with the dash of blobs' file names."""
+    text = request.match_info["digest"]
+    return parse_digest(text.replace("sha256-", "sha256:", 1))
+
+
+def _destination(fields: Fields) -> Name:
+    text = fields.text("destination")
+    try:
+        return Name.parse(text)
+    except InvalidName as error:
+        raise InvalidDestination(f'destination "{text[:200]}" is invalid') from error
+
+
+def _listed(store: Store) -> list[JsonObject]:
+    stored, _ = store.manifests.list()
+    stored.sort(key=lambda entry: entry.modified_s, reverse=True)
+    return [_tag(store, entry) for entry in stored]
+
+
+def _tag(store: Store, stored: StoredManifest) -> JsonObject:
+    """One row. A damaged model is listed too, so that it can be seen and deleted."""
+    try:
+        summary = summarize(store, stored)
+    except (QmError, OSError) as error:
+        return _named(stored.name, stored.digest) | {
+            "modified_at": timestamp(int(stored.modified_s * 1e9)),
+            "size": size_bytes(stored.manifest),
+            "details": {},
+            "capabilities": [],
+            "qm": {"error": str(error)},
+        }
+    return _named(summary.name, summary.digest) | {
+        "modified_at": timestamp(int(summary.modified_s * 1e9)),
+        "size": summary.size_bytes,
+        "details": details(summary.details) | _lengths(summary.details),
+        "capabilities": list(summary.capabilities),
+    }
+
+
+def _named(name: Name, digest: str) -> JsonObject:
+    return {"name": str(name), "model": str(name), "digest": digest.removeprefix("sha256:")}
+
+
+def _lengths(told: Details) -> JsonObject:
+    lengths = {"context_length": told.context_length, "embedding_length": told.embedding_length}
+    return {name: value for name, value in lengths.items() if value}
+
+
+def _loaded(row: LoadedModel) -> JsonObject:
+    model = row.model
+    expires_s = min(row.expires_at, time.time() + _FOREVER_S, _FOREVER_S)
+    return _named(model.name, model.digest) | {
+        "size": row.size_bytes,
+        "details": details(model.details),
+        "expires_at": timestamp(int(expires_s * 1e9)),
+        "size_vram": row.size_vram_bytes,
+        "context_length": row.context_length,
+        "qm": {
+            "state": row.state,
+            "pid": row.pid,
+            "users": row.n_users,
+            "predicted_bytes": row.predicted_bytes,
+            "actual_bytes": row.actual_bytes,
+            "forever": math.isinf(row.expires_at),
+            "placement": row.reason,
+        },
+    }

@@ -1,0 +1,222 @@
+"""Ollama's requests, translated into ours. Pure: documents in, `Request`s out."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+from typing import Any
+
+import msgspec
+from qm.modelfiles.parameters import check_all
+from qm.store.errors import InvalidRequest
+
+from ..chat.request import Format, Message, Request, ToolCall
+from ..logs import Log
+from ..runner.wire import Options
+from ..settings import InvalidDuration, parse_duration
+from .fields import Fields, JsonObject, WrongType, as_object
+
+log = Log("http")
+
+MOST_TOP_LOGPROBS = 20
+_THINK_LEVELS = ("high", "medium", "low", "max")
+_THINK_VALUES = '"high", "medium", "low", "max", true, or false'
+
+
+class InvalidField(InvalidRequest):
+    """A field's value can't be used; the message names the field."""
+
+    code = "invalid_field"
+
+
+class ModelNameMissing(InvalidRequest):
+    """The request names no model."""
+
+    code = "model_required"
+
+    def __init__(self) -> None:
+        super().__init__("model is required")
+
+
+def model_name(fields: Fields) -> str:
+    """The model that a request names, by either of the two fields. Raises ModelNameMissing."""
+    name = fields.text("model") or fields.text("name")
+    if not name:
+        raise ModelNameMissing
+    return name
+
+
+def chat_request(fields: Fields) -> Request:
+    """The meaning of a body of `/api/chat`."""
+    messages = tuple(_message(each) for each in fields.objects("messages"))
+    return Request(
+        model=model_name(fields),
+        messages=messages,
+        tools=tuple(as_object(item, path) for path, item in fields.items("tools")),
+        load_only=not messages,
+        **_shared(fields),
+    )
+
+
+def generate_request(fields: Fields) -> Request:
+    """The meaning of a body of `/api/generate`."""
+    prompt, suffix, raw = fields.text("prompt"), fields.text("suffix"), fields.boolean("raw", False)
+    context = tuple(_token(item, path) for path, item in fields.items("context"))
+    system, template = fields.text("system"), fields.text("template")
+    images = _images(fields)
+    if raw and (system or template or context):
+        raise InvalidField("raw mode does not support template, system, or context")
+    return Request(
+        model=model_name(fields),
+        prompt=prompt,
+        images=images,
+        suffix=suffix,
+        system=system or None,
+        template=template or None,
+        raw=raw,
+        context=context,
+        load_only=not (prompt or suffix or images),
+        **_shared(fields),
+    )
+
+
+def keep_alive_s(fields: Fields) -> float | None:
+    """Seconds of `keep_alive`: a number, or a Go duration; negative means forever."""
+    value = fields.raw("keep_alive")
+    match value:
+        case None | "":
+            return None
+        case bool():
+            raise InvalidField(
+                "keep_alive must be a number of seconds or a duration, not a boolean"
+            )
+        case int() | float():
+            seconds = float(value)
+        case str():
+            seconds = _duration(value)
+        case _:
+            raise WrongType(fields.path("keep_alive"), "a number or a duration", value)
+    return math.inf if seconds < 0 else seconds
+
+
+def options(fields: Fields) -> Options:
+    """The options that are set, in range; unknown ones are logged and ignored."""
+    known, unknown = check_all(fields.document("options"))
+    if unknown:
+        log.warning("options_ignored", names=",".join(sorted(unknown))[:200])
+    return msgspec.convert(known, Options)
+
+
+def _shared(fields: Fields) -> dict[str, Any]:
+    """What chat and generate have in common, as arguments of `Request`."""
+    top_logprobs = fields.integer("top_logprobs")
+    if not 0 <= top_logprobs <= MOST_TOP_LOGPROBS:
+        raise InvalidField(f"top_logprobs must be between 0 and {MOST_TOP_LOGPROBS}")
+    return {
+        "format": _format(fields.raw("format")),
+        "think": _think(fields.raw("think")),
+        "options": options(fields),
+        "keep_alive_s": keep_alive_s(fields),
+        # Where Ollama cuts unless told not to, we cut only when asked: CONTRACT, section 0.
+        "truncate": fields.boolean("truncate", False),
+        "shift": fields.boolean("shift", True),
+        "logprobs": fields.boolean("logprobs", False),
+        "top_logprobs": top_logprobs,
+        "render_only": fields.boolean("_debug_render_only", False),
+    }
+
+
+def _format(value: object) -> Format | None:
+    match value:
+        case None | "":
+            return None
+        case "json":
+            return Format(json_schema={})
+        case dict():
+            return Format(json_schema=value)
+        case _:
+            shown = json.dumps(json.dumps(value)[:200])
+            raise InvalidField(
+                f'invalid format: {shown}; expected "json" or a valid JSON Schema object'
+            )
+
+
+def _think(value: object) -> bool | str | None:
+    match value:
+        case None | bool():
+            return value
+        case str() if value in _THINK_LEVELS:
+            return value
+        case str():
+            shown = json.dumps(value[:100])
+            raise InvalidField(f"invalid think value: {shown} (must be {_THINK_VALUES})")
+        case _:
+            raise InvalidField(f"think must be a boolean or string ({_THINK_VALUES})")
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except InvalidDuration as error:
+        shown = json.dumps(text[:100])
+        if re.fullmatch(r"[-+]?\d+\.?\d*", text):
+            raise InvalidField(f"time: missing unit in duration {shown}") from error
+        raise InvalidField(f"time: invalid duration {shown}") from error
+
+
+def _message(fields: Fields) -> Message:
+    return Message(
+        role=fields.text("role"),
+        content=fields.text("content"),
+        thinking=fields.text("thinking"),
+        images=_images(fields),
+        tool_calls=tuple(
+            _tool_call(each, index) for index, each in enumerate(fields.objects("tool_calls"))
+        ),
+        tool_name=fields.text("tool_name"),
+        tool_call_id=fields.text("tool_call_id"),
+    )
+
+
+def _tool_call(fields: Fields, index: int) -> ToolCall:
+    function = fields.fields("function")
+    return ToolCall(
+        name=function.text("name"),
+        arguments=_arguments(function),
+        id=fields.text("id"),
+        index=function.integer("index", index),
+    )
+
+
+def _arguments(function: Fields) -> JsonObject:
+    """A call's arguments; JSON text is accepted besides an object."""
+    value, path = function.raw("arguments"), function.path("arguments")
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise WrongType(path, "an object or its JSON text", value) from error
+    return {} if value is None else as_object(value, path)
+
+
+def _images(fields: Fields) -> tuple[bytes, ...]:
+    return tuple(
+        _image(text, f"{fields.path('images')}[{index}]")
+        for index, text in enumerate(fields.texts("images"))
+    )
+
+
+def _image(text: str, path: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidField(f"{path} must be the base64 data of an image, not a URL") from error
+
+
+def _token(value: object, path: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+        raise WrongType(path, "a token id", value)
+    return value

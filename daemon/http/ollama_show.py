@@ -1,0 +1,91 @@
+"""What `/api/show` tells about a model. Pure apart from reading the weights' header."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qm.modelfiles.model import Details, Model
+from qm.modelfiles.show import modelfile_text, parameters_text
+from qm.modelfiles.template import Syntax
+from qm.store.gguf import LongArray, Value, read_header
+
+from .fields import JsonObject
+from .ollama_answer import timestamp
+
+# Shown elsewhere, or of no use to a client.
+_HIDDEN_KEYS = ("general.name", "tokenizer.chat_template")
+# Editor plugins offer fill-in-the-middle only if the template mentions this.
+_SUFFIX_MARK = ".Suffix"
+
+
+def show_document(model: Model, verbose: bool, default_context: int) -> JsonObject:
+    """The whole answer; fields that are empty are left out, as Ollama does."""
+    header = read_header(model.weights[0], arrays=verbose)
+    optional: JsonObject = {
+        "license": "\n".join(model.licenses),
+        "modelfile": modelfile_text(model),
+        "parameters": parameters_text(model.parameters),
+        "template": _template(model),
+        "system": model.system,
+        "messages": [{"role": turn.role, "content": turn.content} for turn in model.messages],
+        "requires": model.config.requires,
+    }
+    return {name: value for name, value in optional.items() if value} | {
+        "details": details(model.details),
+        "model_info": _model_info(model, header.metadata, verbose, default_context),
+        "tensors": [
+            {"name": tensor.name, "type": tensor.type, "shape": list(tensor.shape)}
+            for tensor in header.tensors
+        ],
+        "capabilities": list(model.capabilities),
+        "modified_at": timestamp(int(model.modified_s * 1e9)),
+    }
+
+
+def details(told: Details) -> JsonObject:
+    """The six fields that every listing has."""
+    return {
+        "parent_model": told.parent_model,
+        "format": told.format,
+        "family": told.family,
+        "families": list(told.families),
+        "parameter_size": told.parameter_size,
+        "quantization_level": told.quantization_level,
+    }
+
+
+def _template(model: Model) -> str:
+    """The template, with the mark that plugins look for where the model can fill in."""
+    if model.template is None:
+        return ""
+    text = model.template.text
+    if "insert" not in model.capabilities or _SUFFIX_MARK in text:
+        return text
+    go = model.template.kind is Syntax.GO
+    return text + (f"{{{{/* {_SUFFIX_MARK} */}}}}" if go else f"{{# {_SUFFIX_MARK} #}}")
+
+
+def _model_info(
+    model: Model, metadata: Mapping[str, Value], verbose: bool, default_context: int
+) -> JsonObject:
+    """The metadata of the weights; arrays only when asked for, and the context that we give."""
+    info: JsonObject = {
+        key: _plain(value) if verbose or not _is_array(value) else None
+        for key, value in sorted(metadata.items())
+        if key not in _HIDDEN_KEYS
+    }
+    info["general.parameter_count"] = model.header.parameter_count
+    trained = model.header.context_length
+    if trained:
+        wanted = model.parameters.get("num_ctx") or default_context
+        key = f"{model.header.architecture}.context_length"
+        info[key] = min(trained, wanted) if isinstance(wanted, int) else trained
+    return info
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, list | tuple | LongArray)
+
+
+def _plain(value: object) -> object:
+    return None if isinstance(value, LongArray) else value

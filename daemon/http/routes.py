@@ -1,0 +1,18 @@
+"""Every dialect that the daemon speaks. A new one is a module of its own and a line here."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from .admin import ADMIN
+from .dialect import install
+from .guard import install_guard
+from .ollama import OLLAMA
+
+DIALECTS = (OLLAMA, ADMIN)
+
+
+def install_http(app: web.Application) -> None:
+    """Puts routes, guard and error rim into `app`, which must hold `SERVICES` when it runs."""
+    install(app, DIALECTS)
+    install_guard(app)
