@@ -99,11 +99,18 @@ def local_files(spec: ModelSpec, folder: Path) -> Iterator[tuple[str, Path]]:
     sources += [source for source in (spec.draft, spec.calibration) if source]
     for source in sources:
         path = _located(source, folder)
-        if path.exists() and not source.is_hub:
+        if not source.is_hub and _holds_files(path, source.text):
             yield source.text, _one_file(path)
         elif source not in spec.from_ or _is_path(source.text):
             where = f"line {source.line}: " if source.line else ""
             raise MissingFile(f"{where}no such file: {path}")
+
+
+def _holds_files(path: Path, text: str) -> bool:
+    """A folder that only happens to be called like a model is not meant."""
+    if path.is_dir():
+        return _is_path(text) or any(path.glob("*.gguf"))
+    return path.exists()
 
 
 def _located(source: Source, folder: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +18,7 @@ def last_lines(path: Path, count: int) -> str:
         return _tail(file, count)
 
 
-def follow(path: Path, count: int) -> Iterator[str]:
+def follow(path: Path, count: int) -> Generator[str, None, None]:
     """The last lines, then whatever is added, through rotations, until the caller stops."""
     file = path.open("rb")
     try:

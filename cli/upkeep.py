@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from .client import JsonObject
 from .connect import connect, show_json
 from .naming import model_argument
 from .progress import Progress
@@ -59,3 +60,10 @@ def df_command(as_json: bool) -> None:
         show_json(usage)
         return
     click.echo(table(("MODEL", "SIZE", "OWN", "SHARED"), [_row(item) for item in usage["models"]]))
+
+
+def _row(model: JsonObject) -> tuple[str, ...]:
+    return (
+        model["name"],
+        *(size_text(model[key]) for key in ("size", "own", "shared")),
+    )
