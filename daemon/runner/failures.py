@@ -1,12 +1,12 @@
 """What can go wrong with a runner, as the daemon's callers see it.
 
-    QmError
-    ├── RunnerFailed          the process misbehaved; it is of no use any more
-    │   └── RunnerCrashed     it died; carries the tail of its log
-    ├── LoadFailed            this model can't be loaded (code and facts say why)
-    └── GenerateFailed        this request failed; the runner goes on
-        ├── RequestRefused    400: prompt_too_long, bad_option, bad_schema, bad_grammar
-        └── NotSupported      501: this model or build can't do that
+QmError
+├── RunnerFailed          the process misbehaved; it is of no use any more
+│   └── RunnerCrashed     it died; carries the tail of its log
+├── LoadFailed            this model can't be loaded (code and facts say why)
+└── GenerateFailed        this request failed; the runner goes on
+    ├── RequestRefused    400: prompt_too_long, bad_option, bad_schema, bad_grammar
+    └── NotSupported      501: this model or build can't do that
 """
 
 from __future__ import annotations

@@ -282,7 +282,9 @@ def _load(weights: Sequence[str], params: Any) -> Any:
     paths = [os.fsencode(path) for path in weights]
     if len(paths) == 1:
         return C.llama_model_load_from_file(paths[0], params)
-    return C.llama_model_load_from_splits((ctypes.c_char_p * len(paths))(*paths), len(paths), params)
+    return C.llama_model_load_from_splits(
+        (ctypes.c_char_p * len(paths))(*paths), len(paths), params
+    )
 
 
 def _cause(log: Log) -> str:
@@ -324,6 +326,7 @@ class Context:
         if not self.pointer:
             raise LlamaError(_cause(log), _last_words(log, "llama.cpp can't make a context"))
         self.n_ctx = int(C.llama_n_ctx(self.pointer))
+        self.n_parallel = placement.n_parallel
         self.n_batch = int(C.llama_n_batch(self.pointer))
         self.n_ubatch = int(C.llama_n_ubatch(self.pointer))
         self.pooling = POOLING.get(int(C.llama_pooling_type(self.pointer)), "none")
@@ -332,7 +335,9 @@ class Context:
 
     def decode(self, batch: Batch) -> int:
         """0: done. 1: no room in the cache, nothing happened. Else an error."""
-        return int(C.llama_decode(self.pointer, batch.struct))
+        status = int(C.llama_decode(self.pointer, batch.struct))
+        C.llama_synchronize(self.pointer)  # so that a step's time is its own, on a GPU too
+        return status
 
     def remove(self, sequence: int, start: int, end: int = -1) -> bool:
         """Forgets positions [start, end); False when this memory can't forget a part."""
@@ -365,6 +370,7 @@ class Batch:
 
     def __init__(self, room: int) -> None:
         self.n_tokens = 0
+        self.room = room
         self._token = (ctypes.c_int32 * room)()
         self._position = (ctypes.c_int32 * room)()
         self._sequence = (ctypes.c_int32 * room)()
@@ -399,14 +405,25 @@ class Batch:
         self.n_tokens = self.struct.n_tokens = index + 1
         return index
 
-    def add_many(self, tokens: list[int], position: int, sequence: int, *, output: bool) -> int:
-        """Adds a run of tokens; the index of the last, whose logits are wanted if `output`."""
+    def add_many(
+        self,
+        tokens: list[int],
+        position: int,
+        sequence: int,
+        *,
+        output: bool,
+        every: bool = False,
+    ) -> int:
+        """Adds a run of tokens; the index of the last, whose logits are wanted if `output`.
+
+        `every` wants an output of each token, as pooling does.
+        """
         start, count = self.n_tokens, len(tokens)
         end = start + count
         self._token[start:end] = tokens
         self._position[start:end] = range(position, position + count)
         self._sequence[start:end] = [sequence] * count
-        self._output[start:end] = bytes(count)
+        self._output[start:end] = (b"\1" if every else b"\0") * count
         self._output[end - 1] = int(output)
         self.n_tokens = self.struct.n_tokens = end
         return end - 1

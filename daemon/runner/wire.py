@@ -75,7 +75,6 @@ class Placement(msgspec.Struct, frozen=True):
     """
 
     n_ctx: int
-    n_ctx_seq: int = 0
     n_batch: int = 512
     n_ubatch: int = 512
     n_parallel: int = 1
@@ -90,6 +89,7 @@ class Placement(msgspec.Struct, frozen=True):
     use_mmap: bool = True
     use_mlock: bool = False
     rpc_servers: tuple[str, ...] = ()
+    n_ctx_seq: int = 0
 
 
 # Daemon to runner ---------------------------------------------------------------------------

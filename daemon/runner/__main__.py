@@ -1,0 +1,85 @@
+"""A runner process: `python -m qm.daemon.runner FD`, where FD is its end of a socketpair.
+
+It says `Hello`, waits for `Load`, and then answers until `Exit`. It never outlives the daemon:
+the kernel kills it when its parent dies, and the end of the socket ends it too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from typing import Final
+
+from . import wire
+from .engine import Engine
+from .intake import Intake, Ready
+from .llama import C, Context, LlamaError, Log, Model, binding_version
+from .loading import load
+
+_PR_SET_PDEATHSIG: Final = 1
+_SWITCH_S: Final = 0.0005  # how long the intake thread may keep the loop from its next step
+
+
+def main() -> int:
+    """Serves one daemon over the inherited socket; returns the exit status."""
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    _isolate()
+    log = Log()
+    C.llama_backend_init()
+    intake = Intake(connection)
+    connection.sendall(wire.encode(wire.Hello(os.getpid(), binding_version())))
+    threading.Thread(target=intake.run, name="intake", daemon=True).start()
+    loaded = _wait_for_model(connection, intake, log)
+    if loaded is not None:
+        model, context, slots = loaded
+        Engine(connection, intake, model, context, slots).run()
+        context.free()
+        model.free()
+    connection.close()
+    return 0
+
+
+def _isolate() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # prompts don't belong into a core file
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.setswitchinterval(_SWITCH_S)
+
+
+def _wait_for_model(
+    connection: socket.socket, intake: Intake, log: Log
+) -> tuple[Model, Context, int] | None:
+    """Loads what the first `Load` asks for; None when told to leave before or instead."""
+    while True:
+        work = intake.inbox.get()
+        match work:
+            case wire.Exit():
+                return None
+            case wire.Ping():
+                connection.sendall(wire.encode(wire.Pong(work.id)))
+            case wire.Load():
+                break
+            case wire.Failed():
+                connection.sendall(wire.encode(work))
+            case _:
+                continue
+    try:
+        model, context, answer = load(work, intake, log, connection)
+    except LlamaError as error:
+        connection.sendall(wire.encode(wire.Failed(work.id, error.code, str(error))))
+        return None
+    intake.ready = Ready(model.vocabulary, answer.n_ctx, work.embedding)
+    connection.sendall(wire.encode(answer))
+    return model, context, work.placement.n_parallel
+
+
+if __name__ == "__main__":
+    # Threads of llama.cpp may still run: skip the interpreter's teardown.
+    sys.stderr.flush()
+    os._exit(main())

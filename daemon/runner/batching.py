@@ -1,0 +1,67 @@
+"""How many prompt tokens a decode step takes in. Pure.
+
+Answers that are under way get their token in every step; prompts share what is left. The measured
+speed decides how much that is: a step must stay short while others wait for their next token, and
+short enough for cancellation and newcomers otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+BUSY_STEP_S: Final = 0.12  # the pause that a prompt may put between two tokens of another answer
+ALONE_STEP_S: Final = 0.5
+FIRST_CHUNK: Final = 64  # before anything was measured
+GRAIN: Final = 32  # matrix kernels work on tiles; odd sizes waste a part of one
+SMALLEST_CHUNK: Final = 8
+_SMOOTHING: Final = 0.3
+
+
+def shares(remaining: Sequence[int], total: int) -> list[int]:
+    """Divides `total` tokens evenly among prompts of `remaining` tokens; no one gets too many.
+
+    What short prompts leave goes to the longer ones, the first in order first. A prompt that comes
+    last and finds no room gets 0.
+    """
+    given = [0] * len(remaining)
+    open_ = [index for index, count in enumerate(remaining) if count]
+    while total > 0 and open_:
+        even = max(total // len(open_), 1)
+        for index in open_:
+            more = min(even, remaining[index] - given[index], total)
+            given[index] += more
+            total -= more
+        open_ = [index for index in open_ if given[index] < remaining[index]]
+    return given
+
+
+@dataclass(slots=True)
+class Pace:
+    """How fast this model runs here, learnt from its own steps."""
+
+    token_s: float | None = None  # one more prompt token
+    step_s: float = 0.0  # a step without any prompt token
+
+    def budget(self, generating: int, n_batch: int) -> int:
+        """How many prompt tokens the next step may evaluate."""
+        room = n_batch - generating
+        if self.token_s is None:
+            return min(FIRST_CHUNK, room)
+        tokens = int((BUSY_STEP_S if generating else ALONE_STEP_S) / self.token_s)
+        if tokens >= GRAIN:
+            tokens -= tokens % GRAIN
+        return min(max(tokens, SMALLEST_CHUNK), room)
+
+    def learn(self, seconds: float, prompt_tokens: int, generating: int) -> None:
+        """Takes in what a step of that many tokens took."""
+        if prompt_tokens:
+            rest = seconds - self.step_s if generating else seconds
+            self.token_s = _smooth(self.token_s, max(rest, seconds / 4) / prompt_tokens)
+        else:
+            self.step_s = _smooth(self.step_s or None, seconds)
+
+
+def _smooth(before: float | None, now: float) -> float:
+    return now if before is None else before + _SMOOTHING * (now - before)

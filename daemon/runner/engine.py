@@ -1,0 +1,316 @@
+"""The decoding loop: many answers at once, through one unified KV cache.
+
+    run():   take what arrived → admit → step → send, until told to leave
+    step():  plan a batch → decode it → one token for every sequence that got logits
+
+Every running sequence holds a slot. Answers under way get one token in each step; prompts are fed
+in chunks beside them (`batching`). When cells run out, idle slots are emptied first; then the
+newest sequence gives its cells back and waits to be evaluated again.
+
+A loop that has nothing to do sleeps in its inbox.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import Counter, deque
+from typing import Final
+
+from . import wire
+from .batching import Pace, shares
+from .embedding import embed
+from .intake import EmbedWork, Intake, Work
+from .llama import Batch, Context, LlamaError, Model
+from .logprobs import token_logprob
+from .sequence import REPEATS_LIMIT, Sequence
+from .slots import Slots
+
+_NO_ROOM: Final = 1  # what llama_decode returns when cells are short
+
+
+class Engine:
+    """Owns the context, the slots and the sequences; runs on the main thread."""
+
+    def __init__(
+        self, connection: socket.socket, intake: Intake, model: Model, context: Context, slots: int
+    ) -> None:
+        self._connection = connection
+        self._inbox = intake.inbox
+        self._vocabulary = model.vocabulary
+        self._model = model
+        self._context = context
+        self._batch = Batch(context.n_batch)
+        self._slots = Slots(slots)
+        self._running: list[Sequence] = []
+        self._waiting: deque[Sequence] = deque()
+        self._embeds: deque[EmbedWork] = deque()
+        self._pace = Pace()
+        self._out: list[bytes] = []
+        self._leaving = False
+
+    def run(self) -> None:
+        """Works until `Exit` arrives."""
+        while not self._leaving:
+            self._take()
+            self._admit()
+            if self._embeds:
+                self._embed(self._embeds.popleft())
+            if self._running:
+                self._step()
+            self._flush()
+        for sequence in [*self._running, *self._waiting]:
+            self._finish(sequence, "cancelled")
+        self._flush()
+
+    # What arrived -------------------------------------------------------------------------------
+
+    def _take(self) -> None:
+        """Handles everything in the inbox; waits for something when there is no work."""
+        if not (self._running or self._waiting or self._embeds):
+            self._handle(self._inbox.get())
+        while not self._inbox.empty():
+            self._handle(self._inbox.get())
+
+    def _handle(self, work: Work) -> None:
+        match work:
+            case Sequence():
+                self._waiting.append(work)
+            case EmbedWork():
+                self._embeds.append(work)
+            case wire.Cancel():
+                self._cancel(work.id)
+            case wire.Ping():
+                self._send(wire.Pong(work.id, len(self._running)))
+            case wire.Exit():
+                self._leaving = True
+            case wire.Load():
+                self._send(wire.Failed(work.id, "load_failed", "a model is loaded already"))
+            case _:
+                self._send(work)
+
+    def _cancel(self, request_id: int) -> None:
+        for sequence in [*self._running, *self._waiting]:
+            if sequence.request.id == request_id:
+                self._finish(sequence, "cancelled")
+
+    # Admission ----------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        """Gives free slots to waiting requests, to clients with the fewest running ones first."""
+        while self._waiting:
+            load = Counter(sequence.request.client for sequence in self._running)
+            sequence = min(self._waiting, key=lambda waiting: load[waiting.request.client])
+            taken = self._slots.take(sequence.tokens)
+            if taken is None:
+                return
+            self._waiting.remove(sequence)
+            slot, shared = taken
+            if shared < len(slot.cached) and not self._context.remove(slot.id, shared):
+                self._context.remove(slot.id, -1)  # this memory forgets all or nothing
+                shared = 0
+            sequence.slot, sequence.n_evaluated = slot, shared
+            self._running.append(sequence)
+            if not sequence.admitted_ns:
+                self._begin(sequence, shared)
+
+    def _begin(self, sequence: Sequence, shared: int) -> None:
+        sequence.admitted_ns, sequence.n_cached = time.perf_counter_ns(), shared
+        self._send(wire.Evaluated(sequence.request.id, sequence.n_prompt, shared))
+        if sequence.n_predict == 0:
+            self._finish(sequence, "length")
+
+    # One step -----------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        started = time.perf_counter()
+        planned, prompt_tokens = self._plan()
+        if not planned:
+            return
+        status = self._context.decode(self._batch)
+        if status:
+            self._on_failure(status, [sequence for sequence, _ in planned])
+            return
+        generating = self._batch.n_tokens - prompt_tokens
+        self._pace.learn(time.perf_counter() - started, prompt_tokens, generating)
+        now = time.perf_counter_ns()
+        for sequence, count in planned:
+            sequence.n_evaluated += count
+            if sequence.output >= 0:
+                self._advance(sequence, now)
+
+    def _plan(self) -> tuple[list[tuple[Sequence, int]], int]:
+        """Fills the batch; who has how many tokens in it, and how many belong to prompts."""
+        generating = [sequence for sequence in self._running if sequence.generating]
+        prompting = [sequence for sequence in self._running if not sequence.generating]
+        for sequence in generating:
+            if sequence.n_evaluated >= sequence.limit and not self._shift(sequence):
+                self._finish(sequence, "length")
+        generating = [sequence for sequence in generating if sequence.slot]
+        total = self._pace.budget(len(generating), self._batch.room) if prompting else 0
+        counts = shares([sequence.pending for sequence in prompting], total)
+        if not self._make_room(len(generating) + sum(counts)):
+            return self._plan()
+        self._batch.clear()
+        for sequence in generating:
+            slot = sequence.slot
+            assert slot is not None
+            sequence.output = self._batch.add_one(
+                sequence.tokens[-1], sequence.n_evaluated, slot.id
+            )
+        planned = [(sequence, 1) for sequence in generating]
+        for sequence, count in zip(prompting, counts, strict=True):
+            if count:
+                self._add_prompt(sequence, count)
+                planned.append((sequence, count))
+        return planned, sum(counts)
+
+    def _add_prompt(self, sequence: Sequence, count: int) -> None:
+        start = sequence.n_evaluated
+        last = count == sequence.pending
+        assert sequence.slot is not None
+        chunk = sequence.tokens[start : start + count]
+        index = self._batch.add_many(chunk, start, sequence.slot.id, output=last)
+        sequence.output = index if last else -1
+
+    def _advance(self, sequence: Sequence, now_ns: int) -> None:
+        """Picks the next token of one sequence and sends what it shows."""
+        if not sequence.first_ns:
+            sequence.first_ns = now_ns
+        request = sequence.request
+        token = sequence.sampler.pick(self._context, sequence.output)
+        if self._vocabulary.ends(token) and not request.options.ignore_eos:
+            self._finish(sequence, "stop")
+            return
+        sequence.append(token)
+        if request.logprobs >= 0:
+            logits = self._context.logits(sequence.output)
+            entry = token_logprob(self._vocabulary, logits, token, request.logprobs)
+            sequence.unsent.append(entry)
+        self._show(sequence, sequence.text.feed(self._vocabulary.piece(token)))
+        if sequence.text.stopped_by:
+            self._finish(sequence, "stop_sequence")
+        elif sequence.n_generated >= sequence.n_predict:
+            self._finish(sequence, "length")
+        elif sequence.repeats >= REPEATS_LIMIT and not request.options.ignore_eos:
+            self._finish(sequence, "stop")
+
+    def _show(self, sequence: Sequence, text: str) -> None:
+        sequence.n_unsent += 1
+        if text:
+            chunk = wire.Chunk(sequence.request.id, text, sequence.n_unsent, tuple(sequence.unsent))
+            self._send(chunk)
+            sequence.n_unsent = 0
+            sequence.unsent.clear()
+
+    def _finish(self, sequence: Sequence, reason: str) -> None:
+        """Ends a request; its slot keeps what it evaluated."""
+        now = time.perf_counter_ns()
+        if rest := sequence.text.finish():
+            entries = tuple(sequence.unsent)
+            self._send(wire.Chunk(sequence.request.id, rest, sequence.n_unsent, entries))
+        first = sequence.first_ns or now
+        done = wire.Done(
+            id=sequence.request.id,
+            reason=reason,
+            prompt_tokens=sequence.n_prompt,
+            cached_tokens=sequence.n_cached,
+            generated_tokens=sequence.n_generated,
+            prompt_ns=first - (sequence.admitted_ns or now),
+            generate_ns=now - first,
+            stop_sequence=sequence.text.stopped_by,
+            context=tuple(sequence.tokens) if sequence.request.return_context else (),
+        )
+        self._release(sequence)
+        self._send(done)
+
+    def _release(self, sequence: Sequence) -> None:
+        if sequence.slot is not None:
+            self._slots.give_back(sequence.slot, sequence.tokens[: sequence.n_evaluated])
+            sequence.slot = None
+            self._running.remove(sequence)
+        else:
+            self._waiting.remove(sequence)
+        sequence.sampler.free()
+
+    # Cells --------------------------------------------------------------------------------------
+
+    def _make_room(self, needed: int) -> bool:
+        """Frees cells for `needed` more tokens; False when a running sequence had to give way."""
+        while self._used_cells() + needed > self._context.n_ctx:
+            evicted = self._slots.evict()
+            if evicted is not None:
+                self._context.remove(evicted.id, -1)
+            elif len(self._running) > 1:
+                self._preempt(self._running[-1])
+                return False
+            else:
+                return True  # alone: `limit` never exceeds the cache
+        return True
+
+    def _used_cells(self) -> int:
+        running = sum(sequence.n_evaluated for sequence in self._running)
+        return running + self._slots.cached_cells()
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Takes the cells of a running sequence; it will be evaluated again, to the same text."""
+        slot = sequence.slot
+        assert slot is not None
+        self._context.remove(slot.id, -1)
+        self._slots.give_back(slot, [])
+        sequence.slot, sequence.n_evaluated = None, 0
+        self._running.remove(sequence)
+        self._waiting.appendleft(sequence)
+
+    def _shift(self, sequence: Sequence) -> bool:
+        """Drops old tokens of a full context; False when the request or the model forbids it."""
+        if not (sequence.request.shift and self._context.can_shift):
+            return False
+        slot = sequence.slot
+        assert slot is not None
+        keep = sequence.keep(self._vocabulary.add_bos)
+        dropped = sequence.drop_old(keep)
+        self._context.remove(slot.id, keep, keep + dropped)
+        self._context.shift(slot.id, keep + dropped, -dropped)
+        return True
+
+    def _on_failure(self, status: int, planned: list[Sequence]) -> None:
+        """A step that llama.cpp refused: make room and try again, or fail those who were in it."""
+        if status == _NO_ROOM:
+            evicted = self._slots.evict()
+            if evicted is not None:
+                self._context.remove(evicted.id, -1)
+                return
+            if len(self._running) > 1:
+                self._preempt(self._running[-1])
+                return
+        for sequence in planned:
+            message = f"llama.cpp could not evaluate the batch (status {status})"
+            self._fail(sequence, message)
+        for sequence in self._running:
+            sequence.n_evaluated = 0  # what the cache holds now is unknown
+        for slot in self._slots.all:
+            slot.cached = []
+        self._context.clear()
+
+    def _fail(self, sequence: Sequence, message: str) -> None:
+        sequence.n_evaluated = 0
+        self._release(sequence)
+        self._send(wire.Failed(sequence.request.id, "decode_failed", message))
+
+    # Embeddings and frames ----------------------------------------------------------------------
+
+    def _embed(self, work: EmbedWork) -> None:
+        try:
+            self._send(embed(work, self._model, self._context, self._batch))
+        except LlamaError as error:
+            self._send(wire.Failed(work.request.id, error.code, str(error)))
+
+    def _send(self, message: wire.FromRunner) -> None:
+        self._out.append(wire.encode(message))
+
+    def _flush(self) -> None:
+        """Everything that this turn has to say, in one write."""
+        if self._out:
+            self._connection.sendall(b"".join(self._out))
+            self._out.clear()

@@ -1,0 +1,199 @@
+"""Reads what the daemon sends, on a thread of its own, and makes it ready for the engine.
+
+Work that needn't stop the decoding loop happens here: parsing frames, tokenising, building sampler
+chains. The loop finds only finished work in its inbox. When the daemon goes away, so does this
+process, whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TypeAlias
+
+from . import wire
+from .llama import LlamaError, Vocabulary
+from .sampling import Sampler
+from .sequence import Sequence, cut_middle, predict_limit
+from .text import AnswerText
+
+_READ_BYTES = 262_144
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedWork:
+    """An `Embed` whose texts are tokenised."""
+
+    request: wire.Embed
+    inputs: tuple[list[int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the intake must know of the loaded model."""
+
+    vocabulary: Vocabulary
+    limit: int  # tokens that one sequence may hold
+    embeds: bool
+
+
+Work: TypeAlias = (
+    wire.Load | wire.Cancel | wire.Ping | wire.Exit | wire.FromRunner | Sequence | EmbedWork
+)
+
+
+class Intake:
+    """Feeds `inbox`. `ready` is set by the main thread once a model is loaded."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.inbox: SimpleQueue[Work] = SimpleQueue()
+        self.ready: Ready | None = None
+        self.leaving = False  # Exit came: a load that is under way may stop
+        self._connection = connection
+
+    def run(self) -> None:
+        """Reads until the daemon closes its end; then ends the process."""
+        frames = wire.FrameReader()
+        try:
+            while data := self._connection.recv(_READ_BYTES):
+                for body in frames.feed(data):
+                    self.inbox.put(self._prepare(wire.decode_to_runner(body)))
+        finally:
+            # The daemon is gone or broken. The main thread may be inside llama.cpp for long;
+            # nothing that it holds is worth waiting for.
+            os._exit(0)
+
+    def _prepare(self, message: wire.ToRunner) -> Work:
+        match message:
+            case wire.Exit():
+                self.leaving = True
+                return message
+            case wire.Load() | wire.Cancel() | wire.Ping():
+                return message
+        if self.ready is None:
+            return wire.Failed(message.id, "unsupported", "no model is loaded yet")
+        try:
+            return self._work(message, self.ready)
+        except LlamaError as error:
+            return wire.Failed(message.id, error.code, str(error))
+
+    def _work(
+        self, message: wire.Generate | wire.Embed | wire.Tokenize | wire.Detokenize, ready: Ready
+    ) -> Work:
+        match message:
+            case wire.Generate():
+                return generation(message, ready)
+            case wire.Embed():
+                return embedding(message, ready)
+            case wire.Tokenize():
+                tokens = ready.vocabulary.tokenize(
+                    message.text,
+                    add_special=message.add_special,
+                    parse_special=message.parse_special,
+                )
+                return wire.Tokens(message.id, tuple(tokens))
+            case wire.Detokenize():
+                _check_tokens(message.tokens, ready.vocabulary)
+                data = b"".join(ready.vocabulary.piece(token) for token in message.tokens)
+                return wire.Text(message.id, data.decode(errors="replace"))
+
+
+def generation(request: wire.Generate, ready: Ready) -> Sequence | wire.Failed:
+    """A request that the engine can start on at once, or why it can't be."""
+    if ready.embeds:
+        raise LlamaError("unsupported", "the model is loaded for embeddings; it can't generate")
+    if request.images:
+        raise LlamaError("unsupported", "images can't be read by this runner yet")
+    if request.json_schema is not None or request.grammar is not None:
+        raise LlamaError("unsupported", "constrained output is not built into this runner yet")
+    tokens = _prompt(request, ready.vocabulary)
+    if len(tokens) >= ready.limit:
+        if not request.truncate:
+            return too_long(request.id, len(tokens), ready.limit)
+        keep = len(tokens) if (request.options.num_keep or 0) < 0 else request.options.num_keep or 0
+        tokens = cut_middle(tokens, ready.limit, keep + int(ready.vocabulary.add_bos))
+    sampler = Sampler(request.options, ready.vocabulary, ready.limit)
+    sampler.prime(tokens)
+    return Sequence(
+        request=request,
+        tokens=tokens,
+        sampler=sampler,
+        limit=ready.limit,
+        arrived_ns=time.perf_counter_ns(),
+        text=AnswerText(request.options.stop or ()),
+        n_prompt=len(tokens),
+        n_predict=predict_limit(request.options, ready.limit),
+    )
+
+
+def too_long(request_id: int, n_prompt: int, limit: int) -> wire.Failed:
+    """The refusal of a prompt that leaves no room for an answer."""
+    text = f"the prompt has {n_prompt} tokens, but the context holds {limit} with the answer"
+    return wire.Failed(
+        request_id, "prompt_too_long", text, {"prompt_tokens": n_prompt, "n_ctx": limit}
+    )
+
+
+def embedding(request: wire.Embed, ready: Ready) -> EmbedWork | wire.Failed:
+    """Inputs cut to what fits one sequence, or a refusal."""
+    if not ready.embeds:
+        raise LlamaError("unsupported", "this model does not support embeddings")
+    if request.rerank_query is not None:
+        raise LlamaError("unsupported", "reranking is not built into this runner yet")
+    for tokens in request.tokens:
+        _check_tokens(tokens, ready.vocabulary)
+    inputs = [
+        ready.vocabulary.tokenize(text, add_special=True, parse_special=False)
+        for text in request.texts
+    ] + [list(tokens) for tokens in request.tokens]
+    longest = max(map(len, inputs), default=0)
+    if longest > ready.limit and not request.truncate:
+        return too_long(request.id, longest, ready.limit)
+    return EmbedWork(request, tuple(_cut_end(tokens, ready.limit) for tokens in inputs))
+
+
+def _cut_end(tokens: list[int], limit: int) -> list[int]:
+    """At most `limit` tokens; the last is kept, since it often is the separator."""
+    return tokens if len(tokens) <= limit else [*tokens[: limit - 1], tokens[-1]]
+
+
+def _prompt(request: wire.Generate, vocabulary: Vocabulary) -> list[int]:
+    if request.tokens is not None:
+        _check_tokens(request.tokens, vocabulary)
+        tokens = list(request.tokens)
+    elif request.suffix is not None:
+        tokens = _infill(request.prompt, request.suffix, vocabulary)
+    else:
+        tokens = vocabulary.tokenize(request.prompt, add_special=True, parse_special=True)
+        # Templates write the first token themselves, and the vocabulary adds it again.
+        if vocabulary.add_bos and tokens[:2] == [vocabulary.bos] * 2:
+            del tokens[0]
+    if tokens:
+        return tokens
+    first = vocabulary.bos if vocabulary.bos >= 0 else vocabulary.eos
+    if first < 0:
+        raise LlamaError("bad_option", "the prompt is empty and this model can't start from that")
+    return [first]
+
+
+def _infill(before: str, after: str, vocabulary: Vocabulary) -> list[int]:
+    if not vocabulary.has_fim:
+        raise LlamaError("unsupported", "this model has no tokens for filling in the middle")
+    start = [vocabulary.bos] if vocabulary.add_bos else []
+    return [
+        *start,
+        vocabulary.fim_pre,
+        *vocabulary.tokenize(before, add_special=False, parse_special=False),
+        vocabulary.fim_suf,
+        *vocabulary.tokenize(after, add_special=False, parse_special=False),
+        vocabulary.fim_mid,
+    ]
+
+
+def _check_tokens(tokens: tuple[int, ...], vocabulary: Vocabulary) -> None:
+    for token in tokens:
+        if not 0 <= token < vocabulary.size:
+            raise LlamaError("bad_option", f"there is no token {token}; {vocabulary.size} exist")

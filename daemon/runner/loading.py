@@ -1,0 +1,84 @@
+"""Loads what a `Load` frame asks for, telling the daemon how far it got."""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+from . import wire
+from .intake import Intake
+from .llama import Batch, Context, LlamaError, Log, Model
+
+_PROGRESS_STEP: Final = 0.02
+
+
+def load(
+    request: wire.Load, intake: Intake, log: Log, connection: socket.socket
+) -> tuple[Model, Context, wire.Loaded]:
+    """Model, context and the answer that describes them. Raises LlamaError."""
+    _refuse_what_comes_later(request)
+    progress = _Progress(request.id, intake, connection)
+    model = Model(request.weights, request.placement, progress.tell, log)
+    context = Context(model, request.placement, log, embedding=request.embedding)
+    if not request.embedding:
+        _warm_up(model, context)
+    return model, context, _describe(request, model, context, log)
+
+
+def _refuse_what_comes_later(request: wire.Load) -> None:
+    for what, present in (
+        ("LoRA adapters", request.adapters),
+        ("projectors", request.projector),
+        ("draft models", request.draft),
+    ):
+        if present:
+            raise LlamaError("unsupported", f"{what} can't be used by this runner yet")
+
+
+class _Progress:
+    """Sends a frame for every notable step; stops the load once the daemon wants us gone."""
+
+    def __init__(self, request_id: int, intake: Intake, connection: socket.socket) -> None:
+        self._request_id = request_id
+        self._intake = intake
+        self._connection = connection
+        self._told = 0.0
+
+    def tell(self, fraction: float) -> bool:
+        if fraction >= self._told + _PROGRESS_STEP:
+            self._told = fraction
+            self._connection.sendall(wire.encode(wire.Progress(self._request_id, fraction)))
+        return not self._intake.leaving
+
+
+def _warm_up(model: Model, context: Context) -> None:
+    """One step on nothing: weights come into memory, and what can't work fails now."""
+    batch = Batch(1)
+    batch.add_one(max(model.vocabulary.bos, model.vocabulary.eos, 0), 0, 0)
+    if context.decode(batch):
+        raise LlamaError("load_failed", "the model loads but can't evaluate a token")
+    context.clear()
+
+
+def _describe(request: wire.Load, model: Model, context: Context, log: Log) -> wire.Loaded:
+    vocabulary, placement = model.vocabulary, request.placement
+    limit = min(placement.n_ctx_seq or context.n_ctx, context.n_ctx)
+    if request.embedding:
+        limit = min(limit, context.n_ubatch)
+    return wire.Loaded(
+        id=request.id,
+        n_ctx=limit,
+        n_ctx_train=model.n_ctx_train,
+        n_parallel=placement.n_parallel,
+        n_vocab=vocabulary.size,
+        n_embd=model.n_embd,
+        bos=vocabulary.text(vocabulary.bos),
+        eos=vocabulary.text(vocabulary.eos),
+        add_bos=vocabulary.add_bos,
+        can_shift=context.can_shift,
+        can_share=not model.is_recurrent,
+        has_fim=vocabulary.has_fim,
+        pooling=context.pooling,
+        memory=log.memory(),
+        n_ctx_total=context.n_ctx,
+    )

@@ -1,0 +1,82 @@
+"""One request while it is being answered: its tokens, its text, its limits, its clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from . import wire
+from .sampling import Sampler
+from .slots import Slot
+from .text import AnswerText
+
+UNLIMITED_CONTEXTS: Final = 10  # an answer without num_predict ends after as many contexts
+REPEATS_LIMIT: Final = 30  # one token over and over is a model that hangs, not an answer
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A request, from its arrival in the engine to its `Done`.
+
+    `tokens` is the prompt and, behind it, what was generated; the first `n_evaluated` of them are
+    in the KV cache. One token is pending while it generates, more while its prompt is evaluated.
+    """
+
+    request: wire.Generate
+    tokens: list[int]
+    sampler: Sampler
+    limit: int  # tokens that it may hold
+    arrived_ns: int
+    text: AnswerText
+    n_prompt: int
+    n_predict: int
+    slot: Slot | None = None
+    n_evaluated: int = 0
+    n_cached: int = 0
+    n_generated: int = 0
+    repeats: int = 0
+    output: int = -1  # index of its logits in the batch
+    admitted_ns: int = 0
+    first_ns: int = 0
+    n_unsent: int = 0  # tokens since the last chunk that was sent
+    unsent: list[wire.TokenLogprob] = field(default_factory=list)
+
+    @property
+    def pending(self) -> int:
+        return len(self.tokens) - self.n_evaluated
+
+    @property
+    def generating(self) -> bool:
+        return self.n_generated > 0 and self.n_evaluated == len(self.tokens) - 1
+
+    def append(self, token: int) -> None:
+        self.repeats = self.repeats + 1 if self.tokens and token == self.tokens[-1] else 0
+        self.tokens.append(token)
+        self.n_generated += 1
+
+    def drop_old(self, keep: int) -> int:
+        """Forgets half of what comes after the first `keep` tokens; how many that were."""
+        dropped = max((self.n_evaluated - keep) // 2, 1)
+        del self.tokens[keep : keep + dropped]
+        self.n_evaluated -= dropped
+        return dropped
+
+    def keep(self, add_bos: bool) -> int:
+        """How many tokens at the beginning outlive a context shift."""
+        wanted = self.request.options.num_keep
+        if wanted is None or wanted < 0:
+            wanted = self.n_prompt
+        return min(wanted + int(add_bos), self.limit // 2)
+
+
+def predict_limit(options: wire.Options, limit: int) -> int:
+    """How many tokens the answer may have."""
+    wanted = options.num_predict
+    return UNLIMITED_CONTEXTS * limit if wanted is None or wanted < 0 else wanted
+
+
+def cut_middle(tokens: list[int], limit: int, keep: int) -> list[int]:
+    """A prompt that fits `limit` with room for an answer: its first `keep` tokens and its end."""
+    keep = min(max(keep, 0), limit // 2)
+    tail = max((limit - keep) // 2, 1)
+    return tokens[:keep] + tokens[-tail:]
