@@ -6,7 +6,6 @@ The environment wins over the file, the file over the default. `SETTINGS` is the
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import re
@@ -317,6 +316,8 @@ def _default_socket(home: Path, environ: Mapping[str, str]) -> Path:
     beside = home / "qm.sock"
     if len(os.fsencode(beside)) <= _MAX_SOCKET_PATH_BYTES:
         return beside
+    import hashlib  # noqa: PLC0415  rarely needed, and every command would pay for OpenSSL
+
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
     return (runtime or Path("/tmp")) / f"qm-{os.getuid()}" / f"{digest}.sock"  # noqa: S108  owner checked when bound
 
