@@ -60,6 +60,21 @@ def df_command(as_json: bool) -> None:
         show_json(usage)
         return
     click.echo(table(("MODEL", "SIZE", "OWN", "SHARED"), [_row(item) for item in usage["models"]]))
+    click.echo(f"\n{totals_text(usage)}")
+    for entry in usage["unreadable"]:
+        click.echo(f"unreadable: {entry['path']}: {entry['reason']}", err=True)
+
+
+def totals_text(usage: JsonObject) -> str:
+    """What all models take together, what nobody needs, and what is left."""
+    lines = [("together", size_text(usage["total_bytes"]))]
+    if usage["orphan_bytes"]:
+        lines.append(("unused", f"{size_text(usage['orphan_bytes'])}, qm gc frees it"))
+    if usage["partial_bytes"]:
+        lines.append(("unfinished", size_text(usage["partial_bytes"])))
+    free, total = size_text(usage["disk_free_bytes"]), size_text(usage["disk_total_bytes"])
+    lines.append(("disk", f"{free} free of {total}"))
+    return "\n".join(f"{name + ':':<12}{value}" for name, value in lines)
 
 
 def _row(model: JsonObject) -> tuple[str, ...]:

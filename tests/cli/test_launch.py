@@ -91,11 +91,14 @@ def test_losing_a_race_is_no_error(
     settings: Settings, pid_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ours ends because another daemon has the store; that one is used when it listens."""
-    winner = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {HEALTHY!r}, *sys.argv[1:]])"
-    loser = f"{winner}; sys.exit(1)"
+    loser = (
+        "import subprocess, sys\n"
+        f"subprocess.Popen([sys.executable, '-c', {HEALTHY!r}, *sys.argv[1:]])\n"
+        "sys.exit(1)"
+    )
     start_instead(monkeypatch, loser, settings.socket, pid_file)
     assert ensure_daemon(settings).is_healthy()
-    # The winner is nobody's child here: make it one, so that the fixture can reap it.
+    # The winner is no child of ours: the fixture could not wait for it.
     os.kill(int(pid_file.read_text()), signal.SIGKILL)
     pid_file.unlink()
 
