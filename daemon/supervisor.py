@@ -10,20 +10,18 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from dataclasses import dataclass
 
 from qm.modelfiles.model import Model
 from qm.store.errors import QmError
 
 from . import logs
-from .fit import Fit, ModelFacts, Wanted, fit, model_facts
+from .fit import Fit, Wanted, fit
 from .hardware import Machine, anonymous_bytes, read_machine
+from .loaded import LoadedModel, Process, facts_of, runner_key
 from .runner.process import Runner
-from .runner.wire import Load as LoadFrame
 from .runner.wire import Loaded, Options, Placement
 from .scheduler import (
     Action,
@@ -38,25 +36,13 @@ from .scheduler import (
     Unload,
 )
 from .settings import Settings
+from .spare import Spare, Spawn
 
 _log = logs.Log("supervisor")
 
 # Load options that, once set by a client, can't be met by a runner that was loaded otherwise.
 # Those for GPUs join them when placement uses GPUs.
 _EXACT = ("kv_type", "use_mmap")
-RUNNER_LOGS = 16  # runners write to so many files in turn; the oldest makes room
-
-
-class LoadStalled(QmError):
-    """The runner stopped making progress while it loaded the model."""
-
-    code = "load_stalled"
-
-    def __init__(self, name: str, limit_s: float) -> None:
-        super().__init__(
-            f"loading model '{name}' made no progress for {limit_s:g} s and was given up "
-            "(QM_LOAD_TIMEOUT)"
-        )
 
 
 class LoadBroken(QmError):
@@ -75,24 +61,6 @@ class Use:
     load_ns: int  # from asking to getting it, queue included
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A row of `qm ps`. `expires_at` is in seconds since the epoch, infinite for never."""
-
-    name: str
-    model: Model
-    state: str  # loading, ready or unloading
-    size_bytes: int
-    size_vram_bytes: int
-    context_length: int
-    expires_at: float
-    pid: int | None
-    predicted_bytes: int
-    actual_bytes: int | None  # None until it is loaded, or where the runner does not report it
-    n_users: int
-    reason: str  # why it is placed as it is
-
-
 @dataclass(slots=True)
 class _Ticket:
     """One `use`, from asking to release."""
@@ -100,26 +68,7 @@ class _Ticket:
     request: Request
     model: Model
     fit: Fit
-    granted: asyncio.Future[_Process]
-
-
-@dataclass(slots=True)
-class _Process:
-    """What the supervisor knows of a resident besides the scheduler's view of it."""
-
-    model: Model
-    fit: Fit
-    models: dict[str, Model]  # all that were used with it, by name
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-    runner: Runner | None = None
-    loaded: Loaded | None = None
-    loading: asyncio.Task[None] | None = None
-
-
-class Spawn(Protocol):
-    """Starts a runner process that has llama.cpp imported and waits for a model."""
-
-    def __call__(self, log_path: Path) -> Awaitable[Runner]: ...
+    granted: asyncio.Future[Process]
 
 
 class Supervisor:
@@ -133,15 +82,13 @@ class Supervisor:
         machine: Callable[[], Machine] = read_machine,
     ) -> None:
         self._settings = settings
-        self._spawn = spawn
+        self._spare = Spare(spawn, settings.log_file.parent)
         self._machine = machine
         limits = Limits(settings.max_queue, settings.max_loaded_models, settings.num_parallel)
         self._scheduler = Scheduler(limits, machine().available_bytes)
         self._tickets: dict[int, _Ticket] = {}
-        self._processes: dict[str, _Process] = {}
-        self._spare: asyncio.Task[Runner] | None = None
+        self._processes: dict[str, Process] = {}
         self._ids = itertools.count(1)
-        self._log_numbers = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -151,7 +98,7 @@ class Supervisor:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Supervisor]:
         """Keeps a warm spare while open; at the end everything is stopped and reaped."""
-        self._warm_spare()
+        self._spare.warm()
         try:
             yield self
         finally:
@@ -190,7 +137,7 @@ class Supervisor:
 
         Answers that run are finished first. False: it was not loaded.
         """
-        found = [(key, one) for key, one in self._processes.items() if _is_called(one, which)]
+        found = [(key, one) for key, one in self._processes.items() if one.called(which)]
         for key, _ in found:
             self._perform(self._scheduler.on_unload_asked(key, time.monotonic()))
         for _, process in found:
@@ -213,7 +160,7 @@ class Supervisor:
             await asyncio.wait_for(self._quiet.wait(), None if drain_s == math.inf else drain_s)
         self._closing = True
         self._perform(self._scheduler.on_stop())
-        await asyncio.gather(*(runner.close() for runner in await self._settled_spare()))
+        await self._spare.close()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -225,13 +172,13 @@ class Supervisor:
         machine = self._empty_machine()
         self._perform(self._scheduler.on_memory(machine.available_bytes, time.monotonic()))
         wanted = Wanted(self._settings.context_length, self._settings.num_parallel)
-        placed = fit(_facts(model), machine, wishes, wanted)
+        placed = fit(facts_of(model), machine, wishes, wanted)
         exact = tuple(
             (name, value) for name in _EXACT if (value := getattr(wishes, name)) is not None
         )
         request = Request(
             id=next(self._ids),
-            key=_key(model),
+            key=runner_key(model),
             need=Need(placed.target_n_ctx, placed.predicted_bytes, exact),
             keep_alive_s=self._settings.keep_alive_s if keep_alive_s is None else keep_alive_s,
             client=client,
@@ -283,18 +230,17 @@ class Supervisor:
 
     def _begin_load(self, load: Load) -> None:
         ticket = self._tickets[load.request.id]
-        process = _Process(ticket.model, ticket.fit, {str(ticket.model.name): ticket.model})
+        process = Process(ticket.model, ticket.fit, {str(ticket.model.name): ticket.model})
         self._processes[load.key] = process
         process.loading = self._start(self._load(load.key, process), f"load {ticket.model.name}")
 
-    async def _load(self, key: str, process: _Process) -> None:
+    async def _load(self, key: str, process: Process) -> None:
         """Rim: whatever goes wrong here becomes the error that those who wait get."""
         name = str(process.model.name)
         _log.info("model_loading", model=name, n_ctx=process.fit.placement.n_ctx)
         begun = time.monotonic()
         try:
-            process.runner = await self._take_runner()
-            process.loaded = await self._load_into(process.runner, process)
+            await process.load(await self._spare.take(), self._settings.load_timeout_s)
         except QmError as error:
             self._load_failed(key, name, error)
         except Exception as error:  # noqa: BLE001  a rim: the daemon goes on
@@ -302,26 +248,13 @@ class Supervisor:
             self._load_failed(key, name, LoadBroken(f"loading model '{name}' failed: {error}"))
         else:
             self._loaded(key, process, time.monotonic() - begun)
-        self._warm_spare()
+        if not self._closing:
+            self._spare.warm()
 
-    async def _load_into(self, runner: Runner, process: _Process) -> Loaded:
-        limit_s = self._settings.load_timeout_s
-        limit = None if limit_s == math.inf else limit_s
-        try:
-            async with asyncio.timeout(limit) as stall:
-
-                def on_progress(_fraction: float) -> None:
-                    if limit is not None:
-                        stall.reschedule(asyncio.get_running_loop().time() + limit)
-
-                return await runner.load(_frame(process), on_progress)
-        except TimeoutError:
-            raise LoadStalled(str(process.model.name), limit_s) from None
-
-    def _loaded(self, key: str, process: _Process, took_s: float) -> None:
+    def _loaded(self, key: str, process: Process, took_s: float) -> None:
         assert process.runner is not None
         assert process.loaded is not None
-        predicted, actual = process.fit.predicted_bytes, _actual_bytes(process)
+        predicted, actual = process.fit.predicted_bytes, process.actual_bytes
         _log.info(
             "model_loaded",
             model=process.model.name,
@@ -339,7 +272,7 @@ class Supervisor:
         _log.warning("load_failed", model=name, code=error.code, error=error)
         self._perform(self._scheduler.on_load_failed(key, error, time.monotonic()))
 
-    def _died(self, key: str, process: _Process, exited: asyncio.Future[int]) -> None:
+    def _died(self, key: str, process: Process, exited: asyncio.Future[int]) -> None:
         if self._processes.get(key) is not process or exited.cancelled():
             return
         actions = self._scheduler.on_died(key, time.monotonic())
@@ -351,47 +284,13 @@ class Supervisor:
         process = self._processes[unload.key]
         _log.info("model_unloading", model=process.model.name, reason=unload.reason)
         try:
-            await _cancelled(process.loading)
-            if process.runner is not None:
-                await process.runner.close()
+            await process.end()
         except QmError as error:  # it can't even be killed; its memory is lost until it goes
             _log.error("unload_failed", model=process.model.name, error=error)
         del self._processes[unload.key]
         process.gone.set()
         _log.info("model_unloaded", model=process.model.name)
         self._perform(self._scheduler.on_unloaded(unload.key, time.monotonic()))
-
-    # The spare --------------------------------------------------------------------------------
-
-    def _warm_spare(self) -> None:
-        if self._spare is None and not self._closing:
-            self._spare = asyncio.create_task(self._spawn_one(), name="warm spare")
-
-    async def _spawn_one(self) -> Runner:
-        number = next(self._log_numbers) % RUNNER_LOGS
-        log_path = self._settings.log_file.with_name(f"runner-{number}.log")
-        log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log_path.unlink(missing_ok=True)
-        return await self._spawn(log_path)
-
-    async def _take_runner(self) -> Runner:
-        """The spare if it is well, else a new one. Raises RunnerFailed or OSError."""
-        for runner in await self._settled_spare():
-            if runner.alive:
-                return runner
-            await runner.close()
-        return await self._spawn_one()
-
-    async def _settled_spare(self) -> list[Runner]:
-        """The spare, or nothing when there is none or it did not start."""
-        spare, self._spare = self._spare, None
-        if spare is None:
-            return []
-        try:
-            return [await spare]
-        except (QmError, OSError) as error:
-            _log.warning("spare_failed", error=error)
-            return []
 
     # Tasks and time ---------------------------------------------------------------------------
 
@@ -416,7 +315,7 @@ class Supervisor:
 
     def _row(self, resident: Resident) -> LoadedModel:
         process = self._processes[resident.key]
-        actual = _actual_bytes(process)
+        actual = process.actual_bytes
         n_ctx = process.loaded.n_ctx if process.loaded else process.fit.placement.n_ctx
         since = time.monotonic() if resident.users else resident.used_s
         return LoadedModel(
@@ -433,49 +332,3 @@ class Supervisor:
             n_users=len(resident.users),
             reason=process.fit.reason,
         )
-
-
-async def _cancelled(task: asyncio.Task[None] | None) -> None:
-    """Ends a load that is not wanted any more, if it still runs."""
-    if task is not None and not task.done():
-        task.cancel()
-        await asyncio.wait((task,))
-
-
-def _key(model: Model) -> str:
-    """What makes two models share a runner: the same files, whatever their prompts and options."""
-    extra = [*model.adapters, *model.projectors, *([model.draft] if model.draft else [])]
-    return "|".join([model.weights_digest, *map(str, extra)])
-
-
-def _facts(model: Model) -> ModelFacts:
-    extra = [*model.weights[1:], *model.adapters, *model.projectors]
-    return model_facts(model.header, sum(path.stat().st_size for path in extra))
-
-
-def _frame(process: _Process) -> LoadFrame:
-    model = process.model
-    return LoadFrame(
-        id=0,  # the runner's owner numbers its frames
-        weights=tuple(map(str, model.weights)),
-        placement=process.fit.placement,
-        adapters=tuple(map(str, model.adapters)),
-        projector=str(model.projectors[0]) if model.projectors else None,
-        draft=str(model.draft) if model.draft else None,
-        embedding="embedding" in model.capabilities,
-        model_digest=model.weights_digest,
-    )
-
-
-def _actual_bytes(process: _Process) -> int | None:
-    if process.loaded is None or not process.loaded.memory:
-        return None
-    return sum(
-        one.weights_bytes + one.kv_bytes + one.compute_bytes for one in process.loaded.memory
-    )
-
-
-def _is_called(process: _Process, which: str) -> bool:
-    known = {name.casefold() for name in process.models}
-    digests = {model.digest for model in process.models.values()}
-    return which.casefold() in known or which in digests

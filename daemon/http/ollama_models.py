@@ -17,7 +17,7 @@ from qm.store.store import Store
 
 from ..removal import remove
 from ..services import Services
-from ..supervisor import LoadedModel
+from ..loaded import LoadedModel
 from .edge import Stream, answer, read_fields
 from .fields import Fields, JsonObject
 from .ollama_answer import timestamp

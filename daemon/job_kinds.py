@@ -1,0 +1,70 @@
+"""What jobs do: each takes JSON arguments, tells its progress, and returns its last word.
+
+Imported in the job's process alone; each kind imports what it needs when it runs, so that a quick
+job starts quickly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+JsonObject: TypeAlias = dict[str, Any]  # Any: a JSON document, checked by who reads it
+Progress: TypeAlias = Callable[[JsonObject], None]
+Kind: TypeAlias = Callable[[Path, JsonObject, Progress], JsonObject]
+
+
+def create(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """Builds the model `name` from the create request `request`."""
+    from qm.modelfiles.build.create import create as build  # noqa: PLC0415
+    from qm.modelfiles.create_request import from_create_request  # noqa: PLC0415
+    from qm.store.name import Name  # noqa: PLC0415
+    from qm.store.store import open_store  # noqa: PLC0415
+
+    spec = from_create_request(args["request"])
+    build(open_store(home), Name.parse(args["name"]), spec, progress)
+    return {"status": "success"}
+
+
+def adopt(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """Takes the GGUF file at `path` into the store."""
+    from qm.store.store import open_store  # noqa: PLC0415
+
+    def on_progress(completed: int, total: int) -> None:
+        progress({"status": "adopting file", "completed": completed, "total": total})
+
+    adoption = open_store(home).blobs.adopt(Path(args["path"]), on_progress=on_progress)
+    return {
+        "status": "success",
+        "digest": adoption.digest,
+        "size": adoption.size_bytes,
+        "how": str(adoption.how),
+    }
+
+
+def verify(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """Reads back the blobs of `model`, or of the whole store."""
+    from qm.store.name import Name  # noqa: PLC0415
+    from qm.store.store import open_store  # noqa: PLC0415
+    from qm.store.verify import verify_store  # noqa: PLC0415
+
+    def on_progress(completed: int, total: int) -> None:
+        progress({"status": "verifying", "completed": completed, "total": total})
+
+    name = Name.parse(args["model"]) if "model" in args else None
+    verified = verify_store(open_store(home), name, on_progress=on_progress)
+    return {
+        "status": "success",
+        "checked": verified.checked,
+        "bad": [
+            {"digest": one.digest, "models": list(one.models), "reason": one.reason}
+            for one in verified.bad
+        ],
+        "unreadable": [
+            {"path": str(one.path), "reason": one.reason} for one in verified.unreadable
+        ],
+    }
+
+
+KINDS: dict[str, Kind] = {"create": create, "adopt": adopt, "verify": verify}

@@ -1,0 +1,75 @@
+"""A job process: `python -m qm.daemon.job_process FD`, FD being its end of a socketpair.
+
+It reads one line, `{"kind", "home", "args"}`, and writes lines: `{"progress": …}` any number of
+times, then `{"result": …}` or `{"error": {"status", "code", "message"}}`.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
+
+from qm.store.errors import QmError
+
+from .job_kinds import KINDS, JsonObject
+from .lifeline import die_with_parent, watch
+
+PROGRESS_INTERVAL_S = 0.1  # between two lines of the same status; a bar needs no more
+TERMINATED = 143
+
+
+def main() -> int:
+    """Does one job; the exit status tells only whether it could say how that went."""
+    die_with_parent()
+    signal.signal(signal.SIGTERM, _leave)
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    with connection, connection.makefile("rwb") as stream:
+        order = json.loads(stream.readline())
+        watch(connection)
+        _write(stream, _outcome(order, Reporter(stream)))
+    return 0
+
+
+class Reporter:
+    """Writes progress, at most every `PROGRESS_INTERVAL_S` where only numbers changed."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._said = ("", "")
+        self._next_s = 0.0
+
+    def __call__(self, step: JsonObject) -> None:
+        said = (str(step.get("status")), str(step.get("digest")))
+        done = step.get("completed") == step.get("total")
+        now = time.monotonic()
+        if said == self._said and not done and now < self._next_s:
+            return
+        self._said, self._next_s = said, now + PROGRESS_INTERVAL_S
+        _write(self._stream, {"progress": step})
+
+
+def _outcome(order: JsonObject, report: Reporter) -> JsonObject:
+    try:
+        return {"result": KINDS[order["kind"]](Path(order["home"]), order["args"], report)}
+    except QmError as error:
+        return {"error": {"status": error.status, "code": error.code, "message": error.message}}
+
+
+def _write(stream: BinaryIO, message: JsonObject) -> None:
+    stream.write(json.dumps(message).encode() + b"\n")
+    stream.flush()
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    """Cancelled: unwind, so that unfinished files are put away."""
+    sys.exit(TERMINATED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""Long work on the store, each in a process of its own that can be killed.
+
+The same job asked for twice runs once, and both see its progress. A job whose last listener has
+left is ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from qm.store.errors import Conflict, InvalidRequest, NotFound, QmError, Unavailable
+
+from . import logs
+from .runner.environment import child_environment
+
+JsonObject: TypeAlias = dict[str, Any]  # Any: a JSON document, checked by who reads it
+
+_log = logs.Log("jobs")
+EXIT_LIMIT_S = 5.0
+TERMINATE_LIMIT_S = 5.0
+KILL_LIMIT_S = 10.0
+LOG_FILES = 8  # jobs write to so many files in turn
+_MAX_LINE_BYTES = 16 << 20
+_TAIL_BYTES = 2048
+_FAMILIES: dict[int, type[QmError]] = {
+    one.status: one for one in (InvalidRequest, NotFound, Conflict, Unavailable)
+}
+
+
+class JobCrashed(QmError):
+    """The job's process ended without a result; the message has the tail of what it printed."""
+
+    code = "job_crashed"
+
+    def __init__(self, kind: str, exit_status: int, tail: str) -> None:
+        super().__init__(f"the {kind} job ended with exit status {exit_status}\n{tail}".rstrip())
+        self.exit_status = exit_status
+
+
+class JobBroken(QmError):
+    """Something that nobody foresaw broke around the job's process; the log has the details."""
+
+    code = "job_broken"
+
+
+@dataclass(slots=True)
+class _Job:
+    """One running or waiting job and what it has said so far."""
+
+    kind: str
+    args: JsonObject
+    started_s: float = field(default_factory=time.time)
+    steps: list[JsonObject] = field(default_factory=list)
+    n_steps: int = 0  # how many there were, with those that a later one replaced
+    listeners: set[asyncio.Event] = field(default_factory=set)
+    task: asyncio.Task[None] | None = None
+    pid: int | None = None
+    over: bool = False
+    error: QmError | None = None
+
+    @property
+    def key(self) -> str:
+        return json.dumps([self.kind, self.args], sort_keys=True)
+
+    def say(self, step: JsonObject) -> None:
+        """Add a step; one that only counts further replaces the last one."""
+        if self.steps and _subject(self.steps[-1]) == _subject(step):
+            self.steps.pop()
+        self.steps.append(step)
+        self.n_steps += 1
+        self.wake()
+
+    def wake(self) -> None:
+        for listener in self.listeners:
+            listener.set()
+
+    def since(self, seen: int) -> list[JsonObject]:
+        """The steps that who has seen the first `seen` must still see."""
+        return (
+            self.steps[-min(self.n_steps - seen, len(self.steps)) :] if self.n_steps > seen else []
+        )
+
+
+class Jobs:
+    """Starts jobs on the store at `home`, at most `max_running` at once."""
+
+    def __init__(self, home: Path, *, max_running: int, log_directory: Path) -> None:
+        self._home = home
+        self._slots = asyncio.Semaphore(max_running)
+        self._log_directory = log_directory
+        self._log_numbers = itertools.cycle(range(LOG_FILES))
+        self._jobs: dict[str, _Job] = {}  # those that may be joined
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def run(self, kind: str, args: JsonObject) -> AsyncGenerator[JsonObject]:
+        """Every step of the job, its result last. Raises the QmError that it ended with."""
+        if self._closed:
+            raise Unavailable("the daemon is shutting down")
+        job, news, seen = self._join(kind, args), asyncio.Event(), 0
+        job.listeners.add(news)
+        try:
+            while True:
+                news.clear()
+                over, fresh = job.over, job.since(seen)
+                seen = job.n_steps
+                for step in fresh:
+                    yield step
+                if over:
+                    break
+                await news.wait()
+        finally:
+            job.listeners.discard(news)
+            self._leave(job)
+        if job.error is not None:
+            raise job.error
+
+    def running(self) -> list[JsonObject]:
+        """What runs or waits for a slot, for people to look at."""
+        return [
+            {"kind": job.kind, "pid": job.pid, "seconds": round(time.time() - job.started_s, 1)}
+            for job in self._jobs.values()
+        ]
+
+    async def close(self) -> None:
+        """Start nothing more; end and reap every job."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # Joining and leaving ----------------------------------------------------------------------
+
+    def _join(self, kind: str, args: JsonObject) -> _Job:
+        fresh = _Job(kind, args)
+        job = self._jobs.setdefault(fresh.key, fresh)
+        if job is fresh:
+            job.task = asyncio.create_task(self._perform(job), name=f"job {kind}")
+            self._tasks.add(job.task)
+            job.task.add_done_callback(self._tasks.discard)
+        return job
+
+    def _leave(self, job: _Job) -> None:
+        if job.listeners or job.over or job.task is None:
+            return
+        self._forget(job)  # who asks now gets a new one
+        job.task.cancel()
+
+    def _forget(self, job: _Job) -> None:
+        if self._jobs.get(job.key) is job:
+            del self._jobs[job.key]
+
+    # Performing -------------------------------------------------------------------------------
+
+    async def _perform(self, job: _Job) -> None:
+        """Rim: whatever goes wrong here becomes the error that the listeners get."""
+        try:
+            async with self._slots:
+                await self._in_process(job)
+        except QmError as error:
+            job.error = error
+        except asyncio.CancelledError:
+            job.error = Unavailable(f"the {job.kind} job was stopped")
+        except Exception as error:  # noqa: BLE001  a rim: the daemon goes on
+            _log.exception("job_broke", kind=job.kind)
+            job.error = JobBroken(f"the {job.kind} job failed: {error}")
+        finally:
+            job.over = True
+            self._forget(job)
+            job.wake()
+
+    async def _in_process(self, job: _Job) -> None:
+        log_path = self._log_directory / f"job-{next(self._log_numbers)}.log"
+        log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await _spawn(theirs, log_path)
+        job.pid = process.pid
+        _log.info("job_started", kind=job.kind, pid=process.pid)
+        reader, writer = await asyncio.open_connection(sock=ours, limit=_MAX_LINE_BYTES)
+        try:
+            order = {"kind": job.kind, "home": str(self._home), "args": job.args}
+            writer.write(json.dumps(order).encode() + b"\n")
+            if not await _listen(job, reader):
+                raise JobCrashed(job.kind, await _reap(process, EXIT_LIMIT_S), _tail(log_path))
+            await _reap(process, EXIT_LIMIT_S)
+        finally:
+            status = await asyncio.shield(_reap(process, 0.0))
+            writer.close()
+            _log.info("job_ended", kind=job.kind, pid=process.pid, status=status)
+
+
+async def _spawn(theirs: socket.socket, log_path: Path) -> asyncio.subprocess.Process:
+    with log_path.open("wb") as log:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "qm.daemon.job_process", str(theirs.fileno())),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(theirs.fileno(),),
+            env=child_environment(os.environ),
+            start_new_session=True,  # a Ctrl-C in the daemon's terminal is not for jobs
+        )
+
+
+async def _listen(job: _Job, reader: asyncio.StreamReader) -> bool:
+    """Whether the job said how it ended. Raises the error that it ended with."""
+    while line := await reader.readline():
+        message = json.loads(line)
+        if "progress" in message:
+            job.say(message["progress"])
+        elif "result" in message:
+            job.say(message["result"])
+            return True
+        else:
+            raise revived(**message["error"])
+    return False
+
+
+def revived(status: int, code: str, message: str) -> QmError:
+    """The error that a job ended with: of the family that its status tells, with its own code."""
+    family = _FAMILIES.get(status, QmError)
+    return type("JobError", (family,), {"status": status, "code": code})(message)
+
+
+async def _reap(process: asyncio.subprocess.Process, patience_s: float) -> int:
+    """Its exit status: waits, terminates, kills."""
+    for limit_s, then in (
+        (patience_s, process.terminate),
+        (TERMINATE_LIMIT_S, process.kill),
+        (KILL_LIMIT_S, None),
+    ):
+        if process.returncode is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), limit_s)
+        if process.returncode is not None:
+            return process.returncode
+        if then is not None:
+            with suppress(ProcessLookupError):
+                then()
+    raise JobBroken(f"job process {process.pid} can't be killed; it hangs in the kernel")
+
+
+def _subject(step: JsonObject) -> object:
+    """What a step counts; two steps of the same subject differ only in how far it got."""
+    return (step.get("status"), step.get("digest")) if "completed" in step else step
+
+
+def _tail(log_path: Path) -> str:
+    return log_path.read_bytes()[-_TAIL_BYTES:].decode(errors="replace").strip()

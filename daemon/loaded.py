@@ -1,0 +1,120 @@
+"""A model in memory: what the supervisor knows of its process, and how it gets into it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass, field
+
+from qm.modelfiles.model import Model
+from qm.store.errors import QmError
+
+from .fit import Fit, ModelFacts, model_facts
+from .runner.process import Runner
+from .runner.wire import Load, Loaded
+
+
+class LoadStalled(QmError):
+    """The runner stopped making progress while it loaded the model."""
+
+    code = "load_stalled"
+
+    def __init__(self, name: str, limit_s: float) -> None:
+        super().__init__(
+            f"loading model '{name}' made no progress for {limit_s:g} s and was given up "
+            "(QM_LOAD_TIMEOUT)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A row of `qm ps`. `expires_at` is in seconds since the epoch, infinite for never."""
+
+    name: str
+    model: Model
+    state: str  # loading, ready or unloading
+    size_bytes: int
+    size_vram_bytes: int
+    context_length: int
+    expires_at: float
+    pid: int | None
+    predicted_bytes: int
+    actual_bytes: int | None  # None until it is loaded, or where the runner does not report it
+    n_users: int
+    reason: str  # why it is placed as it is
+
+
+@dataclass(slots=True)
+class Process:
+    """One runner with its model, from the decision to load it until it is reaped."""
+
+    model: Model  # the one that was used last, of all that share these files
+    fit: Fit
+    models: dict[str, Model]  # all that were used with it, by name
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    runner: Runner | None = None
+    loaded: Loaded | None = None
+    loading: asyncio.Task[None] | None = None
+
+    def called(self, which: str) -> bool:
+        """Whether `which` is the name or digest of a model that was used with it."""
+        known = {name.casefold() for name in self.models}
+        digests = {model.digest for model in self.models.values()}
+        return which.casefold() in known or which in digests
+
+    @property
+    def actual_bytes(self) -> int | None:
+        """What llama.cpp reports to have allocated; None where it doesn't."""
+        if self.loaded is None or not self.loaded.memory:
+            return None
+        return sum(
+            one.weights_bytes + one.kv_bytes + one.compute_bytes for one in self.loaded.memory
+        )
+
+    async def load(self, runner: Runner, limit_s: float) -> None:
+        """Load the model into `runner`; a pause of `limit_s` in its progress raises LoadStalled."""
+        self.runner = runner
+        limit = None if limit_s == math.inf else limit_s
+        try:
+            async with asyncio.timeout(limit) as stall:
+
+                def on_progress(_fraction: float) -> None:
+                    if limit is not None:
+                        stall.reschedule(asyncio.get_running_loop().time() + limit)
+
+                self.loaded = await runner.load(self._frame(), on_progress)
+        except TimeoutError:
+            raise LoadStalled(str(self.model.name), limit_s) from None
+
+    async def end(self) -> None:
+        """Give up a load that still runs, then end and reap the runner. Raises RunnerFailed."""
+        if self.loading is not None and not self.loading.done():
+            self.loading.cancel()
+            await asyncio.wait((self.loading,))
+        if self.runner is not None:
+            await self.runner.close()
+
+    def _frame(self) -> Load:
+        model = self.model
+        return Load(
+            id=0,  # numbered by the runner's owner
+            weights=tuple(map(str, model.weights)),
+            placement=self.fit.placement,
+            adapters=tuple(map(str, model.adapters)),
+            projector=str(model.projectors[0]) if model.projectors else None,
+            draft=str(model.draft) if model.draft else None,
+            embedding="embedding" in model.capabilities,
+            model_digest=model.weights_digest,
+        )
+
+
+def runner_key(model: Model) -> str:
+    """What lets two models share a runner: the same files, whatever their prompts and options."""
+    extra = [*model.adapters, *model.projectors, *([model.draft] if model.draft else [])]
+    return "|".join([model.weights_digest, *map(str, extra)])
+
+
+def facts_of(model: Model) -> ModelFacts:
+    """What placement needs to know of all its files. Raises OSError when one has gone."""
+    extra = [*model.weights[1:], *model.adapters, *model.projectors]
+    return model_facts(model.header, sum(path.stat().st_size for path in extra))
