@@ -20,8 +20,9 @@ _NAMES: Final = frozenset(
 )
 # Device visibility and driver settings, the loader's, and the interpreter's own.
 _PREFIXES: Final = (
-    "LC_ PYTHON CUDA_ NVIDIA_ HIP_ HSA_ ROCR_ ROCM_ GGML_ LLAMA_ OMP_ GOMP_ KMP_ VK_ SYCL_ ONEAPI_"
-).split()
+    *("LC_", "PYTHON", "CUDA_", "NVIDIA_", "HIP_", "HSA_", "ROCR_", "ROCM_", "GGML_", "LLAMA_"),
+    *("OMP_", "GOMP_", "KMP_", "VK_", "SYCL_", "ONEAPI_"),
+)
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -29,7 +30,7 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in environment.items()
-        if name in _NAMES or name.startswith(tuple(_PREFIXES))
+        if name in _NAMES or name.startswith(_PREFIXES)
     }
     # ggml would start a debugger to print a backtrace when it aborts.
     return kept | {"GGML_NO_BACKTRACE": "1"}

@@ -102,7 +102,7 @@ class Log:
             self.errors.append(line)
 
     def _count(self, buffer: str, field: str, mebibytes: float) -> None:
-        device = buffer.split("_")[0]
+        device = buffer.split("_", maxsplit=1)[0]
         sizes = self._buffers.setdefault(device, {})
         sizes[field] = sizes.get(field, 0) + int(mebibytes * 1024 * 1024)
 
@@ -155,14 +155,14 @@ def _device_fields(placement: Placement) -> dict[str, object]:
         split += [0.0] * (C.llama_max_devices() - len(split))
         fields["tensor_split"] = (ctypes.c_float * len(split))(*split)
     if placement.overrides:
-        rows = [
+        rows: Any = [  # Any: ctypes makes structs of tuples
             (
                 o.pattern.encode(),
                 _ggml("ggml_backend_dev_buffer_type", ctypes.c_void_p(_device(o.device))),
             )
             for o in placement.overrides
         ]
-        table = (_TensorOverride * (len(rows) + 1))(*rows, (None, None))
+        table = (_TensorOverride * (len(rows) + 1))(*rows)
         fields["tensor_buft_overrides"] = ctypes.cast(table, ctypes.c_void_p)
     return fields
 
@@ -371,10 +371,11 @@ class Batch:
     def __init__(self, room: int) -> None:
         self.n_tokens = 0
         self.room = room
-        self._token = (ctypes.c_int32 * room)()
-        self._position = (ctypes.c_int32 * room)()
-        self._sequence = (ctypes.c_int32 * room)()
-        self._output = (ctypes.c_int8 * room)()
+        # Any: ctypes takes any sequence in a slice, which its types don't say
+        self._token: Any = (ctypes.c_int32 * room)()
+        self._position: Any = (ctypes.c_int32 * room)()
+        self._sequence: Any = (ctypes.c_int32 * room)()
+        self._output: Any = (ctypes.c_int8 * room)()
         self._one = (ctypes.c_int32 * room)(*([1] * room))
         pointer = ctypes.POINTER(ctypes.c_int32)
         start, width = ctypes.addressof(self._sequence), ctypes.sizeof(ctypes.c_int32)

@@ -320,8 +320,8 @@ FromRunner: TypeAlias = (
 )
 
 _ENCODER = msgspec.msgpack.Encoder()
-_TO_RUNNER = msgspec.msgpack.Decoder(ToRunner)
-_FROM_RUNNER = msgspec.msgpack.Decoder(FromRunner)
+_TO_RUNNER: msgspec.msgpack.Decoder[ToRunner] = msgspec.msgpack.Decoder(ToRunner)
+_FROM_RUNNER: msgspec.msgpack.Decoder[FromRunner] = msgspec.msgpack.Decoder(FromRunner)
 
 
 class BrokenPeer(Exception):
