@@ -128,8 +128,9 @@ async def _without_slash(request: web.Request) -> str:
     path = request.path.rstrip("/")
     if not path or path == request.path:
         return ""
-    match = await request.app.router.resolve(request.clone(rel_url=request.rel_url.with_path(path)))
-    return "" if match.http_exception else str(request.rel_url.with_path(path))
+    url = request.rel_url.with_path(path, keep_query=True)
+    match = await request.app.router.resolve(request.clone(rel_url=url))
+    return "" if match.http_exception else str(url)
 
 
 @web.middleware
