@@ -29,8 +29,8 @@ def main() -> int:
     die_with_parent()
     signal.signal(signal.SIGTERM, _leave)
     connection = socket.socket(fileno=int(sys.argv[1]))
-    with connection, connection.makefile("rwb") as stream:
-        order = json.loads(stream.readline())
+    with connection, connection.makefile("rb") as orders, connection.makefile("wb") as stream:
+        order = json.loads(orders.readline())
         watch(connection)
         _write(stream, _outcome(order, Reporter(stream)))
     return 0

@@ -61,7 +61,7 @@ class _Job:
     kind: str
     args: JsonObject
     started_s: float = field(default_factory=time.time)
-    steps: list[JsonObject] = field(default_factory=list)
+    steps: list[tuple[int, JsonObject]] = field(default_factory=list)  # numbered from 1
     n_steps: int = 0  # how many there were, with those that a later one replaced
     listeners: set[asyncio.Event] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
@@ -75,10 +75,10 @@ class _Job:
 
     def say(self, step: JsonObject) -> None:
         """Add a step; one that only counts further replaces the last one."""
-        if self.steps and _subject(self.steps[-1]) == _subject(step):
+        if self.steps and _counts_on(self.steps[-1][1], step):
             self.steps.pop()
-        self.steps.append(step)
         self.n_steps += 1
+        self.steps.append((self.n_steps, step))
         self.wake()
 
     def wake(self) -> None:
@@ -87,9 +87,7 @@ class _Job:
 
     def since(self, seen: int) -> list[JsonObject]:
         """The steps that who has seen the first `seen` must still see."""
-        return (
-            self.steps[-min(self.n_steps - seen, len(self.steps)) :] if self.n_steps > seen else []
-        )
+        return [step for number, step in self.steps if number > seen]
 
 
 class Jobs:
@@ -232,7 +230,8 @@ async def _listen(job: _Job, reader: asyncio.StreamReader) -> bool:
 def revived(status: int, code: str, message: str) -> QmError:
     """The error that a job ended with: of the family that its status tells, with its own code."""
     family = _FAMILIES.get(status, QmError)
-    return type("JobError", (family,), {"status": status, "code": code})(message)
+    kind: type[QmError] = type("JobError", (family,), {"status": status, "code": code})
+    return kind(message)
 
 
 async def _reap(process: asyncio.subprocess.Process, patience_s: float) -> int:
@@ -253,9 +252,11 @@ async def _reap(process: asyncio.subprocess.Process, patience_s: float) -> int:
     raise JobBroken(f"job process {process.pid} can't be killed; it hangs in the kernel")
 
 
-def _subject(step: JsonObject) -> object:
-    """What a step counts; two steps of the same subject differ only in how far it got."""
-    return (step.get("status"), step.get("digest")) if "completed" in step else step
+def _counts_on(step: JsonObject, later: JsonObject) -> bool:
+    """Whether `later` says the same as `step`, only how far it got."""
+    return "completed" in later and all(
+        step.get(name) == later.get(name) for name in ("status", "digest", "total")
+    )
 
 
 def _tail(log_path: Path) -> str:
