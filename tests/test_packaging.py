@@ -123,6 +123,10 @@ def test_no_source_file_is_ignored_by_git() -> None:
     """Patterns for build output leave modelfiles/build/ and its like alone."""
     files = [str(path.relative_to("qm")) for path in map(Path, sorted(_modules() | _data()))]
     ignored = subprocess.run(
-        ["git", "check-ignore", "--no-index", *files], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "check-ignore", "--no-index", *files],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (ignored.returncode, ignored.stdout) == (1, "")
