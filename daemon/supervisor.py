@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from qm.modelfiles.model import Model
@@ -102,7 +102,7 @@ class Supervisor:
         try:
             yield self
         finally:
-            await self.shutdown(drain_s=0)
+            await self.shutdown()
 
     @asynccontextmanager
     async def use(
@@ -149,15 +149,22 @@ class Supervisor:
         residents = sorted(self._scheduler.residents.values(), key=lambda one: -one.used_s)
         return [self._row(one) for one in residents]
 
+    @property
+    def n_users(self) -> int:
+        """How many use a runner at the moment."""
+        return self._scheduler.n_users
+
     def refuse(self) -> None:
         """From now on nothing is granted; who waits is told so."""
         self._perform(self._scheduler.on_shutdown())
 
-    async def shutdown(self, *, drain_s: float) -> None:
-        """Refuse, let running answers end for `drain_s`, then stop and reap every process."""
+    async def drained(self) -> None:
+        """Returns once nobody uses a runner."""
+        await self._quiet.wait()
+
+    async def shutdown(self) -> None:
+        """Refuse, stop and reap every process; who still uses one gets RunnerFailed."""
         self.refuse()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._quiet.wait(), None if drain_s == math.inf else drain_s)
         self._closing = True
         self._perform(self._scheduler.on_stop())
         await self._spare.close()

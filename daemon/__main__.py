@@ -1,0 +1,146 @@
+"""`python -m qm.daemon`: serve until told to stop.
+
+settings → store → claim → listen → serve … refuse → drain → stop → kill
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+
+from aiohttp import web
+from qm.store.errors import QmError
+from qm.store.store import Store, open_store
+
+from . import logs
+from .app import build_app, running_services
+from .instance import claimed
+from .listen import bound_address, check_exposure, tcp_socket, unix_socket
+from .services import Lifecycle, Services
+from .settings import Settings, load_settings
+
+BACKGROUND = "--background"  # nobody looks at stderr: log to the file alone
+EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+_LAST_WORDS_S = 2.0  # for handlers to send the error that stopped them
+
+_log = logs.Log("daemon")
+
+
+def main() -> int:
+    """The exit status: 0 stopped as told, 1 could not serve, 2 the settings can't be used."""
+    try:
+        settings = load_settings()
+        check_exposure(settings)
+    except QmError as error:
+        return _refused(error, EXIT_SETTINGS)
+    try:
+        store = open_store(settings.home)
+        with claimed(settings.home, settings.socket):
+            _start_logging(settings)
+            asyncio.run(_serve(settings, store))
+    except (QmError, OSError) as error:
+        return _refused(error, EXIT_FAILED)
+    finally:
+        logs.stop_logging()
+    return 0
+
+
+def _refused(error: Exception, status: int) -> int:
+    _log.error("not_served", error=error)
+    print(f"qm: {error}", file=sys.stderr)  # noqa: T201  whoever started us has no log to read yet
+    return status
+
+
+def _start_logging(settings: Settings) -> None:
+    logs.start_logging(
+        settings.log_file,
+        level=settings.log_level,
+        max_bytes=settings.log_max_bytes,
+        to_stderr=BACKGROUND not in sys.argv,
+    )
+
+
+async def _serve(settings: Settings, store: Store) -> None:
+    lifecycle, hurry = Lifecycle(), asyncio.Event()
+    with ExitStack() as sockets:
+        listeners = [sockets.enter_context(unix_socket(settings.socket))]
+        listeners += [sockets.enter_context(one) for one in _tcp(settings, lifecycle)]
+        async with running_services(settings, store, lifecycle) as services:
+            _on_signals(lifecycle, hurry)
+            runner = web.AppRunner(
+                build_app(services),
+                access_log=None,
+                handler_cancellation=True,  # a client that hangs up frees its slot
+                shutdown_timeout=_LAST_WORDS_S,
+            )
+            await runner.setup()
+            for listener in listeners:
+                await web.SockSite(runner, listener).start()
+            _log.info("ready", pid=os.getpid(), socket=settings.socket, host=lifecycle.address)
+            await lifecycle.stop.wait()
+            await _shut_down(runner, services, hurry)
+    _log.info("stopped")
+
+
+def _tcp(settings: Settings, lifecycle: Lifecycle) -> list[socket.socket]:
+    """The TCP listener, if there is to be one and its port is free."""
+    if settings.address is None:
+        return []
+    listener = tcp_socket(settings.address)
+    if listener is None:
+        hint = "the unix socket is served alone; set QM_HOST to choose another port"
+        _log.warning("port_taken", host=settings.address, hint=hint)
+        return []
+    lifecycle.address = str(bound_address(listener))
+    return [listener]
+
+
+def _on_signals(lifecycle: Lifecycle, hurry: asyncio.Event) -> None:
+    """The first signal asks to stop, the second not to wait for running answers."""
+
+    def on_signal(name: str) -> None:
+        _log.info("signal", name=name)
+        if lifecycle.stop.is_set():
+            hurry.set()
+        lifecycle.stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number.name)
+
+
+async def _shut_down(runner: web.AppRunner, services: Services, hurry: asyncio.Event) -> None:
+    """Refuse, drain, stop; what then still lives is killed as the services close."""
+    _log.info("stopping", users=services.supervisor.n_users)
+    for site in list(runner.sites):
+        await site.stop()
+    services.supervisor.refuse()
+    await _drain(services, hurry)
+    await services.jobs.close()
+    await services.supervisor.shutdown()
+    await runner.cleanup()
+
+
+async def _drain(services: Services, hurry: asyncio.Event) -> None:
+    """Wait for running answers, but not longer than the settings allow or a second signal."""
+    limit_s = services.settings.drain_timeout_s
+    waits = {
+        asyncio.create_task(services.supervisor.drained()),
+        asyncio.create_task(hurry.wait()),
+    }
+    await asyncio.wait(
+        waits,
+        timeout=None if limit_s == math.inf else limit_s,
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    for wait in waits:
+        wait.cancel()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
