@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from qm.store.errors import InvalidRequest
+from qm.store.errors import InvalidRequest, QmError
 from qm.store.name import Name
 
 from .request import EmbedRequest, Request
@@ -18,6 +18,13 @@ class NotCapable(InvalidRequest):
     def __init__(self, model: str, capability: str) -> None:
         super().__init__(f"{model} does not support {capability}")
         self.capability = capability
+
+
+class NoEmbeddings(QmError):
+    """The model was not made for embeddings; 501 is what Ollama's clients know for that."""
+
+    status = 501
+    code = "not_capable"
 
 
 def check(request: Request, name: Name, capabilities: Collection[str]) -> None:
@@ -41,6 +48,6 @@ def _has_images(request: Request) -> bool:
 
 
 def check_embedding(request: EmbedRequest, name: Name, capabilities: Collection[str]) -> None:
-    """Raises NotCapable for a model that was not made for embeddings."""
+    """Raises NoEmbeddings."""
     if "embedding" not in capabilities:
-        raise NotCapable(f"model '{name.short}'", "embeddings")
+        raise NoEmbeddings(f"model '{name.short}' does not support embeddings")

@@ -26,7 +26,7 @@ class EmbeddingService:
         self._supervisor = supervisor
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """Raises ModelNotFound, NotCapable, and what loading and the runner raise."""
+        """Raises ModelNotFound, NoEmbeddings, and what loading and the runner raise."""
         started_ns = time.monotonic_ns()
         model = await asyncio.to_thread(load_model, self._store, Name.parse(request.model))
         check_embedding(request, model.name, model.capabilities)

@@ -15,9 +15,9 @@ from qm.store.manifests import StoredManifest
 from qm.store.name import InvalidName, Name
 from qm.store.store import Store
 
+from ..loaded import LoadedModel
 from ..removal import remove
 from ..services import Services
-from ..loaded import LoadedModel
 from .edge import Stream, answer, read_fields
 from .fields import Fields, JsonObject
 from .ollama_answer import timestamp

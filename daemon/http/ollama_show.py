@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 
 from qm.modelfiles.model import Details, Model
@@ -12,6 +13,9 @@ from qm.store.gguf import LongArray, Value, read_header
 from .fields import JsonObject
 from .ollama_answer import timestamp
 
+_FLOAT32 = struct.Struct("f")
+_EXACT_INTEGERS = 2.0**53
+_LARGEST_FLOAT32 = 3.4028234663852886e38
 # Shown elsewhere, or of no use to a client.
 _HIDDEN_KEYS = ("general.name", "tokenizer.chat_template")
 # Editor plugins offer fill-in-the-middle only if the template mentions this.
@@ -88,4 +92,24 @@ def _is_array(value: object) -> bool:
 
 
 def _plain(value: object) -> object:
-    return None if isinstance(value, LongArray) else value
+    """As Go prints it: a float in its shortest form, a whole one without its point."""
+    match value:
+        case LongArray():
+            return None
+        case float() if value.is_integer() and abs(value) < _EXACT_INTEGERS:
+            return int(value)
+        case float():
+            return _shortest(value)
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return value
+
+
+def _shortest(number: float) -> float:
+    """The shortest decimal that is the same 32-bit float; a wider number stays as it is."""
+    if abs(number) > _LARGEST_FLOAT32 or _FLOAT32.unpack(_FLOAT32.pack(number))[0] != number:
+        return number
+    packed = _FLOAT32.pack(number)
+    rounded = (float(f"{number:.{digits}g}") for digits in range(6, 10))
+    return next(short for short in rounded if _FLOAT32.pack(short) == packed)
