@@ -210,7 +210,8 @@ def _float(parameter: Parameter, value: object) -> float:
 
 
 def _finite(parameter: Parameter, value: object) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    infinite = isinstance(value, float) and not math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or infinite:
         raise OptionError(parameter.name, f"must be {parameter.type}")
     return value
 

@@ -70,10 +70,11 @@ class Template:
 
     def _mentions(self, in_go: str, in_jinja: str) -> bool:
         pattern = re.compile(in_go if self.kind is Syntax.GO else in_jinja)
-        return any(pattern.search(code) for code in _CODE.findall(self.text))
+        return any(pattern.search(code) for code in _code(self.text))
 
 
-_CODE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_OPENING = re.compile(r"\{\{|\{%")
+_CLOSING = {"{{": "}}", "{%": "%}"}
 _JINJA_STATEMENT = re.compile(
     r"\{%[-+]?\s*(if|for|set|macro|block|raw|generation|filter|call|import|from|include|extends|do)\b"
 )
@@ -90,6 +91,21 @@ _GO_ACTION = re.compile(
 _OPENERS = ("if", "range", "with", "block", "define")
 _LITERAL = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|\'(?:[^\'\\\n]|\\.)*\'')
 _COMMENT = re.compile(r"-?\s*/\*.*?\*/\s*-?(?=\}\})", re.DOTALL)
+
+
+def _code(text: str) -> Iterator[str]:
+    """What stands between braces, in linear time even if no brace is ever closed."""
+    unclosed: set[str] = set()
+    at = 0
+    while opening := _OPENING.search(text, at):
+        closing = _CLOSING[opening[0]]
+        end = -1 if closing in unclosed else text.find(closing, opening.end())
+        if end < 0:
+            unclosed.add(closing)
+            at = opening.end()
+            continue
+        yield text[opening.end() : end]
+        at = end + len(closing)
 
 
 def _is_go(text: str) -> bool:
