@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qm.store.errors import InvalidRequest
 
-from .session import Message, user_message
+from .session import Message, Session, user_message
 
 MAX_BYTES = 100_000_000
 # A path, absolute or relative with a slash, spaces escaped or the whole in quotes.
@@ -23,6 +23,11 @@ class UnreadableImage(InvalidRequest):
     """A file that the message names can't be sent."""
 
     code = "unreadable_image"
+
+
+def user_message_for(session: Session, text: str) -> Message:
+    """A user's message, with pictures if the model takes any. Raises UnreadableImage."""
+    return message_with_images(text) if session.sees_or_hears else user_message(text)
 
 
 def message_with_images(text: str) -> Message:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qm.store.errors import QmError
@@ -13,10 +12,10 @@ from qm.store.errors import QmError
 from . import slash
 from .answer import Answer, TerminalPrinter, stream_answer, timings_text
 from .client import Client, JsonObject
-from .images import message_with_images
+from .images import user_message_for
 from .launch import ensure_daemon, running_daemon
 from .progress import Spinner
-from .session import Session, user_message
+from .session import Session
 from .show import info_text, part_text
 from .slash import SlashError
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 HISTORY_FILE = "history"
 LEAVE_HINT = "Ctrl-D or /bye leaves."
-SENSES = frozenset({"vision", "audio"})
 
 
 def load_model(client: Client, session: Session) -> Session:
@@ -36,7 +34,7 @@ def load_model(client: Client, session: Session) -> Session:
     The line editor is imported while the daemon loads. Raises Refused.
     """
     with Spinner(sys.stderr, f"loading {session.model}"):
-        session = with_model(session, client.post("/api/show", {"model": session.model}))
+        session = session.with_model(client.post("/api/show", {"model": session.model}))
         with client.stream("/api/chat", session.load_request()) as items:
             from . import editor  # noqa: F401
 
@@ -45,17 +43,9 @@ def load_model(client: Client, session: Session) -> Session:
     return session
 
 
-def with_model(session: Session, info: JsonObject) -> Session:
-    """The session with the messages and abilities that /api/show tells of."""
-    return replace(
-        session,
-        inherited=tuple(info.get("messages") or ()),
-        capabilities=tuple(info.get("capabilities") or ()),
-    )
-
-
-def chat(settings: Settings, session: Session) -> None:
-    """Talk until the user leaves."""
+def chat(settings: Settings, client: Client, session: Session) -> None:
+    """Talk until the user leaves. Raises Refused if the model can't be loaded."""
+    session = load_model(client, session)
     from .editor import Editor
 
     editor = Editor(
@@ -128,9 +118,7 @@ class Repl:
 
     def _say(self, text: str) -> None:
         """Ask and remember. A message that failed is forgotten, so that it can be sent again."""
-        senses = SENSES & set(self._session.capabilities)
-        message = message_with_images(text) if senses else user_message(text)
-        asked = self._session.said(message)
+        asked = self._session.said(user_message_for(self._session, text))
         answer = self._answer(asked)
         reply: dict[str, object] = {"role": "assistant", "content": answer.content}
         if answer.thinking:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,9 +14,11 @@ from .client import Client
 from .launch import ensure_daemon
 from .naming import model_argument
 from .progress import Spinner
-from .repl import chat, load_model
 from .session import Session, Think, View, parse_keep_alive, parse_think
 from .slash import parse_format, parse_option
+
+if TYPE_CHECKING:
+    from qm.daemon.settings import Settings
 
 EXIT_INTERRUPTED = 130
 
@@ -79,14 +83,25 @@ def run_command(
         truncate=truncate,
         view=View(not nowordwrap, verbose, hidethinking, history=not settings.no_history),
     )
-    question = _question(prompt)
+    if not _run(settings, session, _question(prompt), dimensions):
+        ctx.exit(EXIT_INTERRUPTED)
+
+
+def _run(
+    settings: Settings, session: Session, question: str | None, dimensions: int | None
+) -> bool:
+    """Whether it came to its end; False if the user stopped the answer."""
     client = ensure_daemon(settings)
     if question is None:
-        chat(settings, load_model(client, session))
-    elif dimensions:
+        from .repl import chat
+
+        chat(settings, client, session)
+        return True
+    session = session.with_model(client.post("/api/show", {"model": session.model}))
+    if session.only_embeds:
         _embed(client, session, question, dimensions)
-    elif not _ask(client, session, question):
-        ctx.exit(EXIT_INTERRUPTED)
+        return True
+    return _ask(client, session, question)
 
 
 def _think(text: str | None) -> Think:
@@ -116,8 +131,10 @@ def _question(prompt: tuple[str, ...]) -> str | None:
 
 def _ask(client: Client, session: Session, question: str) -> bool:
     """One answer on stdout; False if the user stopped it. Without a question, only load."""
+    from .images import user_message_for
+
     if question:
-        session = session.said({"role": "user", "content": question})
+        session = session.said(user_message_for(session, question))
     answer = stream_answer(client, session, _printer(session), Spinner(sys.stderr))
     if session.view.verbose and answer.metrics:
         click.echo(timings_text(answer.metrics), err=True)
@@ -131,8 +148,9 @@ def _printer(session: Session) -> Printer:
     return TerminalPrinter(sys.stdout, columns, hide_thinking=session.view.hide_thinking)
 
 
-def _embed(client: Client, session: Session, text: str, dimensions: int) -> None:
-    from .connect import show_json
-
-    request = {"model": session.model, "input": text, "dimensions": dimensions}
-    show_json(client.post("/api/embed", request)["embeddings"][0])
+def _embed(client: Client, session: Session, text: str, dimensions: int | None) -> None:
+    """The vector of `text` on stdout, as a JSON array."""
+    request: dict[str, object] = {"model": session.model, "input": text}
+    if dimensions:
+        request["dimensions"] = dimensions
+    click.echo(json.dumps(client.post("/api/embed", request)["embeddings"][0]))

@@ -46,6 +46,24 @@ class Session:
         """The session after these messages."""
         return replace(self, messages=(*self.messages, *messages))
 
+    def with_model(self, info: JsonObject) -> Session:
+        """The session with the messages and abilities of its model, as /api/show tells them."""
+        return replace(
+            self,
+            inherited=tuple(info.get("messages") or ()),
+            capabilities=tuple(info.get("capabilities") or ()),
+        )
+
+    @property
+    def only_embeds(self) -> bool:
+        """Whether the model makes vectors and can't talk."""
+        return "embedding" in self.capabilities and "completion" not in self.capabilities
+
+    @property
+    def sees_or_hears(self) -> bool:
+        """Whether messages may carry pictures or sounds."""
+        return bool({"vision", "audio"} & set(self.capabilities))
+
     def cleared(self) -> Session:
         """The same settings, nothing said yet."""
         return replace(self, messages=())
