@@ -66,6 +66,7 @@ class _Job:
     listeners: set[asyncio.Event] = field(default_factory=set)
     task: asyncio.Task[None] | None = None
     pid: int | None = None
+    has_result: bool = False
     over: bool = False
     error: QmError | None = None
 
@@ -191,9 +192,12 @@ class Jobs:
         try:
             order = {"kind": job.kind, "home": str(self._home), "args": job.args}
             writer.write(json.dumps(order).encode() + b"\n")
-            if not await _listen(job, reader):
-                raise JobCrashed(job.kind, await _reap(process, EXIT_LIMIT_S), _tail(log_path))
-            await _reap(process, EXIT_LIMIT_S)
+            error = await _listen(job, reader)
+            status = await _reap(process, EXIT_LIMIT_S)
+            if error is not None:
+                raise error
+            if not job.has_result:
+                raise JobCrashed(job.kind, status, _tail(log_path))
         finally:
             status = await asyncio.shield(_reap(process, 0.0))
             writer.close()
@@ -213,18 +217,15 @@ async def _spawn(theirs: socket.socket, log_path: Path) -> asyncio.subprocess.Pr
         )
 
 
-async def _listen(job: _Job, reader: asyncio.StreamReader) -> bool:
-    """Whether the job said how it ended. Raises the error that it ended with."""
+async def _listen(job: _Job, reader: asyncio.StreamReader) -> QmError | None:
+    """The error that the job says it ended with, if it does; the rest goes into `job`."""
     while line := await reader.readline():
         message = json.loads(line)
-        if "progress" in message:
-            job.say(message["progress"])
-        elif "result" in message:
-            job.say(message["result"])
-            return True
-        else:
-            raise revived(**message["error"])
-    return False
+        if "error" in message:
+            return revived(**message["error"])
+        job.has_result = "result" in message
+        job.say(message["result"] if job.has_result else message["progress"])
+    return None
 
 
 def revived(status: int, code: str, message: str) -> QmError:
