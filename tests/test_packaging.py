@@ -64,7 +64,7 @@ def test_every_package_is_declared() -> None:
         for folder in FOLDERS
         for path in (ROOT / folder).rglob("__init__.py")
     }
-    assert set(declared["packages"]) == found
+    assert set(declared["packages"]) == found | {"qm.modelfiles.examples"}  # data only
 
 
 def test_every_folder_with_code_is_a_package() -> None:
