@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -138,12 +139,9 @@ def _short_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="qm-", dir="/tmp"))
 
 
-@pytest.fixture
-def start_daemon() -> Iterator[Callable[..., LiveDaemon]]:
-    """Starts daemons in homes of their own: `start_daemon(QM_KEEP_ALIVE="1s")`.
-
-    `home=` serves an existing one again.
-    """
+@contextmanager
+def _launcher() -> Iterator[Callable[..., LiveDaemon]]:
+    """Starts daemons that end with the context."""
     daemons: list[LiveDaemon] = []
     homes: list[Path] = []
 
@@ -154,11 +152,30 @@ def start_daemon() -> Iterator[Callable[..., LiveDaemon]]:
         daemons.append(_launch(home, settings))
         return daemons[-1]
 
-    yield start
-    for daemon in daemons:
-        daemon.stop()
-    for home in homes:
-        shutil.rmtree(home)
+    try:
+        yield start
+    finally:
+        for daemon in daemons:
+            daemon.stop()
+        for home in homes:
+            shutil.rmtree(home)
+
+
+@pytest.fixture
+def start_daemon() -> Iterator[Callable[..., LiveDaemon]]:
+    """Starts daemons in homes of their own: `start_daemon(QM_KEEP_ALIVE="1s")`.
+
+    `home=` serves an existing one again.
+    """
+    with _launcher() as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_module_daemon() -> Iterator[Callable[..., LiveDaemon]]:
+    """As `start_daemon`, for daemons that the tests of one module share."""
+    with _launcher() as start:
+        yield start
 
 
 @pytest.fixture(scope="session")
