@@ -139,9 +139,9 @@ def _instructions(text: str) -> Iterator[Instruction]:
 def _head(line: str, number: int) -> tuple[str, str, str]:
     match = _KEYWORD.fullmatch(line)
     if match is None or match[1].upper() not in KEYWORDS:
-        word = line.split(maxsplit=1)[0][:40]
+        word = re.split(r"[ \t]", line, maxsplit=1)[0][:40]
         known = ", ".join(KEYWORDS)
-        raise ModelfileError(f"unknown instruction '{word}'; it must be one of {known}", number)
+        raise ModelfileError(f"unknown instruction {word!r}; it must be one of {known}", number)
     keyword, rest = match[1].upper(), match[3] or ""
     name = ""
     if keyword in _NAMED:

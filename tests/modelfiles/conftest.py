@@ -21,6 +21,14 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
+def tiny_gguf(tmp_path: Path) -> Path:
+    """A GGUF that belongs to the user."""
+    path = tmp_path / "mine.gguf"
+    write_gguf(path, "llama", 32, {})
+    return path
+
+
+@pytest.fixture
 def make_gguf(store: Store, tmp_path: Path) -> MakeGguf:
     """`make_gguf(key=value, …)` puts a tiny GGUF into the store and gives its digest.
 

@@ -99,6 +99,7 @@ def test_reads_bytes_with_any_byte_order_mark(encode: Callable[[str], bytes]) ->
     [
         ("FROM a\nFORM b", 2, "unknown instruction 'FORM'"),
         ("FROM a\n\n???", 3, "unknown instruction '???'"),
+        ("\x1f", 1, "unknown instruction"),
         ("FROM: a", 1, "unknown instruction 'FROM:'"),
         ("FROM", 1, "FROM needs a value"),
         ("FROM a\nADAPTER  \n", 2, "ADAPTER needs a value"),
