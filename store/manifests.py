@@ -82,6 +82,8 @@ class Manifests:
 
         `data` are the exact bytes that a registry sent, so that the digest stays the same.
         """
+        data = data or manifest.to_json()
+        Manifest.parse(data)  # what nobody can read would stop garbage collection for good
         with publishing(self.layout):
             self._require_blobs(manifest)
             sync_directory(self.layout.blobs)  # a blob may be linked, its directory not yet synced
@@ -89,7 +91,7 @@ class Manifests:
                 stored = self._stored_name(name) or name
                 path = self.layout.manifest(stored)
                 _make_directories(path.parent, self.layout.manifests)
-                replace_file(path, data or manifest.to_json(), temporary_in=self.layout.partial)
+                replace_file(path, data, temporary_in=self.layout.partial)
             drop_claims(self.layout, manifest.blobs())
         return _read(path, stored)
 
