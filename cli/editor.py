@@ -40,6 +40,7 @@ class Editor:
             prompt_continuation=CONTINUED,
             placeholder=FormattedText([("fg:ansibrightblack", PLACEHOLDER)]),
             enable_suspend=True,
+            reserve_space_for_menu=6,
             enable_open_in_editor=True,
         )
 

@@ -18,6 +18,7 @@ from .progress import Spinner
 from .session import Session
 from .show import info_text, part_text
 from .slash import SlashError
+from .terminal import typing_unseen
 
 if TYPE_CHECKING:
     from qm.daemon.settings import Settings
@@ -132,7 +133,8 @@ class Repl:
         view = session.view
         columns = shutil.get_terminal_size().columns if view.wordwrap else None
         printer = TerminalPrinter(sys.stdout, columns, hide_thinking=view.hide_thinking)
-        return stream_answer(self._client(), session, printer, Spinner(sys.stderr))
+        with typing_unseen():
+            return stream_answer(self._client(), session, printer, Spinner(sys.stderr))
 
     def _client(self) -> Client:
         """A daemon that lives: the one that we began with may have ended since."""

@@ -17,14 +17,14 @@ from .session import Session, parse_think
 MARK = '"""'
 
 COMMANDS = {
-    "/set": "Change how the session answers: /help set",
-    "/show": "Look at the model: /help show",
-    "/load": "/load NAME  Talk to another model, or to a saved session",
-    "/save": "/save NAME  Save this session as a model",
-    "/clear": "Forget what was said",
-    "/list": "List the models that are here",
-    "/help": "/help [set|show|shortcuts]",
-    "/bye": "Leave",
+    "/set": "…  change how the session answers: /help set",
+    "/show": "…  look at the model: /help show",
+    "/load": "NAME  talk to another model, or to a saved session",
+    "/save": "NAME  save this session as a model",
+    "/clear": "forget what was said",
+    "/list": "the models that are here",
+    "/help": "[set|show|shortcuts]",
+    "/bye": "leave; so does Ctrl-D",
 }
 ALIASES = {"/?": "/help", "/exit": "/bye", "/quit": "/bye"}
 
@@ -114,7 +114,7 @@ def help_text(topic: str) -> str:
     prefix = f"/{topic} " if topic in ("set", "show") else ""
     rows = [(f"{prefix}{name}", words) for name, words in topics[topic].items()]
     if not topic:
-        rows.append((MARK, f"Begin a message of many lines, up to the next {MARK}"))
+        rows.append((MARK, f"begin a message of many lines, up to the next {MARK}"))
     return listing(rows)
 
 

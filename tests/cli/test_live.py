@@ -68,10 +68,10 @@ def test_a_loaded_model_is_shown_and_stopped(live_daemon: LiveDaemon) -> None:
     """`ps` has it after an answer, and `stop` returns when it is gone."""
     assert live_daemon.qm("run", "smollm2", *SURE, QUESTION).returncode == 0
     assert "smollm2:latest" in live_daemon.qm("ps").stdout
-    (loaded,) = json.loads(live_daemon.qm("ps", "--json").stdout)
+    (loaded,) = json.loads(live_daemon.qm("ps", "smollm2", "--json").stdout)
     assert loaded["context_length"] == 4096
     assert live_daemon.qm("stop", "smollm2").stdout == "unloaded 'smollm2'\n"
-    assert live_daemon.qm("ps", "--json").stdout == "[]\n"
+    assert live_daemon.qm("ps", "smollm2", "--json").stdout == "[]\n"
     assert live_daemon.qm("stop", "smollm2").stdout == "'smollm2' was not loaded\n"
 
 

@@ -133,7 +133,7 @@ def test_json_answers(screen: Screen) -> None:
 
 def test_help_and_mistakes(screen: Screen) -> None:
     """A wrong command is an error in words, and the conversation goes on."""
-    assert "/save NAME" in screen.say("/?")
+    assert "save this session" in screen.say("/?")
     assert "wordwrap" in screen.say("/help set")
     assert "unknown command /sett" in screen.say("/sett")
     assert "One of info" in screen.say("/show")
