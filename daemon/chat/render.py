@@ -13,7 +13,6 @@ from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
-
 from qm.store.errors import InvalidRequest, QmError
 
 from ..runner.environment import child_environment

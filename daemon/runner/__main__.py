@@ -6,29 +6,23 @@ the kernel kills it when its parent dies, and the end of the socket ends it too.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import resource
-import signal
 import socket
 import sys
 import threading
-from typing import Final
 
 from . import wire
 from .engine import Engine
 from .intake import Intake, Ready
+from .isolation import isolate
 from .llama import C, Context, LlamaError, Log, Model, binding_version
 from .loading import load
-
-_PR_SET_PDEATHSIG: Final = 1
-_SWITCH_S: Final = 0.0005  # how long the intake thread may keep the loop from its next step
 
 
 def main() -> int:
     """Serves one daemon over the inherited socket; returns the exit status."""
     connection = socket.socket(fileno=int(sys.argv[1]))
-    _isolate()
+    isolate()
     log = Log()
     C.llama_backend_init()
     intake = Intake(connection)
@@ -42,14 +36,6 @@ def main() -> int:
         model.free()
     connection.close()
     return 0
-
-
-def _isolate() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # prompts don't belong into a core file
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.setswitchinterval(_SWITCH_S)
 
 
 def _wait_for_model(

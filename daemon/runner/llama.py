@@ -259,7 +259,6 @@ class Model:
         fields = _device_fields(placement) | {
             "load_mode": _load_mode(placement),
             "progress_callback": self._progress,
-            "use_extra_bufts": False,
         }
         params = _fill(C.llama_model_default_params(), fields)
         self.pointer = _load(weights, params)
