@@ -25,8 +25,9 @@ def check_template(template: Template) -> None:
     template.check()
     if template.kind is not Syntax.JINJA:
         return
+    # the same extensions as where it is rendered, in qm.daemon.chat.render_worker
     environment = Environment(  # noqa: S701 (prompts are no HTML)
-        extensions=["jinja2.ext.loopcontrols", "jinja2.ext.do", _Generation]
+        extensions=["jinja2.ext.loopcontrols", _Generation]
     )
     try:
         environment.parse(template.text)
