@@ -81,11 +81,20 @@ def _open_gguf(path: Path) -> Iterator[int]:
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise _not_a_gguf(path) from error
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode) or os.pread(fd, len(_MAGIC), 0) != _MAGIC:
+        if not _looks_like_gguf(fd):
             raise _not_a_gguf(path)
         yield fd
     finally:
         os.close(fd)
+
+
+def _looks_like_gguf(fd: int) -> bool:
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        return False
+    try:
+        return os.pread(fd, len(_MAGIC), 0) == _MAGIC
+    except OSError:  # files of /proc fail in ways of their own
+        return False
 
 
 def _not_a_gguf(path: Path) -> NotAGguf:

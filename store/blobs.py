@@ -74,7 +74,7 @@ class Blobs:
 
     def list(self) -> list[BlobInfo]:
         """Every blob, in the order of digests."""
-        names = sorted(os.listdir(self.layout.blobs))  # noqa: PTH208: names are all we need
+        names = sorted(path.name for path in self.layout.blobs.iterdir())
         digests = (digest for name in names if (digest := digest_of_file_name(name)) is not None)
         return [info for digest in digests if (info := self._info(digest)) is not None]
 

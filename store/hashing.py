@@ -13,14 +13,14 @@ Progress = Callable[[int, int], None]
 
 
 def chunks(fd: int, on_progress: Progress | None = None) -> Iterator[bytes]:
-    """The file's bytes from its start, telling how far it got."""
+    """The bytes that the file has now, from its start; what is appended meanwhile stays out."""
     total = os.fstat(fd).st_size
     offset = 0
-    while data := os.pread(fd, CHUNK_BYTES, offset):
+    while data := os.pread(fd, min(CHUNK_BYTES, total - offset), offset):
         offset += len(data)
         yield data
         if on_progress is not None:
-            on_progress(offset, max(total, offset))
+            on_progress(offset, total)
 
 
 def hash_file(fd: int, on_progress: Progress | None = None) -> str:
