@@ -193,7 +193,7 @@ def _kv_elements(header: Header) -> int:
     heads = _numbers(header, "attention.head_count") or [1]
     kv_heads = _numbers(header, "attention.head_count_kv") or heads
     if len(kv_heads) == 1:
-        kv_heads *= n_layers
+        kv_heads = kv_heads * n_layers
     head_size = (header.embedding_length or 0) // max(1, *heads)
     key = header.of_architecture("attention.key_length") or head_size
     value = header.of_architecture("attention.value_length") or head_size

@@ -23,8 +23,8 @@ _MAX_SOCKET_PATH_BYTES = 100
 
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
 _TERM = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
-_DURATION = re.compile(rf"([-+]?)((?:{_TERM})+|0)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
+_DURATION = re.compile(rf"([-+]?)((?:{_TERM})+|0)", re.ASCII)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE | re.ASCII)
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -90,7 +90,7 @@ def parse_address(text: str) -> Address | None:
     text = text.strip().removeprefix("http://").rstrip("/")
     if text.lower() in ("off", "none"):
         return None
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.%]+)\]|([^:/\s]*))(?::(\d{1,5}))?", text)
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.%]+)\]|([^:/\s]*))(?::([0-9]{1,5}))?", text)
     bare_ipv6 = re.fullmatch(r"[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*", text)
     if bare_ipv6:
         return Address(text, DEFAULT_PORT)
@@ -108,7 +108,7 @@ def _wait(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", text.strip()):
+    if not re.fullmatch(r"[0-9]{1,9}", text.strip()):
         raise ValueError("must be a whole number, 0 or more")
     return int(text)
 

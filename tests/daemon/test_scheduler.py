@@ -1,0 +1,443 @@
+"""The scheduler's rules, without any process or clock."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from qm.daemon.scheduler import (
+    Action,
+    Grant,
+    Limits,
+    Load,
+    Need,
+    NotEnoughMemory,
+    QueueFull,
+    Refuse,
+    Request,
+    Scheduler,
+    ShuttingDown,
+    State,
+    Unload,
+)
+from qm.store.errors import QmError
+
+
+def request(
+    number: int,
+    key: str = "a",
+    *,
+    n_ctx: int = 4096,
+    size: int = 10,
+    keep_alive_s: float = 300,
+    client: str = "",
+    exact: tuple[tuple[str, object], ...] = (),
+) -> Request:
+    return Request(number, key, Need(n_ctx, size, exact), keep_alive_s, client)
+
+
+def scheduler(
+    *, capacity: int = 100, n_parallel: int = 2, max_loaded: int = 0, max_queue: int = 512
+) -> Scheduler:
+    return Scheduler(Limits(max_queue, max_loaded, n_parallel), capacity)
+
+
+def load(one: Scheduler, asked: Request, now: float = 0) -> None:
+    """Bring a model to READY with `asked` using it."""
+    assert Load(asked.key, asked) in one.on_request(asked, now)
+    actions = one.on_loaded(asked.key, asked.need.n_ctx, asked.need.size_bytes, now)
+    assert Grant(asked.id, asked.key) in actions
+
+
+def kinds(actions: list[Action]) -> list[type[Action]]:
+    return [type(action) for action in actions]
+
+
+def test_the_first_request_loads_and_is_granted_when_loaded() -> None:
+    """Nothing is granted before the runner answers."""
+    one = scheduler()
+    asked = request(1)
+    assert one.on_request(asked, 0) == [Load("a", asked)]
+    assert one.on_loaded("a", 4096, 10, 1) == [Grant(1, "a")]
+
+
+def test_requests_share_a_runner_up_to_its_parallel_count() -> None:
+    """The next one waits, and gets in when one leaves."""
+    one = scheduler(n_parallel=2)
+    load(one, request(1))
+    assert one.on_request(request(2), 1) == [Grant(2, "a")]
+    assert one.on_request(request(3), 1) == []
+    assert one.on_released(1, 2) == [Grant(3, "a")]
+
+
+def test_models_load_side_by_side() -> None:
+    """One model's load keeps nobody from the other."""
+    one = scheduler()
+    load(one, request(1, "a"))
+    b = request(2, "b")
+    assert one.on_request(b, 1) == [Load("b", b)]
+    assert one.on_request(request(3, "a"), 1) == [Grant(3, "a")]
+
+
+def test_an_idle_model_expires_after_its_last_users_keep_alive() -> None:
+    """Counted from the release."""
+    one = scheduler()
+    load(one, request(1, keep_alive_s=60), now=0)
+    assert one.next_timer() == math.inf
+    one.on_released(1, 100)
+    assert one.next_timer() == 160
+    assert one.on_timer(159.9) == []
+    assert one.on_timer(160) == [Unload("a", "expired")]
+
+
+def test_keep_alive_zero_unloads_at_once() -> None:
+    """And a busy neighbour of the same runner keeps it."""
+    one = scheduler()
+    load(one, request(1, keep_alive_s=300))
+    one.on_request(request(2, keep_alive_s=0), 1)
+    assert one.on_released(2, 2) == []
+    assert one.on_released(1, 3) == []
+    one.on_request(request(3, keep_alive_s=0), 4)
+    assert one.on_released(3, 5) == [Unload("a", "expired")]
+
+
+def test_keep_alive_forever_never_expires() -> None:
+    """No timer is set for it."""
+    one = scheduler()
+    load(one, request(1, keep_alive_s=math.inf))
+    one.on_released(1, 1)
+    assert one.next_timer() == math.inf
+    assert one.on_timer(1e12) == []
+
+
+def test_the_least_recently_used_idle_model_makes_room() -> None:
+    """And the load waits until its process is reaped."""
+    one = scheduler(capacity=25)
+    load(one, request(1, "a"), 0)
+    load(one, request(2, "b"), 1)
+    one.on_released(1, 5)
+    one.on_released(2, 4)
+    c = request(3, "c")
+    assert one.on_request(c, 6) == [Unload("b", "evicted")]
+    assert one.on_unloaded("b", 7) == [Load("c", c)]
+
+
+def test_no_more_is_evicted_than_is_needed() -> None:
+    """One large model goes rather than it and a small one that was used before it."""
+    one = scheduler(capacity=30)
+    load(one, request(1, "small", size=5), 0)
+    load(one, request(2, "large", size=20), 1)
+    one.on_released(1, 2)
+    one.on_released(2, 3)
+    assert one.on_request(request(3, "new", size=20), 4) == [Unload("large", "evicted")]
+
+
+def test_a_kept_model_goes_last() -> None:
+    """Forever means: not before the others."""
+    one = scheduler(capacity=25)
+    load(one, request(1, "kept", keep_alive_s=math.inf), 0)
+    load(one, request(2, "other"), 1)
+    one.on_released(1, 2)
+    one.on_released(2, 3)
+    assert one.on_request(request(3, "new"), 4) == [Unload("other", "evicted")]
+
+
+def test_a_busy_model_is_never_evicted_but_gets_no_new_users() -> None:
+    """Else a stream of requests would keep the other model out for ever."""
+    one = scheduler(capacity=15)
+    load(one, request(1, "a"), 0)
+    b = request(2, "b")
+    assert one.on_request(b, 1) == []
+    assert one.on_request(request(3, "a"), 2) == []
+    assert one.on_released(1, 3) == [Unload("a", "evicted")]
+    assert one.on_unloaded("a", 4) == [Load("b", b)]
+
+
+def test_max_loaded_models_counts() -> None:
+    """Memory or not."""
+    one = scheduler(max_loaded=1)
+    load(one, request(1, "a"), 0)
+    one.on_released(1, 1)
+    assert one.on_request(request(2, "b"), 2) == [Unload("a", "evicted")]
+
+
+def test_what_never_fits_is_refused_with_the_numbers() -> None:
+    """Nobody is evicted for it."""
+    one = scheduler(capacity=50 << 20)
+    load(one, request(1, "a"), 0)
+    one.on_released(1, 1)
+    (refused,) = one.on_request(request(2, "b", size=100 << 20), 2)
+    assert isinstance(refused, Refuse)
+    assert isinstance(refused.error, NotEnoughMemory)
+    assert "100 MiB" in str(refused.error)
+    assert "50 MiB" in str(refused.error)
+    assert one.residents["a"].state is State.READY
+
+
+def test_memory_that_comes_back_lets_the_next_load_in() -> None:
+    """The capacity is measured anew for each request."""
+    one = scheduler(capacity=5)
+    assert kinds(one.on_request(request(1), 0)) == [Refuse]
+    one.on_memory(50, 1)
+    assert kinds(one.on_request(request(2), 2)) == [Load]
+
+
+def test_the_queue_is_bounded() -> None:
+    """All who wait count, also those for a loaded model."""
+    one = scheduler(n_parallel=1, max_queue=2)
+    load(one, request(1))
+    one.on_request(request(2), 1)
+    one.on_request(request(3), 1)
+    (refused,) = one.on_request(request(4), 1)
+    assert isinstance(refused, Refuse)
+    assert isinstance(refused.error, QueueFull)
+    assert "2 requests" in str(refused.error)
+    (refused,) = one.on_request(request(5, "other"), 1)
+    assert isinstance(refused, Refuse)
+    assert "other" not in one.residents
+
+
+def test_who_leaves_the_queue_makes_room_in_it() -> None:
+    """A client that hangs up while it waits takes no slot later."""
+    one = scheduler(n_parallel=1, max_queue=1)
+    load(one, request(1))
+    one.on_request(request(2), 1)
+    assert one.on_released(2, 2) == []
+    assert one.on_request(request(3), 3) == []
+    assert one.on_released(1, 4) == [Grant(3, "a")]
+
+
+def test_a_smaller_context_shares_the_loaded_one() -> None:
+    """Chat with 8192 and completion with 2048 must not reload each other."""
+    one = scheduler()
+    load(one, request(1, n_ctx=8192))
+    assert one.on_request(request(2, n_ctx=2048), 1) == [Grant(2, "a")]
+
+
+def test_a_larger_context_reloads_once_the_runner_is_idle() -> None:
+    """Who came before is served first, who comes after waits for the larger one."""
+    one = scheduler()
+    load(one, request(1, n_ctx=2048))
+    large, small = request(2, n_ctx=8192), request(3, n_ctx=2048)
+    assert one.on_request(large, 1) == []
+    assert one.on_request(small, 1) == []
+    assert one.on_released(1, 2) == [Unload("a", "reload")]
+    assert one.on_unloaded("a", 3) == [Load("a", large)]
+    assert one.on_loaded("a", 8192, 10, 4) == [Grant(2, "a"), Grant(3, "a")]
+
+
+def test_one_load_serves_the_largest_context_that_waits() -> None:
+    """Instead of loading twice."""
+    one = scheduler(capacity=15)
+    load(one, request(1, "other"), 0)
+    small, large = request(2, n_ctx=2048), request(3, n_ctx=8192)
+    one.on_request(small, 1)
+    one.on_request(large, 1)
+    one.on_released(1, 2)
+    assert one.on_unloaded("other", 3) == [Load("a", large)]
+
+
+def test_a_different_kv_type_reloads() -> None:
+    """What a client set explicitly holds."""
+    one = scheduler()
+    load(one, request(1))
+    one.on_released(1, 1)
+    asked = request(2, exact=(("kv_type", "q8_0"),))
+    assert one.on_request(asked, 2) == [Unload("a", "reload")]
+    assert one.on_unloaded("a", 3) == [Load("a", asked)]
+    one.on_loaded("a", 4096, 10, 4)
+    assert one.on_request(request(3), 5) == [Grant(3, "a")]
+
+
+def test_a_failed_load_is_told_to_all_who_wait_for_it() -> None:
+    """And its process is reaped before anybody tries again."""
+    one = scheduler()
+    one.on_request(request(1), 0)
+    one.on_request(request(2), 0)
+    error = QmError("no")
+    actions = one.on_load_failed("a", error, 1)
+    assert actions == [Refuse(1, error), Refuse(2, error), Unload("a", "load_failed")]
+    asked = request(3)
+    assert one.on_request(asked, 2) == []
+    assert one.on_unloaded("a", 3) == [Load("a", asked)]
+
+
+def test_a_dead_runner_is_reaped_and_loaded_anew_for_those_who_wait() -> None:
+    """Its users learn of it from their own stream."""
+    one = scheduler(n_parallel=1)
+    load(one, request(1))
+    waiting = request(2)
+    one.on_request(waiting, 1)
+    assert one.on_died("a", 2) == [Unload("a", "died")]
+    assert one.on_released(1, 2) == []
+    assert one.on_unloaded("a", 3) == [Load("a", waiting)]
+
+
+def test_death_while_it_is_unloaded_anyway_changes_nothing() -> None:
+    """The end of a process is no event of its own then."""
+    one = scheduler()
+    load(one, request(1, keep_alive_s=0))
+    one.on_released(1, 1)
+    assert one.on_died("a", 2) == []
+    assert one.on_unloaded("a", 3) == []
+    assert one.on_died("a", 4) == []
+
+
+def test_an_asked_unload_waits_for_running_answers() -> None:
+    """Who asks for the model meanwhile gets it fresh."""
+    one = scheduler()
+    load(one, request(1))
+    assert one.on_unload_asked("a", 1) == []
+    later = request(2)
+    assert one.on_request(later, 2) == []
+    assert one.on_released(1, 3) == [Unload("a", "asked")]
+    assert one.on_unloaded("a", 4) == [Load("a", later)]
+
+
+def test_an_idle_model_is_unloaded_when_asked() -> None:
+    """At once, and an unknown one is no error."""
+    one = scheduler()
+    load(one, request(1, keep_alive_s=math.inf))
+    one.on_released(1, 1)
+    assert one.on_unload_asked("a", 2) == [Unload("a", "asked")]
+    assert one.on_unload_asked("b", 3) == []
+
+
+def test_a_busy_client_does_not_keep_others_out() -> None:
+    """The one with fewer requests at work comes first."""
+    one = scheduler(n_parallel=2)
+    load(one, request(1, client="greedy"))
+    for number in (2, 3, 4):
+        one.on_request(request(number, client="greedy"), 1)
+    one.on_request(request(5, client="modest"), 2)
+    assert one.on_released(1, 3) == [Grant(5, "a")]
+    assert one.on_released(2, 4) == [Grant(3, "a")]
+
+
+def test_shutdown_refuses_and_stop_ends_all() -> None:
+    """Those at work go on until then."""
+    one = scheduler(n_parallel=1)
+    load(one, request(1))
+    one.on_request(request(2), 1)
+    (refused,) = one.on_shutdown()
+    assert isinstance(refused, Refuse)
+    assert isinstance(refused.error, ShuttingDown)
+    assert kinds(one.on_request(request(3), 2)) == [Refuse]
+    assert one.n_users == 1
+    assert one.on_stop() == [Unload("a", "shutdown")]
+    assert one.on_stop() == []
+
+
+class Chaos(RuleBasedStateMachine):
+    """Any order of events keeps the promises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits = Limits(max_queue=4, max_loaded=2, n_parallel=2)
+        self.one = Scheduler(self.limits, capacity_bytes=25)
+        self.now = 0.0
+        self.ids = 0
+        self.open: set[int] = set()  # asked, neither refused nor released
+        self.granted: dict[int, str] = {}
+        self.loading: set[str] = set()
+        self.ready: set[str] = set()
+        self.unloading: set[str] = set()
+
+    def perform(self, actions: list[Action]) -> None:
+        self.now += 1
+        for action in actions:
+            match action:
+                case Load():
+                    assert action.key not in self.loading | self.ready | self.unloading
+                    self.loading.add(action.key)
+                case Unload():
+                    assert action.key in self.loading | self.ready
+                    assert action.reason in ("died", "load_failed") or (
+                        action.key not in self.granted.values()
+                    ), "a busy runner was unloaded"
+                    self.loading.discard(action.key)
+                    self.ready.discard(action.key)
+                    self.unloading.add(action.key)
+                case Grant():
+                    assert action.key in self.ready
+                    assert action.request_id in self.open
+                    assert action.request_id not in self.granted
+                    self.granted[action.request_id] = action.key
+                case Refuse():
+                    self.open.remove(action.request_id)
+
+    @rule(
+        key=st.sampled_from("abc"),
+        n_ctx=st.sampled_from([512, 4096]),
+        keep_alive_s=st.sampled_from([0.0, 3.0, math.inf]),
+        client=st.sampled_from(["x", "y"]),
+    )
+    def ask(self, key: str, n_ctx: int, keep_alive_s: float, client: str) -> None:
+        self.ids += 1
+        self.open.add(self.ids)
+        asked = request(self.ids, key, n_ctx=n_ctx, keep_alive_s=keep_alive_s, client=client)
+        self.perform(self.one.on_request(asked, self.now))
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.open)))
+        self.open.discard(number)
+        self.granted.pop(number, None)
+        self.perform(self.one.on_released(number, self.now))
+
+    @precondition(lambda self: self.loading)
+    @rule(data=st.data(), works=st.booleans())
+    def finish_load(self, data: st.DataObject, works: bool) -> None:
+        key = data.draw(st.sampled_from(sorted(self.loading)))
+        if works:
+            self.loading.discard(key)
+            self.ready.add(key)
+            self.perform(self.one.on_loaded(key, 512, 10, self.now))
+        else:
+            self.perform(self.one.on_load_failed(key, QmError("no"), self.now))
+
+    @precondition(lambda self: self.unloading)
+    @rule(data=st.data())
+    def reap(self, data: st.DataObject) -> None:
+        key = data.draw(st.sampled_from(sorted(self.unloading)))
+        self.unloading.discard(key)
+        over = {number for number, one in self.granted.items() if one == key}
+        self.open -= over  # their runner is gone, and they with it
+        self.granted = {number: one for number, one in self.granted.items() if one != key}
+        self.perform(self.one.on_unloaded(key, self.now))
+
+    @precondition(lambda self: self.ready)
+    @rule(data=st.data())
+    def die(self, data: st.DataObject) -> None:
+        self.perform(self.one.on_died(data.draw(st.sampled_from(sorted(self.ready))), self.now))
+
+    @rule(key=st.sampled_from("abc"))
+    def stop_model(self, key: str) -> None:
+        self.perform(self.one.on_unload_asked(key, self.now))
+
+    @rule()
+    def tick(self) -> None:
+        self.perform(self.one.on_timer(self.now))
+
+    @invariant()
+    def limits_hold(self) -> None:
+        assert len(self.loading | self.ready | self.unloading) <= self.limits.max_loaded
+        assert len(self.one.waiting) <= self.limits.max_queue
+        for key in self.ready:
+            users = [one for one in self.granted.values() if one == key]
+            assert len(users) <= self.limits.n_parallel
+
+    @invariant()
+    def nobody_is_lost(self) -> None:
+        """Who is neither granted nor refused waits, and something will happen for him."""
+        waiting = {one.id for one in self.one.waiting}
+        assert self.open - set(self.granted) <= waiting
+        if waiting:
+            assert self.loading or self.unloading or self.granted
+
+
+TestChaos = Chaos.TestCase
+TestChaos.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
