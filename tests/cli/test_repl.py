@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 QM = Path(sys.executable).with_name("qm")
 CTRL_C, CTRL_D, CTRL_J = "\x03", "\x04", "\n"
 ENTER = "\r"
-PROMPT = ">>> "
+READY = "\x1b[?2004h"  # bracketed paste: switched on once when a line can be typed, off after it
 # The terminal of a test answers no questions about its cursor.
 TERMINAL = {"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"}
 
@@ -39,9 +39,10 @@ class Screen:
 
     def prompted(self) -> str:
         """What was printed before the next prompt is ready, without control sequences."""
+        self.child.expect_exact(READY)
+        printed = str(self.child.before)
         self.child.expect_exact("Send a message")
-        self.child.expect_exact("\x1b[?25h")  # the cursor shows again: the line can be typed on
-        return re.sub(r"\x1b[\[\]()][0-9;?]*[A-Za-z]?", "", str(self.child.before))
+        return re.sub(r"\x1b[\[\]()][0-9;?]*[A-Za-z]?", "", printed)
 
     def type(self, text: str) -> None:
         """Keys, and Enter."""
@@ -104,7 +105,7 @@ def test_bye(screen: Screen) -> None:
 def test_many_lines(screen: Screen) -> None:
     """Between marks Enter is a new line; Ctrl-J is one anywhere."""
     screen.type('"""What is the capital')
-    screen.child.expect_exact("... ")
+    screen.child.expect_exact("...")
     assert "Paris" in screen.say('of France?"""')
     screen.child.send("What is the capital" + CTRL_J)
     assert "Berlin" in screen.say("of Germany?")
