@@ -69,13 +69,18 @@ class Manifests:
 
     def read(self, name: Name) -> StoredManifest:
         """The model `name`; raises ModelNotFound, ManifestUnreadable or ManifestInvalid."""
-        stored = self._stored_name(name)
-        if stored is None:
-            raise _not_found(name)
+        stored = self.find(name)
         try:
             return _read(self.layout.manifest(stored), stored)
         except FileNotFoundError:  # deleted a moment ago
             raise _not_found(name) from None
+
+    def find(self, name: Name) -> Name:
+        """The name in the case that it is stored in; raises ModelNotFound."""
+        stored = self._stored_name(name)
+        if stored is None:
+            raise _not_found(name)
+        return stored
 
     def write(self, name: Name, manifest: Manifest, *, data: bytes | None = None) -> StoredManifest:
         """Makes `name` stand for `manifest`, whose blobs must all be here.
@@ -92,14 +97,21 @@ class Manifests:
                 path = self.layout.manifest(stored)
                 _make_directories(path.parent, self.layout.manifests)
                 replace_file(path, data, temporary_in=self.layout.partial)
+                written = _read(path, stored)
             drop_claims(self.layout, manifest.blobs())
-        return _read(path, stored)
+        return written
 
-    def delete(self, name: Name) -> StoredManifest:
-        """Removes the model and returns what it was; its blobs stay for garbage collection."""
+    def delete(self, name: Name) -> StoredManifest | None:
+        """Removes the model and returns what it was, None if its manifest was unreadable.
+
+        Its blobs stay for garbage collection. Raises ModelNotFound.
+        """
         with publishing(self.layout), naming(self.layout):
-            removed = self.read(name)
-            path = self.layout.manifest(removed.name)
+            path = self.layout.manifest(self.find(name))
+            try:
+                removed = self.read(name)
+            except (ManifestInvalid, ManifestUnreadable):  # removing it is the way out
+                removed = None
             path.unlink()
             sync_directory(path.parent)
             _remove_empty(path.parent, self.layout.manifests)
