@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from qm.store.errors import QmError
 
 from .client import Client
-from .transport import DaemonNotRunning
+from .transport import DaemonNotRunning, listens
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 READY_LIMIT_S = 30.0
 # A daemon that lost the race to another one exits at once, a moment before the winner listens.
 RACE_LIMIT_S = 5.0
+EXIT_SETTINGS = 2  # the daemon's word for settings that can't be used: no other one can help
 POLL_S = 0.01
 TAIL_LINES = 15
 
@@ -62,17 +63,9 @@ def running_daemon(settings: Settings) -> Client:
 def ensure_daemon(settings: Settings) -> Client:
     """A client of a daemon that answers, started if need be. Raises DaemonDied, DaemonNotReady."""
     client = Client(settings.socket)
-    if not _listens(client):
+    if not listens(settings.socket):
         _start(settings, client)
     return client
-
-
-def _listens(client: Client) -> bool:
-    try:
-        client.is_healthy()
-    except DaemonNotRunning:
-        return False
-    return True
 
 
 def _start(settings: Settings, client: Client) -> None:
@@ -135,7 +128,10 @@ def _wait_ready(client: Client, child: Popen[bytes], output: StartingOutput, log
     """Wait for any daemon, ours or the winner of a race. Raises DaemonDied, DaemonNotReady."""
     if not _until(lambda: _ready(client) or child.poll() is not None, READY_LIMIT_S):
         raise DaemonNotReady(client.socket, log)
-    if child.returncode is not None and not _until(lambda: _ready(client), RACE_LIMIT_S):
+    if child.returncode is None:
+        return
+    patience_s = 0.0 if child.returncode == EXIT_SETTINGS else RACE_LIMIT_S
+    if not _until(lambda: _ready(client), patience_s):
         raise DaemonDied(child.returncode, output.text())
 
 

@@ -131,6 +131,15 @@ def request(
         raise
 
 
+def listens(path: Path) -> bool:
+    """Whether somebody takes connections there. Raises SocketUnusable."""
+    try:
+        _connect(path).close()
+    except DaemonNotRunning:
+        return False
+    return True
+
+
 def _connect(path: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(CONNECT_LIMIT_S)

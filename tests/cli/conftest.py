@@ -57,14 +57,19 @@ def _serve(listener: socket.socket, daemon: FakeDaemon) -> None:
         except OSError:
             return
         with connection:
-            daemon.requests.append(_read_request(connection))
-            _send(connection, daemon)
+            if request := _read_request(connection):
+                daemon.requests.append(request)
+                _send(connection, daemon)
 
 
 def _read_request(connection: socket.socket) -> bytes:
+    """A whole request, or nothing from who only wanted to see whether we are there."""
     data = b""
     while b"\r\n\r\n" not in data:
-        data += connection.recv(65536)
+        piece = connection.recv(65536)
+        if not piece:
+            return b""
+        data += piece
     head, _, body = data.partition(b"\r\n\r\n")
     length = next(
         (

@@ -59,7 +59,6 @@ def test_one_that_runs_is_used(
     fake_daemon: FakeDaemon, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is started."""
-    fake_daemon.will_answer({"status": "ok"})
     monkeypatch.setattr(subprocess, "Popen", lambda *_a, **_k: pytest.fail("started another"))
     assert ensure_daemon(settings).socket == fake_daemon.socket
 
