@@ -14,6 +14,10 @@ _PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f]+")
 _ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "\\": "\\\\"}
 
 
+# Until `start_logging`, events go nowhere, instead of bare to stderr as Python would print them.
+logging.getLogger(_ROOT).addHandler(logging.NullHandler())
+
+
 class Log:
     """Writes events of one part of the daemon: `log.info("model_loaded", model=name, pid=7)`."""
 

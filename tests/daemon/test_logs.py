@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,3 +101,11 @@ def test_the_log_is_private(tmp_path: Path) -> None:
     path = tmp_path / "daemon.log"
     start(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_events_before_the_log_is_open_print_nothing() -> None:
+    """A daemon that can't start says why in its own words, without bare event names beside them."""
+    code = "from qm.daemon.logs import Log; Log('test').error('not_served', error='why')"
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (result.stdout, result.stderr) == ("", "")
