@@ -49,7 +49,7 @@ class PlainPrinter:
             self._last = text[-1]
 
     def finish(self) -> None:
-        if self._last != "\n":
+        if self._last not in ("", "\n"):
             self._out.write("\n")
         self._out.flush()
 
@@ -64,6 +64,7 @@ class TerminalPrinter:
         self._hide_thinking = hide_thinking
         self._wrap = self._new_wrap()
         self._is_thinking = False
+        self._has_written = False
 
     def thinking(self, text: str) -> None:
         if self._hide_thinking or not text:
@@ -81,7 +82,8 @@ class TerminalPrinter:
 
     def finish(self) -> None:
         self._end_thinking()
-        self._out.write("\n\n")
+        if self._has_written:
+            self._out.write("\n\n")
         self._out.flush()
 
     def _end_thinking(self) -> None:
@@ -91,6 +93,7 @@ class TerminalPrinter:
             self._wrap = self._new_wrap()
 
     def _write(self, text: str) -> None:
+        self._has_written = True
         clean = printable(text)
         self._out.write(self._wrap.feed(clean) if self._wrap else clean)
         self._out.flush()

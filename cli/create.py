@@ -59,6 +59,7 @@ def create_command(name: str, file: str | None, source: str | None, quantize: st
     digests = {text: _adopt(client, path) for text, path in files.items()}
     with client.stream("/api/create", {**to_create_request(spec, digests), "model": name}) as items:
         Progress(sys.stderr).follow(items)
+    click.echo(f"created '{name}'")
 
 
 def _modelfile(file: str | None, source: str | None) -> tuple[Modelfile, Path]:

@@ -16,6 +16,7 @@ FRAME_S = 0.1
 SPINNER_PATIENCE_S = 0.15  # what is quicker needs no spinner
 SPINNER_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 BAR_COLUMNS = 24
+SUCCESS = "success"
 CLEAR_LINE = "\r\x1b[K"
 
 
@@ -93,7 +94,9 @@ class Progress:
         item: JsonObject = {}
         try:
             for item in items:
-                self.show(Step.of(item))
+                step = Step.of(item)
+                if step.status != SUCCESS:  # the caller says what has succeeded
+                    self.show(step)
         finally:
             self.close()
         return item

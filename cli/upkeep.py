@@ -49,6 +49,10 @@ def gc_command(dry_run: bool, as_json: bool) -> None:
     done = "would delete" if dry_run else "deleted"
     freed = "would free" if dry_run else "freed"
     click.echo(f"{done} {len(deleted)}, {freed} {size_text(result['freed_bytes'])}")
+    for item in result["kept"]:
+        click.echo(
+            f"kept {item['digest'][:ID_LENGTH]}  {size_text(item['size'])}: {item['reason']}"
+        )
 
 
 @click.command()

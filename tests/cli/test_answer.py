@@ -6,7 +6,7 @@ import io
 
 import pytest
 from qm.cli.answer import Answer, PlainPrinter, TerminalPrinter, stream_answer, timings_text
-from qm.cli.client import Client
+from qm.cli.client import Client, Refused
 from qm.cli.progress import Spinner
 from qm.cli.session import Session, user_message
 from qm.cli.transport import DaemonGone
@@ -42,6 +42,15 @@ def test_a_pipe_gets_no_second_newline(fake_daemon: FakeDaemon) -> None:
     out = io.StringIO()
     ask(fake_daemon, PlainPrinter(out))
     assert out.getvalue() == "a\n"
+
+
+def test_no_answer_prints_nothing(fake_daemon: FakeDaemon) -> None:
+    """A refusal leaves stdout empty, in a pipe and on a terminal."""
+    for printer in (PlainPrinter(out := io.StringIO()), TerminalPrinter(out, 80)):
+        fake_daemon.will_answer({"error": "no"}, 400)
+        with pytest.raises(Refused, match="no"):
+            ask(fake_daemon, printer)
+        assert out.getvalue() == ""
 
 
 def test_a_person_sees_reasoning_apart(fake_daemon: FakeDaemon) -> None:

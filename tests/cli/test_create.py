@@ -76,7 +76,7 @@ def test_a_file_is_adopted_then_built(
     fake_daemon.will_stream({"status": "writing manifest"}, {"status": "success"})
     output = run_create(fake_daemon, monkeypatch, "mine", "-f", str(modelfile))
     assert "m.gguf: 1.0 kB, link" in output
-    assert output.endswith("writing manifest\nsuccess\n")
+    assert output.endswith("writing manifest\ncreated 'mine'\n")
     assert fake_daemon.bodies() == [
         {"path": str(tmp_path / "m.gguf")},
         {
