@@ -33,6 +33,12 @@ class RunnerCrashed(RunnerFailed):
         self.log_tail = log_tail
 
 
+class AnswerNotRead(QmError):
+    """An answer was cut because nobody took it; the runner goes on."""
+
+    code = "answer_not_read"
+
+
 class LoadFailed(QmError):
     """The model could not be loaded; `reason` is a word of `wire.Failed`."""
 

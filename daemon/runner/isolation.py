@@ -1,4 +1,4 @@
-"""What a runner does to itself before it touches a model: die with the daemon, leave no core file."""
+"""What a runner does to itself before it touches a model."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ import msgspec
 
 from . import wire
 from .environment import child_environment
-from .failures import LoadFailed, RunnerCrashed, RunnerFailed, generate_failure
+from .failures import AnswerNotRead, LoadFailed, RunnerCrashed, RunnerFailed, generate_failure
 
 HELLO_LIMIT_S: Final = 30.0
 EXIT_LIMIT_S: Final = 5.0
@@ -36,7 +36,7 @@ LOG_TAIL_BYTES: Final = 2048
 GenerateEvent: TypeAlias = wire.Evaluated | wire.Chunk | wire.Done
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 # What a request's queue holds: an answer, or why there will be none.
-_Inbox: TypeAlias = "asyncio.Queue[wire.FromRunner | RunnerFailed]"
+_Inbox: TypeAlias = "asyncio.Queue[wire.FromRunner | RunnerFailed | AnswerNotRead]"
 
 
 class Runner:
@@ -233,7 +233,7 @@ class Runner:
 
     async def _next(self, inbox: _Inbox) -> wire.FromRunner:
         answer = await inbox.get()
-        if isinstance(answer, RunnerFailed):
+        if isinstance(answer, RunnerFailed | AnswerNotRead):
             inbox.put_nowait(answer)  # whoever asks again learns the same
             raise answer
         return answer
@@ -305,7 +305,7 @@ class Runner:
             inbox.put_nowait(answer)
             return
         self._close_inbox(request_id)
-        inbox.put_nowait(RunnerFailed("the answer was not read for too long; it was cut"))
+        inbox.put_nowait(AnswerNotRead("the answer was not read for too long; it was cut"))
         self._send(wire.Cancel(request_id))
 
     def _break(self, failure: RunnerFailed) -> None:

@@ -1,0 +1,87 @@
+"""A runner with the real model, and what llama-cpp-python's own class answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from qm.daemon.runner import wire
+from qm.daemon.runner.process import Runner
+
+Reference = Callable[[str, int], str]
+# One thread: beside other load two wait for each other more than they compute.
+PLACEMENT = wire.Placement(n_ctx=1024, n_batch=256, n_ubatch=256, n_parallel=4, n_threads=1)
+
+
+def chat(question: str) -> str:
+    """`question` as SmolLM2's template writes it."""
+    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def greedy(prompt: str, n: int = 8, **more: object) -> wire.Generate:
+    """A request whose answer is the same every time."""
+    options = {"temperature": 0.0, "num_predict": n} | more.pop("options", {})  # type: ignore[operator]
+    return wire.Generate(0, wire.Options(**options), prompt, **more)  # type: ignore[arg-type]
+
+
+async def started(model: Path, log: Path, placement: wire.Placement = PLACEMENT) -> Runner:
+    """A runner that has loaded `model`."""
+    runner = await Runner.spawn(log)
+    try:
+        await runner.load(wire.Load(0, (str(model),), placement))
+    except BaseException:
+        await runner.close()
+        raise
+    return runner
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def runner(
+    smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Runner]:
+    """One loaded runner for a whole module."""
+    loaded = await started(smollm2_gguf, tmp_path_factory.mktemp("runner") / "log")
+    yield loaded
+    await loaded.close()
+
+
+async def until_idle(runner: Runner) -> None:
+    """Returns when no request runs any more."""
+    while (await runner.ping()).active:  # noqa: ASYNC110  # another process has no event for us
+        await asyncio.sleep(0.01)
+
+
+_REFERENCE = """
+import json, sys
+from qm.daemon.runner.isolation import forgo_amx
+forgo_amx()
+from llama_cpp import Llama
+model, prompts = sys.argv[1], json.loads(sys.argv[2])
+llama = Llama(model, n_ctx=1024, n_threads=1, n_threads_batch=1, verbose=False)
+answers = {}
+for prompt, n in prompts:
+    llama.reset()
+    tokens = llama.tokenize(prompt.encode(), add_bos=False, special=True)
+    made = llama.create_completion(tokens, max_tokens=n, temperature=0)
+    answers[prompt] = made["choices"][0]["text"]
+print(json.dumps(answers))
+"""
+
+
+def reference_answers(model: Path, prompts: list[tuple[str, int]]) -> dict[str, str]:
+    """What llama-cpp-python's `Llama` generates at temperature 0, by prompt."""
+    done = subprocess.run(
+        [sys.executable, "-c", _REFERENCE, str(model), json.dumps(prompts)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    answers: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return answers
