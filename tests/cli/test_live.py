@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,3 +128,10 @@ def test_status_and_logs(live_daemon: LiveDaemon) -> None:
     assert (status["pid"], status["running"]) == (live_daemon.process.pid, True)
     assert f"pid:        {live_daemon.process.pid}" in live_daemon.qm("status").stdout
     assert len(live_daemon.qm("logs", "-n", "1").stdout.splitlines()) == 1
+
+
+def test_tab_completes_model_names(live_daemon: LiveDaemon) -> None:
+    """Of models that are here, without the tag that needn't be typed."""
+    asked = {"_QM_COMPLETE": "bash_complete", "COMP_WORDS": "qm show smo", "COMP_CWORD": "2"}
+    done = replace(live_daemon, env=live_daemon.env | asked).qm()
+    assert "plain,smollm2" in done.stdout.splitlines()
