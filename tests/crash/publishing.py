@@ -1,0 +1,136 @@
+"""Publications in processes of their own, which die before a given change of the disk.
+
+    python publishing.py ROOT SCENARIO     performs it and prints the number of its steps
+    python publishing.py                   reads lines of `ROOT SCENARIO STEP`, dies before STEP
+
+Every change of the disk is a step: the functions of `os`
+below are the only ones that the store changes files with.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qm.store.claims import CLAIM_AGE_S
+from qm.store.gc import collect
+from qm.store.image import CONFIG_TYPE, MODEL_TYPE, Descriptor, Manifest
+from qm.store.leases import hold
+from qm.store.name import Name
+from qm.store.store import Store, open_store
+
+CALLS = (
+    "open",
+    "write",
+    "pwrite",
+    "fsync",
+    "fchmod",
+    "posix_fallocate",
+    "link",
+    "rename",
+    "replace",
+    "unlink",
+    "mkdir",
+    "rmdir",
+    "utime",
+)
+OLD, NEW = b"GGUF old weights", b"GGUF new weights"
+
+
+def write_model(store: Store, weights: str, size_bytes: int) -> None:
+    config = store.blobs.put(b"{}")
+    layer = Descriptor(MODEL_TYPE, weights, size_bytes)
+    manifest = Manifest(Descriptor(CONFIG_TYPE, config, 2), (layer,))
+    store.manifests.write(Name.parse("m"), manifest)
+
+
+def create(store: Store, _source: Path) -> None:
+    """A new model takes the old one's name, as a pull or build does it."""
+    with hold(store.layout) as lease:
+        digest = store.blobs.put(NEW)
+        lease.add(digest)
+        write_model(store, digest, len(NEW))
+
+
+def adopt(store: Store, source: Path) -> None:
+    """The same from a file of the user."""
+    adoption = store.blobs.adopt(source)
+    write_model(store, adoption.digest, adoption.size_bytes)
+
+
+def collect_garbage(store: Store, _source: Path) -> None:
+    """An orphan and a claim that is over."""
+    orphan = store.blobs.put(b"orphan")
+    collect(store, now_s=store.layout.claim(orphan).stat().st_mtime + CLAIM_AGE_S + 1)
+
+
+def remove(store: Store, _source: Path) -> None:
+    """`qm rm`, then the name again, so that the end is the new model as everywhere."""
+    removed = store.manifests.delete(Name.parse("m"))
+    assert removed is not None
+    collect(store, only=removed.manifest.blobs())
+    create(store, _source)
+
+
+SCENARIOS: dict[str, Callable[[Store, Path], None]] = {
+    "create": create,
+    "adopt": adopt,
+    "collect": collect_garbage,
+    "remove": remove,
+}
+
+
+def count_steps(die_before: int) -> Callable[[], int]:
+    """Puts a counter in front of every call; SIGKILL instead of call number `die_before`."""
+    count = 0
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:  # Any: a dozen signatures
+        def step(*args: Any, **options: Any) -> Any:
+            nonlocal count
+            if count == die_before:
+                os.kill(os.getpid(), signal.SIGKILL)
+            count += 1
+            return call(*args, **options)
+
+        return step
+
+    for name in CALLS:
+        if hasattr(os, name):
+            setattr(os, name, counted(getattr(os, name)))
+    return lambda: count
+
+
+def run(root: Path, scenario: str, die_before: int) -> int:
+    """Performs the scenario in this process; the number of its steps."""
+    store = open_store(root)
+    steps = count_steps(die_before)
+    SCENARIOS[scenario](store, root.parent / "source.gguf")
+    return steps()
+
+
+def run_forked(root: Path, scenario: str, die_before: int) -> str:
+    """The same in a fork, which is quicker than a new interpreter: `killed` or `lived`."""
+    child = os.fork()
+    if child == 0:
+        run(root, scenario, die_before)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return {signal.SIGKILL: "killed", 0: "lived"}[status]
+
+
+def main() -> None:
+    """Arguments run one scenario; without any, each line of stdin does, in a fork."""
+    if len(sys.argv) > 1:
+        print(run(Path(sys.argv[1]), sys.argv[2], -1))  # noqa: T201  the answer to the test
+        return
+    for line in sys.stdin:
+        root, scenario, step = line.split()
+        print(run_forked(Path(root), scenario, int(step)), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
