@@ -71,6 +71,7 @@ def check_promises(store: Store, *, may_be_gone: bool = False) -> None:
     assert all(name.startswith("link-") for name in left)  # takes no space, expires in a day
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["create", "adopt", "collect", "remove"])
 def test_killed_before_any_step_nothing_breaks(tmp_path: Path, scenario: str) -> None:
     """Each step is a place to die; afterwards the promises hold and the same again succeeds."""
@@ -87,6 +88,7 @@ def test_killed_before_any_step_nothing_breaks(tmp_path: Path, scenario: str) ->
     check_promises(stores[-1])
 
 
+@pytest.mark.slow
 def test_killed_at_random_times_nothing_breaks(tmp_path: Path) -> None:
     """Whole processes, one after the other on one store, dying whenever the clock says."""
     store = fresh(tmp_path / "random")
