@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -185,23 +185,31 @@ class Jobs:
         log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await _spawn(theirs, log_path)
-        job.pid = process.pid
-        _log.info("job_started", kind=job.kind, pid=process.pid)
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_MAX_LINE_BYTES)
-        try:
-            order = {"kind": job.kind, "home": str(self._home), "args": job.args}
-            writer.write(json.dumps(order).encode() + b"\n")
-            error = await _listen(job, reader)
-            status = await _reap(process, EXIT_LIMIT_S)
-            if error is not None:
-                raise error
-            if not job.has_result:
-                raise JobCrashed(job.kind, status, _tail(log_path))
-        finally:
-            status = await asyncio.shield(_reap(process, 0.0))
-            writer.close()
-            _log.info("job_ended", kind=job.kind, pid=process.pid, status=status)
+            reader, writer = await asyncio.open_connection(sock=ours, limit=_MAX_LINE_BYTES)
+            with closing(writer):  # last of all: its end would cut the process short
+                process = await _spawn(theirs, log_path)
+                theirs.close()
+                job.pid = process.pid
+                _log.info("job_started", kind=job.kind, pid=process.pid)
+                order = {"kind": job.kind, "home": str(self._home), "args": job.args}
+                writer.write(json.dumps(order).encode() + b"\n")
+                try:
+                    await _follow(job, reader, process, log_path)
+                finally:
+                    status = await asyncio.shield(_reap(process, 0.0))
+                    _log.info("job_ended", kind=job.kind, pid=process.pid, status=status)
+
+
+async def _follow(
+    job: _Job, reader: asyncio.StreamReader, process: asyncio.subprocess.Process, log_path: Path
+) -> None:
+    """Takes what the job says until it has ended. Raises the error that it ended with."""
+    error = await _listen(job, reader)
+    status = await _reap(process, EXIT_LIMIT_S)
+    if error is not None:
+        raise error
+    if not job.has_result:
+        raise JobCrashed(job.kind, status, _tail(log_path))
 
 
 async def _spawn(theirs: socket.socket, log_path: Path) -> asyncio.subprocess.Process:
@@ -219,13 +227,21 @@ async def _spawn(theirs: socket.socket, log_path: Path) -> asyncio.subprocess.Pr
 
 async def _listen(job: _Job, reader: asyncio.StreamReader) -> QmError | None:
     """The error that the job says it ended with, if it does; the rest goes into `job`."""
-    while line := await reader.readline():
+    while line := await _read_line(reader):
         message = json.loads(line)
         if "error" in message:
             return revived(**message["error"])
         job.has_result = "result" in message
         job.say(message["result"] if job.has_result else message["progress"])
     return None
+
+
+async def _read_line(reader: asyncio.StreamReader) -> bytes:
+    """Nothing at the end; a process that died before it read its order resets the connection."""
+    try:
+        return await reader.readline()
+    except ConnectionError:
+        return b""
 
 
 def revived(status: int, code: str, message: str) -> QmError:

@@ -52,7 +52,7 @@ def test_kv_heads_may_differ_between_layers() -> None:
         "x.block_count": 3,
         "x.embedding_length": 128,
         "x.attention.head_count": 4,
-        "x.attention.head_count_kv": [4, 0, 2],
+        "x.attention.head_count_kv": (4, 0, 2),
         "x.attention.key_length": 16,
         "x.attention.value_length": 8,
     }
