@@ -108,8 +108,8 @@ def status_text(status: JsonObject) -> str:
             continue
         if isinstance(value, list):
             facts[key] = ", ".join(map(_item_text, value)) or "none"
-        elif value is not None and not isinstance(value, dict):
-            facts[key] = str(value)
+        elif not isinstance(value, dict):
+            facts[key] = "none" if value is None else str(value)
     return "\n".join(f"{name + ':':<12}{value}" for name, value in facts.items())
 
 
