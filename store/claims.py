@@ -18,10 +18,12 @@ CLAIM_AGE_S = 3600.0
 
 def claim(layout: Layout, digest: str) -> None:
     """Keeps the blob for CLAIM_AGE_S from now. Call it under `publishing`."""
-    path = layout.claim(digest)
     try:
-        path.touch()
-        os.utime(path)
+        fd = os.open(layout.claim(digest), os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            os.utime(fd)  # through the descriptor: somebody may drop the claim meanwhile
+        finally:
+            os.close(fd)
     except OSError as error:
         raise disk_error(error, f"claiming {digest}", 0) from error
 

@@ -31,7 +31,10 @@ def publish(layout: Layout, temporary: Path, digest: str, *, watch: Watch | None
                 placed = _place_watched(layout, temporary, digest, watch)
         if placed:
             return True
-        if _is_sound(layout.blob(digest), digest, temporary):
+        sound = _is_sound(layout.blob(digest), digest, temporary)
+        if sound is None:
+            return publish(layout, temporary, digest, watch=watch)
+        if sound:
             sync_directory(layout.blobs)  # its publisher may not have got that far
             return False
         _replace(layout, temporary, digest, watch)
@@ -82,8 +85,12 @@ def _rename_into_place(layout: Layout, temporary: Path, digest: str) -> bool:
         return True
 
 
-def _is_sound(path: Path, digest: str, temporary: Path) -> bool:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+def _is_sound(path: Path, digest: str, temporary: Path) -> bool | None:
+    """None when the blob was collected a moment ago, for want of a lease."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
     try:
         same_file = os.path.samestat(os.fstat(fd), temporary.lstat())  # it was hashed just now
         return same_file or hash_file(fd) == digest

@@ -207,6 +207,25 @@ except StoreFull as error:
     assert files_below(tmp_path / "blobs") == files_below(tmp_path / "partial") == []
 
 
+def test_a_blob_collected_between_two_looks_is_published_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that link found is gone when it is read again: ours takes its place."""
+    digest = store.blobs.put(b"flighty")
+    real_link = os.link
+
+    def vanishing(source: Path, target: Path, **options: bool) -> None:
+        monkeypatch.setattr(os, "link", real_link)
+        try:
+            real_link(source, target, **options)
+        finally:
+            store.layout.blob(digest).unlink()
+
+    monkeypatch.setattr(os, "link", vanishing)
+    assert store.blobs.put(b"flighty") == digest
+    store.blobs.verify(digest)
+
+
 def test_without_hard_links_a_rename_publishes(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
