@@ -26,6 +26,7 @@ from .logprobs import token_logprob
 from .sequence import REPEATS_LIMIT, Sequence
 from .slots import Slots
 
+HEADROOM: Final = 32  # cells for its answer that a request must find to be admitted
 _NO_ROOM: Final = 1  # what llama_decode returns when cells are short
 
 
@@ -101,7 +102,7 @@ class Engine:
         while self._waiting:
             load = Counter(sequence.request.client for sequence in self._running)
             sequence = min(self._waiting, key=lambda waiting: load[waiting.request.client])
-            taken = self._slots.take(sequence.tokens)
+            taken = self._slots.take(sequence.tokens) if self._has_room(sequence) else None
             if taken is None:
                 return
             self._waiting.remove(sequence)
@@ -247,6 +248,12 @@ class Engine:
             else:
                 return True  # alone: `limit` never exceeds the cache
         return True
+
+    def _has_room(self, sequence: Sequence) -> bool:
+        """Whether `sequence` could run beside the others for a while, not be preempted at once."""
+        beside = [*self._running, sequence]
+        wanted = sum(len(other.tokens) + HEADROOM for other in beside)
+        return len(beside) == 1 or wanted <= self._context.n_ctx
 
     def _used_cells(self) -> int:
         running = sum(sequence.n_evaluated for sequence in self._running)

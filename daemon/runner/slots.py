@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .prefix import reusable_prefix
+from .prefix import reusable_prefix, worth_reusing
 
 
 @dataclass(slots=True)
@@ -39,10 +39,10 @@ class Slots:
         idle = self.idle()
         if not idle:
             return None
-        shared = {slot.id: reusable_prefix(slot.cached, prompt) for slot in idle}
-        best = max(idle, key=lambda slot: (shared[slot.id], not slot.cached, -slot.used_at))
+        worth = {slot.id: worth_reusing(slot.cached, prompt) for slot in idle}
+        best = max(idle, key=lambda slot: (worth[slot.id], not slot.cached, -slot.used_at))
         best.busy = True
-        return best, shared[best.id]
+        return best, reusable_prefix(best.cached, prompt)
 
     def give_back(self, slot: Slot, cached: list[int]) -> None:
         """Makes `slot` idle; it holds `cached` from now on."""

@@ -42,6 +42,18 @@ def test_the_slot_with_the_longest_shared_beginning_wins() -> None:
     assert slots.take([7]) is None
 
 
+def test_a_few_shared_tokens_do_not_cost_another_conversation_its_cache() -> None:
+    """Every chat begins alike; an empty slot is taken then, or the longest unused."""
+    slots = Slots(2)
+    first = slots.take([1])
+    assert first is not None
+    slots.give_back(first[0], [1, 2, 3, 4, 5, 6, 7, 8])
+    other = slots.take([1, 9, 9, 9, 9, 9, 9, 9])
+    assert other is not None
+    assert other[0] is not first[0]
+    assert slots.take([1, 2, 3, 4, 5, 6, 7, 8, 9]) == (first[0], 8)
+
+
 def test_eviction_empties_the_longest_unused_idle_slot() -> None:
     """Busy slots are left alone."""
     slots = Slots(3)
