@@ -19,6 +19,7 @@ from qm.store.errors import QmError
 
 from .job_kinds import KINDS, JsonObject
 from .lifeline import die_with_parent, watch
+from .runner.isolation import forgo_amx
 
 PROGRESS_INTERVAL_S = 0.1  # between two lines of the same status; a bar needs no more
 TERMINATED = 143
@@ -27,6 +28,7 @@ TERMINATED = 143
 def main() -> int:
     """Does one job; the exit status tells only whether it could say how that went."""
     die_with_parent()
+    forgo_amx()
     signal.signal(signal.SIGTERM, _leave)
     connection = socket.socket(fileno=int(sys.argv[1]))
     with connection, connection.makefile("rb") as orders, connection.makefile("wb") as stream:

@@ -106,9 +106,9 @@ def test_imports_are_relative_inside_a_folder_and_absolute_across() -> None:
 
 
 def test_llama_cpp_is_imported_by_one_module() -> None:
-    """Everything native sits behind qm.daemon.runner.llama."""
+    """Everything native sits behind qm.modelfiles.native."""
     importers = {found.module for found in _imports() if found.name.split(".")[0] == "llama_cpp"}
-    assert importers <= {"qm.daemon.runner.llama"}
+    assert importers <= {"qm.modelfiles.native"}
 
 
 def _modules_after(*arguments: str, env: dict[str, str] | None = None) -> set[str]:

@@ -11,11 +11,13 @@ import socket
 import sys
 import threading
 
+from qm.modelfiles.native import C, binding_version
+
 from . import wire
 from .engine import Engine
 from .intake import Intake, Ready
 from .isolation import isolate
-from .llama import C, Context, LlamaError, Log, Model, binding_version
+from .llama import Context, LlamaError, Log, Model
 from .loading import load
 
 

@@ -1,24 +1,19 @@
-"""The one module that touches llama_cpp: typed, thin, checked.
+"""What the runner uses of llama.cpp: typed, thin, checked.
 
-Everything else in the runner speaks of `Model`, `Context`, `Batch` and `Vocabulary`. The binding's
-package module is never executed: its `__init__` imports numpy and every chat format (43 MB), while
-the low-level module alone needs 5.
+Everything else in the runner speaks of `Model`, `Context`, `Batch` and `Vocabulary`.
 """
 
 from __future__ import annotations
 
 import ctypes
-import importlib
-import importlib.machinery
-import importlib.metadata
-import importlib.util
 import os
 import re
 import sys
-import types
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+
+from qm.modelfiles.native import C, fill
 
 from .wire import DeviceBytes, Placement
 
@@ -35,27 +30,6 @@ KV_TYPES: Final = {
 }
 FLASH_ATTENTION: Final = {"auto": -1, "off": 0, "on": 1}
 POOLING: Final = {-1: "unspecified", 0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
-
-
-def _bind() -> Any:  # Any: ctypes functions, typed by the wrappers below
-    """The low-level binding, without executing the package that holds it."""
-    spec = importlib.util.find_spec("llama_cpp")
-    if spec is None or spec.submodule_search_locations is None:
-        raise ImportError("llama-cpp-python is not installed")
-    if "llama_cpp" not in sys.modules:
-        package = types.ModuleType("llama_cpp")
-        package.__path__ = list(spec.submodule_search_locations)
-        package.__spec__ = spec
-        sys.modules["llama_cpp"] = package
-    return importlib.import_module("llama_cpp.llama_cpp")
-
-
-C: Final = _bind()
-
-
-def binding_version() -> str:
-    """Version of llama-cpp-python."""
-    return importlib.metadata.version("llama-cpp-python")
 
 
 class LlamaError(Exception):
@@ -109,16 +83,6 @@ class Log:
     def memory(self) -> tuple[DeviceBytes, ...]:
         """What llama.cpp said that it allocated, by device."""
         return tuple(DeviceBytes(device, **sizes) for device, sizes in self._buffers.items())
-
-
-def _fill(params: Any, values: dict[str, object]) -> Any:
-    """Sets fields of a ctypes struct; a name that the struct lacks raises instead of vanishing."""
-    known = {field[0] for field in params._fields_}
-    for name, value in values.items():
-        if name not in known:
-            raise AttributeError(f"{type(params).__name__} has no field {name!r}")
-        setattr(params, name, value)
-    return params
 
 
 # Devices ----------------------------------------------------------------------------------------
@@ -260,7 +224,7 @@ class Model:
             "load_mode": _load_mode(placement),
             "progress_callback": self._progress,
         }
-        params = _fill(C.llama_model_default_params(), fields)
+        params = fill(C.llama_model_default_params(), fields)
         self.pointer = _load(weights, params)
         if not self.pointer:
             raise LlamaError(_cause(log), _last_words(log, "llama.cpp can't load the model"))
@@ -320,7 +284,7 @@ class Context:
             "swa_full": True,  # a window's cells go on existing, so that prefixes stay reusable
         }
         self.pointer = C.llama_init_from_model(
-            model.pointer, _fill(C.llama_context_default_params(), fields)
+            model.pointer, fill(C.llama_context_default_params(), fields)
         )
         if not self.pointer:
             raise LlamaError(_cause(log), _last_words(log, "llama.cpp can't make a context"))

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from ctypes import c_char_p
 from typing import Any, Final
 
-from .llama import C, Context, LlamaError, Vocabulary
+from qm.modelfiles.native import C
+
+from .llama import Context, LlamaError, Vocabulary
 from .wire import Options
 
 DRY_BREAKERS: Final = (b"\n", b":", b'"', b"*")

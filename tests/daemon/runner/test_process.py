@@ -207,8 +207,8 @@ def test_the_binding_comes_without_its_package() -> None:
 def test_an_unknown_parameter_name_is_an_error() -> None:
     """ctypes would swallow it (`use_mmap` vanished between two versions)."""
     code = (
-        "from qm.daemon.runner.llama import C, _fill\n"
-        "try: _fill(C.llama_model_default_params(), {'use_mmap': True})\n"
+        "from qm.modelfiles.native import C, fill\n"
+        "try: fill(C.llama_model_default_params(), {'use_mmap': True})\n"
         "except AttributeError: raise SystemExit(0)\n"
         "raise SystemExit(1)"
     )

@@ -1,0 +1,48 @@
+"""The one module that imports llama_cpp: its low-level binding, and what guards its use.
+
+`C` has llama.cpp's functions as ctypes sees them; `qm.daemon.runner.llama` and `build.native_model`
+put types around those that they need. The binding's package module is never executed: its
+`__init__` imports numpy and every chat format (43 MB), while the low-level module alone needs 5.
+Import this only in a process that can be killed: native code crashes and hangs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import sys
+import types
+from typing import Any, Final
+
+
+def _bind() -> Any:  # Any: ctypes functions, typed by the wrappers around them
+    """The low-level binding, without executing the package that holds it."""
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.submodule_search_locations is None:
+        raise ImportError("llama-cpp-python is not installed")
+    if "llama_cpp" not in sys.modules:
+        package = types.ModuleType("llama_cpp")
+        package.__path__ = list(spec.submodule_search_locations)
+        package.__spec__ = spec
+        sys.modules["llama_cpp"] = package
+    return importlib.import_module("llama_cpp.llama_cpp")
+
+
+C: Final = _bind()
+
+
+def binding_version() -> str:
+    """Version of llama-cpp-python."""
+    return importlib.metadata.version("llama-cpp-python")
+
+
+def fill(params: Any, values: dict[str, object]) -> Any:
+    """Sets fields of a ctypes struct; a name that the struct lacks raises instead of vanishing."""
+    known = {field[0] for field in params._fields_}
+    for name, value in values.items():
+        if name not in known:
+            raise AttributeError(f"{type(params).__name__} has no field {name!r}")
+        setattr(params, name, value)
+    return params
