@@ -78,6 +78,18 @@ class LiveDaemon:
         assert status == 200, f"{method} {path}: {status} {data!r}"
         return json.loads(data)
 
+    @contextmanager
+    def stream(self, path: str, body: object) -> Iterator[Iterator[Any]]:  # Any: JSON documents
+        """The lines of a streamed answer as they come; leaving the context hangs up."""
+        connection = _UnixConnection(self.socket)
+        try:
+            connection.request("POST", path, json.dumps(body))
+            response = connection.getresponse()
+            assert response.status == 200, response.read()
+            yield (json.loads(line) for line in response)
+        finally:
+            connection.close()
+
     def qm(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """One qm command against this daemon, run to its end."""
         return subprocess.run(

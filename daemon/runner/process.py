@@ -171,6 +171,8 @@ class Runner:
                         yield event
                     case wire.Done() as done:
                         over = True
+                        if done.reason == "cancelled":  # not by us: the process is to exit
+                            raise RunnerFailed(f"runner {self.pid} was stopped")
                         yield done
                     case wire.Failed() as failed:
                         over = True
