@@ -72,12 +72,19 @@ def template_context(
         "eos_token": eos,
         "enable_thinking": request.think is not False,
         "system": system,
-        "prompt": request.prompt or "",
+        "prompt": _last_prompt(request, turns),
         "suffix": request.suffix,
     }
     if isinstance(request.think, str):
         context["reasoning_effort"] = request.think
     return context
+
+
+def _last_prompt(request: Request, turns: Sequence[Message]) -> str:
+    """What is asked now, for templates that know no conversations."""
+    if request.prompt is not None:
+        return request.prompt
+    return next((turn.content for turn in reversed(turns) if turn.role == Role.USER), "")
 
 
 def _turn(turn: Message) -> JsonObject:

@@ -9,10 +9,7 @@ from qm.modelfiles.parameters import Value, check_all, complete
 
 from ..runner.wire import Options
 
-FOREVER = -1
-UNTIL_CONTEXT_IS_FULL = -2
-# An answer that never ends would hold its slot forever; nobody waits for more than this.
-MOST_CONTEXTS = 10
+UNTIL_CONTEXT_IS_FULL = -2  # of num_predict
 
 
 def chosen(model_parameters: Mapping[str, object], requested: Options) -> Options:
@@ -21,13 +18,9 @@ def chosen(model_parameters: Mapping[str, object], requested: Options) -> Option
     return msgspec.convert(known | set_fields(requested), Options)
 
 
-def completed(options: Options, n_ctx: int) -> Options:
-    """The same with every default, and with an end to an endless answer."""
-    values = complete(set_fields(options))
-    full = msgspec.convert(values, Options)
-    if full.num_predict is not None and full.num_predict >= 0:
-        return full
-    return msgspec.structs.replace(full, num_predict=MOST_CONTEXTS * n_ctx)
+def completed(options: Options) -> Options:
+    """The same with every default."""
+    return msgspec.convert(complete(set_fields(options)), Options)
 
 
 def may_shift(options: Options, requested: bool) -> bool:

@@ -196,7 +196,7 @@ async def _first_frame(
 
 
 def _generate(work: Work, prompt: Prompt) -> Generate:
-    request, options = work.request, completed(work.options, work.loaded.n_ctx)
+    request, options = work.request, completed(work.options)
     suffix = request.suffix if request.suffix and not _renders_suffix(work.template) else None
     constraint = request.format
     return Generate(

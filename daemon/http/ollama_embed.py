@@ -9,7 +9,7 @@ from ..services import Services
 from .edge import answer, read_fields
 from .fields import Fields, WrongType
 from .ollama_answer import metrics
-from .ollama_request import InvalidField, keep_alive_s, model_name, options
+from .ollama_request import InvalidField, keep_alive_s, named_model, options
 
 
 async def embed(request: web.Request, services: Services) -> web.Response:
@@ -26,7 +26,7 @@ async def embeddings(request: web.Request, services: Services) -> web.Response:
     fields = await read_fields(request)
     prompt = fields.text("prompt")
     asked = EmbedRequest(
-        model=model_name(fields),
+        model=named_model(fields),
         texts=(prompt,) if prompt else (),
         options=options(fields),
         keep_alive_s=keep_alive_s(fields),
@@ -40,7 +40,7 @@ def _embed_request(fields: Fields) -> EmbedRequest:
     if dimensions is not None and dimensions < 0:
         raise InvalidField(f"dimensions must be positive, not {dimensions}")
     return EmbedRequest(
-        model=model_name(fields),
+        model=named_model(fields),
         texts=_texts(fields),
         truncate=fields.boolean("truncate", True),
         dimensions=dimensions or None,

@@ -18,7 +18,7 @@ from qm.store.store import Store
 from ..loaded import LoadedModel
 from ..removal import remove
 from ..services import Services
-from .edge import Stream, answer, read_fields
+from .edge import JSON, Stream, answer, read_fields
 from .fields import Fields, JsonObject
 from .ollama_answer import timestamp
 from .ollama_request import model_name
@@ -28,6 +28,7 @@ from .progress import last_progress, progress_lines
 # Go's clients read the time into 64 bits of nanoseconds: "never" is as far as those reach.
 _FOREVER_S = (2**63 - 1) / 1e9 - 10
 _PLAIN_JSON = "application/json"  # progress routes come without a charset
+_NO_BODY = {"Content-Type": JSON}  # of an error whose request was a HEAD
 _UPLOAD_CHUNK_BYTES = 1 << 20
 
 
@@ -92,9 +93,9 @@ async def has_blob(request: web.Request, services: Services) -> web.Response:
     try:
         digest = _digest(request)
     except InvalidDigest:
-        return web.Response(status=400)
+        return web.Response(status=400, headers=_NO_BODY)
     kept = await asyncio.to_thread(services.store.blobs.keep, digest)
-    return web.Response(status=200 if kept else 404)
+    return web.Response(status=200) if kept else web.Response(status=404, headers=_NO_BODY)
 
 
 async def put_blob(request: web.Request, services: Services) -> web.Response:

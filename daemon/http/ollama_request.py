@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from qm.modelfiles.parameters import check_all
-from qm.store.errors import InvalidRequest
+from qm.store.errors import InvalidRequest, NotFound
 
 from ..chat.request import Format, Message, Request, ToolCall
 from ..logs import Log
@@ -39,6 +39,23 @@ class ModelNameMissing(InvalidRequest):
 
     def __init__(self) -> None:
         super().__init__("model is required")
+
+
+class UnnamedModel(NotFound):
+    """No model was named where Ollama then looks for one without a name."""
+
+    code = "model_not_found"
+
+    def __init__(self) -> None:
+        super().__init__("model '' not found")
+
+
+def named_model(fields: Fields) -> str:
+    """As `model_name`; raises UnnamedModel, which is a 404 as on Ollama's generating routes."""
+    try:
+        return model_name(fields)
+    except ModelNameMissing as error:
+        raise UnnamedModel from error
 
 
 def model_name(fields: Fields) -> str:
@@ -70,7 +87,7 @@ def generate_request(fields: Fields) -> Request:
     if raw and (system or template or context):
         raise InvalidField("raw mode does not support template, system, or context")
     return Request(
-        model=model_name(fields),
+        model=named_model(fields),
         prompt=prompt,
         images=images,
         suffix=suffix,

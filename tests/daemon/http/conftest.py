@@ -1,0 +1,66 @@
+"""A daemon that holds the models of the golden transcripts, in Jinja instead of Go syntax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TURNS = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+# Jinja drops a newline at the very end of a template, so the last one is an expression.
+CHATML = TURNS + "<|im_start|>assistant{{ '\n' }}"
+STOPS = {"stop": ["<|im_start|>", "<|im_end|>"]}
+THINKING = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.thinking %}<think>{{ m.thinking }}</think>{% endif %}{{ m.content }}<|im_end|>\n"
+    "{% endfor %}<|im_start|>assistant\n{% if enable_thinking %}<think>\n{% endif %}"
+)
+TOOLS = (
+    "{% if tools %}<|im_start|>system\nTools: {{ tools | tojson }}<|im_end|>\n{% endif %}" + CHATML
+)
+FIM = "{% if suffix %}<PRE>{{ prompt }}<SUF>{{ suffix }}<MID>{% else %}{{ prompt }}{% endif %}"
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "smolsys": {
+        "system": "You are a pirate.",
+        "license": ["MIT text", "second"],
+        "parameters": {"temperature": 0, "num_predict": 5, "seed": 1, "stop": ["\n\n", "END"]},
+        "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Arr"}],
+    },
+    "smolfim": {"template": FIM},
+    "smoltools": {"template": TOOLS},
+    "smolthink": {"template": THINKING},
+    "smolreq": {"requires": "99.0.0"},
+    "smol:local": {},
+}
+
+
+@pytest.fixture(scope="module")
+def golden_daemon(start_module_daemon: Callable[..., Any], smollm2_gguf: Path) -> Any:
+    """The recorded server's models, as far as the real model can stand in for them."""
+    daemon = start_module_daemon()
+    status, lines = daemon.call("POST", "/qm/adopt", {"path": str(smollm2_gguf)})
+    assert status == 200, lines
+    daemon.json(
+        "POST",
+        "/api/create",
+        {
+            "model": "smol",
+            "files": {"smol.gguf": f"sha256:{digest_of(lines)}"},
+            "template": CHATML,
+            "parameters": STOPS,
+            "stream": False,
+        },
+    )
+    for name, fields in VARIANTS.items():
+        daemon.json(
+            "POST", "/api/create", {"model": name, "from": "smol", "stream": False, **fields}
+        )
+    return daemon
+
+
+def digest_of(lines: bytes) -> str:
+    """The hex digest in the last line of an adoption."""
+    return lines.rsplit(b'"digest":"sha256:', 1)[1][:64].decode()

@@ -1,0 +1,160 @@
+"""A real Ollama's recorded answers, asked of qm again: nothing differs that is not explained.
+
+`golden/*.jsonl` holds what was asked and answered, `golden/differences.json` every case in which
+qm means to answer otherwise, with the reason and what it answers instead. Times, names and the
+words of the model vary; compared are status, content type, error texts, which fields there are
+and their types, their order in a stream, and how many tokens a prompt has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import json
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+Case: TypeAlias = dict[str, Any]  # Any: a recorded JSON document
+
+
+# What changes models comes where it doesn't change the others' answers.
+FILES = (
+    *("version", "status", "blobs", "delete", "copy", "chat"),
+    *("generate", "ps", "show", "tags", "create"),
+)
+
+
+def recorded() -> list[Case]:
+    texts = ((GOLDEN / f"{name}.jsonl").read_text() for name in FILES)
+    return [json.loads(line) for text in texts for line in text.splitlines()]
+
+
+CASES = {case["case"]: case for case in recorded()}
+DIFFERENCES: dict[str, Case] = json.loads((GOLDEN / "differences.json").read_text())
+# Brought about by `PREPARE` before the case is asked.
+COPY = ("POST", "/api/copy", {"source": "smol", "destination": "smolcopy"})
+BLOB = (
+    "POST",
+    "/api/blobs/sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+)
+PREPARE: dict[str, tuple[Any, ...]] = {
+    "delete_ok": COPY,
+    "blob_post_again_small": BLOB,
+    "blob_post_dash_form": BLOB,
+    "blob_head_dash_form": BLOB,
+}
+LOADED = ("POST", "/api/generate", {"model": "smol"})
+PREPARE |= {name: LOADED for name in CASES if name.endswith("_ps") or name.startswith("ps_")}
+# Compared as they are; the rest of what is dynamic only by type.
+EXACT = ("error", "done", "done_reason", "role", "prompt_eval_count", "version", "format", "family")
+OURS = ("qm",)  # extra fields of ours, which no client minds
+
+
+def test_every_difference_belongs_to_a_case() -> None:
+    """An explanation whose case is gone explains nothing."""
+    assert DIFFERENCES.keys() <= CASES.keys()
+    assert all(difference["why"] for difference in DIFFERENCES.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in CASES if "skip" not in DIFFERENCES.get(n, {})])
+def test_answers_as_recorded(golden_daemon: Any, smollm2_gguf: Path, name: str) -> None:
+    """The recorded answer, or the one that is explained."""
+    if name in PREPARE:
+        prepare(golden_daemon, *PREPARE[name])
+    status, headers, body = ask(golden_daemon, CASES[name]["request"], smollm2_gguf)
+    expected, difference = CASES[name]["response"], DIFFERENCES.get(name, {})
+    assert status == difference.get("status", expected["status"]), body[:500]
+    if "contains" in difference:
+        assert difference["contains"] in body.decode()
+    if difference.get("only_status") or "contains" in difference:
+        return
+    wanted = expected["headers"].get("Content-Type", "")
+    assert headers.get("Content-Type", "").removesuffix("; charset=utf-8") == wanted.removesuffix(
+        "; charset=utf-8"
+    )
+    for header in ("Access-Control-Allow-Origin", "Vary"):
+        if header in expected["headers"]:
+            assert headers.get(header), header
+    compare(expected, body, frozenset(difference.get("fields", ())))
+
+
+def prepare(daemon: Any, method: str, path: str, document: Case | None = None) -> None:
+    if document is not None:
+        assert daemon.call(method, path, document)[0] == 200
+        return
+    assert send(daemon, method, path, {}, b"hello")[0] in (200, 201)
+
+
+def ask(daemon: Any, request: Case, gguf: Path) -> tuple[int, dict[str, str], bytes]:
+    """Asks over TCP what was recorded."""
+    if "body" in request:
+        body = json.dumps(request["body"]).encode()
+    else:
+        body = raw_body(request.get("raw", ""), gguf)
+    return send(daemon, request["method"], request["path"], request.get("headers", {}), body)
+
+
+def raw_body(text: str, gguf: Path) -> bytes:
+    """Recordings name large bodies by their size; the five bytes were "hello"."""
+    if text == f"<{gguf.stat().st_size} bytes>":
+        return gguf.read_bytes()
+    return {"<0 bytes>": b"", "<5 bytes>": b"hello"}.get(text, text.encode())
+
+
+def send(
+    daemon: Any, method: str, path: str, headers: dict[str, str], body: bytes
+) -> tuple[int, dict[str, str], bytes]:
+    host = daemon.json("GET", "/qm/status")["host"]
+    connection = http.client.HTTPConnection(host, timeout=120)
+    try:
+        connection.putrequest(method, path, skip_host="Host" in headers)
+        for name, value in headers.items():  # the recorded server's port was 11500
+            connection.putheader(name, value.replace("127.0.0.1:11500", host))
+        if body or method != "GET":
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders()
+        # answered before the body was read, as for a blob that is there already
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            connection.send(body)
+        response = connection.getresponse()
+        return response.status, dict(response.headers), response.read()
+    finally:
+        connection.close()
+
+
+def compare(expected: Case, body: bytes, free: frozenset[str]) -> None:
+    """Asserts that the answer has the recorded form; fields in `free` may differ."""
+    if "json" in expected:
+        assert form(json.loads(body), free) == form(expected["json"], free)
+    elif "lines" in expected:
+        ours = [form(json.loads(line), free) for line in body.splitlines()]
+        recorded_lines = [line for line in expected["lines"] if line.startswith("{")]
+        theirs = [form(json.loads(line), free) for line in recorded_lines]
+        assert distinct(ours) == distinct(theirs)
+    else:
+        assert body.decode() == expected.get("body", "")
+
+
+def distinct(forms: list[Any]) -> list[Any]:
+    """A stream's forms without repetitions: how many pieces there are varies."""
+    return [form for form, _ in itertools.groupby(forms)]
+
+
+def form(value: Any, free: frozenset[str]) -> Any:
+    """What is compared of a JSON value: names and types, and the values of `EXACT` fields."""
+    if isinstance(value, dict):
+        kept = {name: item for name, item in value.items() if name not in OURS}
+        return {
+            name: "free" if name in free else item if name in EXACT else form(item, free)
+            for name, item in sorted(kept.items())
+        }
+    if isinstance(value, list):
+        return [form(value[0], free)] if value else []
+    if isinstance(value, bool) or value is None:
+        return str(type(value))
+    return "number" if isinstance(value, int | float) else "text"
