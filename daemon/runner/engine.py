@@ -181,6 +181,7 @@ class Engine:
         request = sequence.request
         token = sequence.sampler.pick(self._context, sequence.output)
         if self._vocabulary.ends(token) and not request.options.ignore_eos:
+            sequence.n_generated += 1  # the end was generated too, and Ollama counts it
             self._finish(sequence, "stop")
             return
         sequence.append(token)
