@@ -109,7 +109,7 @@ def _spawn(output: Path) -> Popen[bytes]:
 
     with output.open("ab") as file:
         return subprocess.Popen(
-            daemon_argv(),
+            [*daemon_argv(), "--background"],
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=file,

@@ -17,7 +17,8 @@ from .runner.wire import Options, Placement
 MIN_CONTEXT = 4  # as Ollama clamps num_ctx
 LEAST_AUTOMATIC_CONTEXT = 512  # where nobody asked for a number, less than this is no use
 _CONTEXT_STEP = 256  # llama.cpp pads the KV cache to this
-_PROCESS_BYTES = 48 << 20  # a runner with llama.cpp, before any model
+RUNNER_BYTES = 48 << 20  # its process with llama.cpp, before any model
+_ACTIVATIONS = 16  # rows as wide as the embedding that one token's evaluation holds, at most
 _FLOAT_BYTES = 4
 _MAX_UBATCH = 512
 KV_BYTES_PER_ELEMENT = {
@@ -76,7 +77,13 @@ class Fit:
 
     @property
     def predicted_bytes(self) -> int:
-        return self.weights_bytes + self.kv_bytes + self.compute_bytes + _PROCESS_BYTES
+        """What llama.cpp should report to have allocated."""
+        return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+    @property
+    def needed_bytes(self) -> int:
+        """What the machine must have for it."""
+        return self.predicted_bytes + RUNNER_BYTES
 
 
 def model_facts(header: Header, extra_weights_bytes: int = 0) -> ModelFacts:
@@ -99,13 +106,13 @@ def fit(facts: ModelFacts, machine: Machine, wishes: Options, wanted: Wanted) ->
     """The placement for these wishes. Raises DoesNotFit with the numbers."""
     case = _Case(facts, machine, wishes, wanted)
     whole = case.sized(case.target)
-    if whole.predicted_bytes <= machine.available_bytes:
+    if whole.needed_bytes <= machine.available_bytes:
         return whole
     smaller = None if case.asked else case.shrunk()
     if smaller is not None:
         return smaller
     raise DoesNotFit(
-        f"the model needs {_mib(whole.predicted_bytes)} with a context of {case.target} tokens "
+        f"the model needs {_mib(whole.needed_bytes)} with a context of {case.target} tokens "
         f"(weights {_mib(whole.weights_bytes)}, KV cache {_mib(whole.kv_bytes)}, "
         f"compute {_mib(whole.compute_bytes)}); {_mib(machine.available_bytes)} are available. "
         "Try a smaller num_ctx or a smaller quantisation"
@@ -144,7 +151,7 @@ class _Case:
 
     def shrunk(self) -> Fit | None:
         """The largest context that fits, in whole steps; None when not even the least does."""
-        room = self.machine.available_bytes - self.sized(0).predicted_bytes
+        room = self.machine.available_bytes - self.sized(0).needed_bytes
         step_bytes = self._kv_bytes(_CONTEXT_STEP)
         n_ctx = room // step_bytes * _CONTEXT_STEP if step_bytes else 0
         if n_ctx < min(LEAST_AUTOMATIC_CONTEXT, self.target):
@@ -172,9 +179,9 @@ class _Case:
         return int(padded * self.facts.kv_elements * KV_BYTES_PER_ELEMENT[self._kv_type])
 
     def _compute_bytes(self, placement: Placement) -> int:
-        """Logits and activations of a micro-batch, and the logits that sequences keep."""
-        batch = placement.n_ubatch * (self.facts.n_vocab + 4 * self.facts.n_embd)
-        return _FLOAT_BYTES * (batch + placement.n_parallel * self.facts.n_vocab)
+        """Activations of a micro-batch, and the logits of each sequence's last token."""
+        activations = placement.n_ubatch * _ACTIVATIONS * self.facts.n_embd
+        return _FLOAT_BYTES * (activations + placement.n_parallel * self.facts.n_vocab)
 
     def _reason(self, placement: Placement) -> str:
         cut = f"; memory is short for {self.target}" if placement.n_ctx < self.target else ""

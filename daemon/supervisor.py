@@ -18,7 +18,7 @@ from qm.modelfiles.model import Model
 from qm.store.errors import QmError
 
 from . import logs
-from .fit import Fit, Wanted, fit
+from .fit import RUNNER_BYTES, Fit, Wanted, fit
 from .hardware import Machine, anonymous_bytes, read_machine
 from .loaded import LoadedModel, Process, facts_of, runner_key
 from .runner.process import Runner
@@ -186,7 +186,7 @@ class Supervisor:
         request = Request(
             id=next(self._ids),
             key=runner_key(model),
-            need=Need(placed.target_n_ctx, placed.predicted_bytes, exact),
+            need=Need(placed.target_n_ctx, placed.needed_bytes, exact),
             keep_alive_s=self._settings.keep_alive_s if keep_alive_s is None else keep_alive_s,
             client=client,
         )
@@ -271,8 +271,8 @@ class Supervisor:
             predicted_bytes=predicted,
             actual_bytes=actual,
         )
-        n_ctx, now = process.loaded.n_ctx, time.monotonic()
-        self._perform(self._scheduler.on_loaded(key, n_ctx, actual or predicted, now))
+        n_ctx, size_bytes = process.loaded.n_ctx, (actual or predicted) + RUNNER_BYTES
+        self._perform(self._scheduler.on_loaded(key, n_ctx, size_bytes, time.monotonic()))
         process.runner.exited.add_done_callback(lambda exited: self._died(key, process, exited))
 
     def _load_failed(self, key: str, name: str, error: QmError) -> None:
