@@ -14,7 +14,6 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any, Final, Never
 
 import jinja2
@@ -48,7 +47,8 @@ class TemplateRefused(Exception):
 def main() -> None:
     """Serves render jobs until the daemon closes its end."""
     connection = socket.socket(fileno=int(sys.argv[1]))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    if sys.platform == "linux":  # elsewhere the limit exists, but a process can't be given it
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     frames = FrameReader()
     decoder = msgspec.msgpack.Decoder(RenderJob)
@@ -163,11 +163,6 @@ def _limit_cpu(limit_s: float) -> None:
     """The kernel ends this process when a job burns more; the daemon starts another."""
     used = time.process_time()
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(used + limit_s) + 1, resource.RLIM_INFINITY))
-
-
-def exposed(context: Mapping[str, object]) -> frozenset[str]:
-    """Which names of `context` a template would see."""
-    return VARIABLES & context.keys()
 
 
 if __name__ == "__main__":

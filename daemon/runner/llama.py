@@ -257,6 +257,12 @@ def _cause(log: Log) -> str:
     return "out_of_memory" if any(words in text for words in memory) else "load_failed"
 
 
+def _choice(table: dict[str, int], name: str) -> int:
+    if name not in table:
+        raise LlamaError("bad_option", f"{name!r} is none of {', '.join(table)}")
+    return table[name]
+
+
 def _last_words(log: Log, what: str) -> str:
     causes = [line for line in log.errors if "failed to load model" not in line]
     return f"{what}: {causes[-1]}" if causes else what
@@ -266,7 +272,7 @@ class Context:
     """KV cache and compute buffers of one model, for `n_parallel` sequences. Raises LlamaError."""
 
     def __init__(self, model: Model, placement: Placement, log: Log, *, embedding: bool) -> None:
-        threads = placement.n_threads or len(os.sched_getaffinity(0))
+        threads = placement.n_threads or os.cpu_count() or 1
         fields: dict[str, object] = {
             "n_ctx": placement.n_ctx,
             "n_batch": placement.n_batch,
@@ -276,9 +282,9 @@ class Context:
             "n_outputs_max": 0 if embedding else placement.n_parallel,
             "n_threads": threads,
             "n_threads_batch": threads,
-            "flash_attn_type": FLASH_ATTENTION[placement.flash_attention],
-            "type_k": KV_TYPES[placement.kv_type],
-            "type_v": KV_TYPES[placement.kv_type],
+            "flash_attn_type": _choice(FLASH_ATTENTION, placement.flash_attention),
+            "type_k": _choice(KV_TYPES, placement.kv_type),
+            "type_v": _choice(KV_TYPES, placement.kv_type),
             "embeddings": embedding,
             "kv_unified": True,
             "swa_full": True,  # a window's cells go on existing, so that prefixes stay reusable

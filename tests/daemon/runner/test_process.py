@@ -87,6 +87,21 @@ async def test_a_bad_file_fails_to_load_with_a_reason(
     assert gone(runner.pid)
 
 
+async def test_a_placement_that_makes_no_sense_fails_to_load(
+    smollm2_gguf: Path, tmp_path: Path
+) -> None:
+    """Unknown devices and cache types are named."""
+    for placement, word in (
+        (wire.Placement(n_ctx=256, kv_type="q9_9"), "q9_9"),
+        (wire.Placement(n_ctx=256, devices=("CUDA77",)), "CUDA77"),
+        (wire.Placement(n_ctx=256, rpc_servers=("10.0.0.1:5",)), "remote"),
+    ):
+        runner = await Runner.spawn(tmp_path / "log")
+        with pytest.raises(LoadFailed, match=word):
+            await runner.load(wire.Load(0, (str(smollm2_gguf),), placement))
+        await runner.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV])
 async def test_a_crash_reaches_everyone_who_waits(
     smollm2_gguf: Path, tmp_path: Path, number: signal.Signals
