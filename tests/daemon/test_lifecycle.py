@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 Start: TypeAlias = "Callable[..., LiveDaemon]"
 LIMIT_S = 60.0
-STORY = {"model": "smollm2", "prompt": "Once upon a time", "options": {"num_predict": 2000}}
+ENDLESS = {"temperature": 0, "ignore_eos": True}
+STORY = {"model": "smollm2", "prompt": "Once upon a time", "options": ENDLESS}
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -219,7 +220,7 @@ def test_a_running_answer_is_drained(start_daemon: Start, smollm2_gguf: Path) ->
     """SIGTERM lets it end, and new requests find nobody."""
     daemon = start_daemon(QM_DRAIN_TIMEOUT="60s")
     add_model(daemon, smollm2_gguf)
-    story = STORY | {"options": {"num_predict": 60}}
+    story = STORY | {"options": ENDLESS | {"num_predict": 60}}
     with daemon.stream("/api/generate", story) as lines:
         next(lines)
         daemon.process.terminate()
