@@ -17,7 +17,8 @@ from . import wire
 from .engine import Engine
 from .intake import Intake, Ready
 from .isolation import isolate
-from .llama import Context, LlamaError, Log, Model
+from .llama import Context, LlamaError, Model
+from .llama_log import Log
 from .loading import load
 
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
-import sys
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from qm.modelfiles.native import C, fill
 
-from .wire import DeviceBytes, Placement
+from .llama_log import Log
+from .wire import Placement
 
 KV_TYPES: Final = {
     "f32": 0,
@@ -38,51 +36,6 @@ class LlamaError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-
-
-# Log --------------------------------------------------------------------------------------------
-
-_GGML_WARN, _GGML_ERROR, _GGML_CONTINUED = 3, 4, 5
-_BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute)\s+buffer size\s*=\s*([\d.]+) MiB")
-_FIELD: Final = {
-    "model": "weights_bytes",
-    "KV": "kv_bytes",
-    "RS": "kv_bytes",
-    "compute": "compute_bytes",
-}
-
-
-class Log:
-    """Takes llama.cpp's log: warnings go to stderr, errors and buffer sizes are remembered."""
-
-    def __init__(self) -> None:
-        self.errors: deque[str] = deque(maxlen=8)
-        self._buffers: dict[str, dict[str, int]] = {}
-        self._last_level = 0
-        self._callback = C.llama_log_callback(self._on_line)  # referenced: C keeps a bare pointer
-        C.llama_log_set(self._callback, None)
-
-    def _on_line(self, level: int, text: bytes, _: object) -> None:
-        if level == _GGML_CONTINUED:
-            level = self._last_level
-        self._last_level = level
-        line = text.decode(errors="replace").rstrip()
-        if match := _BUFFER.search(line):
-            self._count(match[1], _FIELD[match[2]], float(match[3]))
-        if level in (_GGML_WARN, _GGML_ERROR) and line:
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
-        if level == _GGML_ERROR and line:
-            self.errors.append(line)
-
-    def _count(self, buffer: str, field: str, mebibytes: float) -> None:
-        device = buffer.split("_", maxsplit=1)[0]
-        sizes = self._buffers.setdefault(device, {})
-        sizes[field] = sizes.get(field, 0) + int(mebibytes * 1024 * 1024)
-
-    def memory(self) -> tuple[DeviceBytes, ...]:
-        """What llama.cpp said that it allocated, by device."""
-        return tuple(DeviceBytes(device, **sizes) for device, sizes in self._buffers.items())
 
 
 # Devices ----------------------------------------------------------------------------------------
@@ -227,7 +180,7 @@ class Model:
         params = fill(C.llama_model_default_params(), fields)
         self.pointer = _load(weights, params)
         if not self.pointer:
-            raise LlamaError(_cause(log), _last_words(log, "llama.cpp can't load the model"))
+            raise LlamaError(log.cause(), log.explain("llama.cpp can't load the model"))
         self.vocabulary = Vocabulary(self.pointer)
         self.n_ctx_train = int(C.llama_model_n_ctx_train(self.pointer))
         self.n_embd = int(C.llama_model_n_embd_out(self.pointer))
@@ -250,22 +203,10 @@ def _load(weights: Sequence[str], params: Any) -> Any:
     )
 
 
-def _cause(log: Log) -> str:
-    """llama.cpp tells causes apart in its log only."""
-    text = " ".join(log.errors).lower()
-    memory = ("out of memory", "failed to allocate", "unable to allocate", "insufficient memory")
-    return "out_of_memory" if any(words in text for words in memory) else "load_failed"
-
-
 def _choice(table: dict[str, int], name: str) -> int:
     if name not in table:
         raise LlamaError("bad_option", f"{name!r} is none of {', '.join(table)}")
     return table[name]
-
-
-def _last_words(log: Log, what: str) -> str:
-    causes = [line for line in log.errors if "failed to load model" not in line]
-    return f"{what}: {causes[-1]}" if causes else what
 
 
 class Context:
@@ -273,10 +214,13 @@ class Context:
 
     def __init__(self, model: Model, placement: Placement, log: Log, *, embedding: bool) -> None:
         threads = placement.n_threads or os.cpu_count() or 1
+        n_ubatch = min(placement.n_ubatch, placement.n_batch)
+        if embedding:  # mean pooling aborts when sequences can't share a batch evenly
+            n_ubatch -= n_ubatch % placement.n_parallel
         fields: dict[str, object] = {
             "n_ctx": placement.n_ctx,
-            "n_batch": placement.n_batch,
-            "n_ubatch": min(placement.n_ubatch, placement.n_batch),
+            "n_batch": n_ubatch if embedding else placement.n_batch,
+            "n_ubatch": n_ubatch,
             "n_seq_max": placement.n_parallel,
             # Logits are asked for one token a sequence: don't reserve room for a whole batch.
             "n_outputs_max": 0 if embedding else placement.n_parallel,
@@ -293,7 +237,7 @@ class Context:
             model.pointer, fill(C.llama_context_default_params(), fields)
         )
         if not self.pointer:
-            raise LlamaError(_cause(log), _last_words(log, "llama.cpp can't make a context"))
+            raise LlamaError(log.cause(), log.explain("llama.cpp can't make a context"))
         self.n_ctx = int(C.llama_n_ctx(self.pointer))
         self.n_parallel = placement.n_parallel
         self.n_batch = int(C.llama_n_batch(self.pointer))

@@ -7,7 +7,8 @@ from typing import Final
 
 from . import wire
 from .intake import Intake
-from .llama import Batch, Context, LlamaError, Log, Model
+from .llama import Batch, Context, LlamaError, Model
+from .llama_log import Log
 
 _PROGRESS_STEP: Final = 0.02
 

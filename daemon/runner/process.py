@@ -70,17 +70,20 @@ class Runner:
         """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        runner: Self | None = None
-        with theirs, log_path.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "qm.daemon.runner", str(theirs.fileno())),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(theirs.fileno(),),
-                env=child_environment(os.environ),
-                start_new_session=True,  # a Ctrl-C in the daemon's terminal is not for runners
-            )
+        try:
+            with theirs, log_path.open("ab") as log:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", "qm.daemon.runner", str(theirs.fileno())),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(theirs.fileno(),),
+                    env=child_environment(os.environ),
+                    start_new_session=True,  # a Ctrl-C in the daemon's terminal is not for runners
+                )
+        except BaseException:
+            ours.close()
+            raise
         runner = cls(process, ours, log_path)
         hello = runner._open_inbox(wire.HELLO_ID)
         runner._loop.add_reader(ours.fileno(), runner._on_readable)
