@@ -34,6 +34,15 @@ def smollm2_gguf() -> Path:
     return next(Path(spec.origin).parent.glob("*.gguf"))
 
 
+@pytest.fixture(scope="session")
+def smollm2_repository(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2-135M-Instruct laid out as on the hub, named smollm2; don't change it."""
+    path = tmp_path_factory.mktemp("hub") / "smollm2"
+    script = ROOT / "tests/smollm2/make_repository.py"
+    subprocess.run([sys.executable, script, path, "--gguf", smollm2_gguf], check=True)
+    return path
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs the tests marked slow after all others: what is wrong shows early."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

@@ -1,1 +1,7 @@
-"""Safetensors to GGUF, one module per architecture family."""
+"""A Hugging Face repository as GGUF, without torch: numpy, and one small module per family."""
+
+from __future__ import annotations
+
+from .run import ConvertReport, OutType, architecture, convert
+
+__all__ = ["ConvertReport", "OutType", "architecture", "convert"]

@@ -1,0 +1,177 @@
+"""Vocabularies of tokenizer.json: byte-level BPE, BPE with byte fallback, and WordPiece."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from .config import Config, Json, as_json, read_json, read_json_if_there
+from .errors import BadConfig, MissingTokenizer
+from .pretokenizer import pretokenizer
+from .vocabulary import TokenType, Vocabulary, looks_special
+
+_SPACE = "\u2581"
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+_ADDED_SCORE = -1000.0
+_NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFiles:
+    """tokenizer.json as JSON and at work, and the tokens that were added to its vocabulary."""
+
+    description: Json
+    tokenizer: Tokenizer
+    numbers: Mapping[str, int]
+    added: Mapping[int, Json]
+    special: frozenset[str]  # those that the repository names by their purpose
+
+    @property
+    def model(self) -> Json:
+        model = self.description.get("model")
+        return model if isinstance(model, dict) else {}
+
+    @property
+    def has_byte_fallback(self) -> bool:
+        """Whether it is BPE over letters, with tokens for the bytes of letters that it lacks."""
+        return self.model.get("type") == "BPE" and bool(self.model.get("byte_fallback"))
+
+
+def read_tokenizer(repository: Path) -> TokenizerFiles:
+    """Raises MissingTokenizer when there is no tokenizer.json, nor what it can be made from."""
+    text = _description(repository)
+    description = as_json(text, "tokenizer.json")
+    tokenizer = _working(text)
+    added = _added(description)
+    decoder = read_json_if_there(repository / "tokenizer_config.json").get("added_tokens_decoder")
+    for number, entry in (decoder if isinstance(decoder, dict) else {}).items():
+        if number.isdecimal() and isinstance(entry, dict) and isinstance(entry.get("content"), str):
+            added.setdefault(int(number), entry)
+    numbers = tokenizer.get_vocab(with_added_tokens=True)
+    for number, entry in added.items():
+        numbers.setdefault(entry["content"], number)
+    return TokenizerFiles(description, tokenizer, numbers, added, _named_special(repository))
+
+
+def byte_level(files: TokenizerFiles, config: Config) -> Vocabulary:
+    """A vocabulary whose tokens spell bytes with printable letters, as GPT-2's does."""
+    tokens, types = tokens_and_types(files, config)
+    pre = pretokenizer(files.tokenizer, files.description)
+    return Vocabulary("gpt2", pre, tokens, types, has_merges=True)
+
+
+def byte_fallback(files: TokenizerFiles) -> Vocabulary:
+    """A vocabulary with tokens for single bytes, as Llama 2's."""
+    base = files.model.get("vocab") or {}
+    by_number = {number: text for text, number in files.numbers.items()}
+    size = len(base) + sum(number >= len(base) for number in by_number)
+    tokens = [by_number.get(number, "") for number in range(size)]
+    if not all(tokens):
+        raise BadConfig("tokenizer.json leaves numbers between its tokens without a token")
+    types = [
+        _fallback_type(text, text in files.special, number >= len(base))
+        for number, text in enumerate(tokens)
+    ]
+    scores = [_ADDED_SCORE] * size
+    return Vocabulary("llama", "default", tokens, types, scores, n_special=size)
+
+
+def tokens_and_types(files: TokenizerFiles, config: Config) -> tuple[list[str], list[TokenType]]:
+    """Every number's token, placeholders for numbers without one."""
+    size = config.whole_or_none("vocab_size") or len(files.numbers)
+    check_size(max(files.numbers.values(), default=-1), size)
+    tokens = [f"[PAD{number}]" for number in range(size)]
+    types = [TokenType.UNUSED] * size
+    for text, number in files.numbers.items():
+        tokens[number], types[number] = text, TokenType.NORMAL
+    for number, entry in files.added.items():
+        tokens[number], types[number] = _added_token(files, entry)
+    return tokens, types
+
+
+def check_size(highest: int, size: int) -> None:
+    if highest >= size:
+        raise BadConfig(
+            f"the tokenizer has a token number {highest}, the model only {size} rows "
+            "(vocab_size in config.json): they don't belong together"
+        )
+
+
+def _added_token(files: TokenizerFiles, entry: Json) -> tuple[str, TokenType]:
+    text = entry["content"]
+    if not entry.get("normalized"):
+        numbers = files.tokenizer.encode(text, add_special_tokens=False).ids
+        text = files.tokenizer.decode(numbers, skip_special_tokens=False)
+    if entry.get("special") or looks_special(text):
+        return text, TokenType.CONTROL
+    return text.replace(_SPACE, " "), TokenType.USER_DEFINED
+
+
+def _description(repository: Path) -> bytes:
+    """tokenizer.json, or one that says the same as GPT-2's two files."""
+    path = repository / "tokenizer.json"
+    if path.is_file():
+        return path.read_bytes()
+    vocabulary, merges = repository / "vocab.json", repository / "merges.txt"
+    if vocabulary.is_file() and merges.is_file():
+        return json.dumps(_from_vocabulary_and_merges(read_json(vocabulary), merges)).encode()
+    raise MissingTokenizer(
+        f"{repository.name} has no tokenizer.json that its vocabulary could be read from"
+    )
+
+
+def _from_vocabulary_and_merges(vocabulary: Json, merges: Path) -> Json:
+    lines = merges.read_text(encoding="utf-8").splitlines()
+    bytes_step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    rules = [line for line in lines if line.strip() and not line.startswith("#version")]
+    return {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": bytes_step | {"use_regex": True},
+        "post_processor": None,
+        "decoder": bytes_step | {"use_regex": True},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": rules},
+    }
+
+
+def _working(description: bytes) -> Tokenizer:
+    try:
+        return Tokenizer.from_buffer(description)
+    except Exception as error:  # the library raises nothing more precise
+        raise BadConfig(f"tokenizer.json is damaged or unknown: {error}") from error
+
+
+def _added(description: Json) -> dict[int, Json]:
+    entries: dict[int, Json] = {}
+    for entry in description.get("added_tokens") or ():
+        match entry:
+            case {"id": int(number), "content": str()} if number >= 0:
+                entries[number] = entry
+            case _:
+                raise BadConfig(f"tokenizer.json has the malformed added token {entry!r}")
+    return entries
+
+
+def _named_special(repository: Path) -> frozenset[str]:
+    config: dict[str, Any] = {}  # Any: JSON
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        config |= read_json_if_there(repository / name)
+    several = config.get("additional_special_tokens") or config.get("extra_special_tokens")
+    entries = [config.get(f"{kind}_token") for kind in _NAMED]
+    entries += several if isinstance(several, list) else []
+    texts = [entry.get("content") if isinstance(entry, dict) else entry for entry in entries]
+    return frozenset(text for text in texts if isinstance(text, str))
+
+
+def _fallback_type(text: str, special: bool, added: bool) -> TokenType:
+    if _BYTE.fullmatch(text) and not added:
+        return TokenType.BYTE
+    if special:
+        return TokenType.CONTROL
+    return TokenType.USER_DEFINED if added else TokenType.NORMAL

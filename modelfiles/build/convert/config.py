@@ -1,0 +1,127 @@
+"""JSON files of a repository, read once and asked for facts by name."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from .errors import BadConfig
+
+Json: TypeAlias = dict[str, Any]  # Any: whatever a stranger's JSON holds
+
+_MAX_JSON_BYTES = 256 << 20
+
+
+def read_json(path: Path) -> Json:
+    """The JSON object in `path`."""
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise BadConfig(f"{path.name} is larger than {_MAX_JSON_BYTES >> 20} MiB")
+        return as_json(path.read_bytes(), path.name)
+    except OSError as error:
+        raise BadConfig(f"can't read {path.name}: {error.strerror}") from error
+
+
+def as_json(data: bytes, file: str) -> Json:
+    """The JSON object that `data` spells."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadConfig(f"{file} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise BadConfig(f"{file} is not a JSON object")
+    return value
+
+
+def read_json_if_there(path: Path) -> Json:
+    """As `read_json`; an empty object if there is no such file."""
+    return read_json(path) if path.is_file() else {}
+
+
+class Config:
+    """config.json, each fact under one of several names; raises BadConfig for a wrong type."""
+
+    def __init__(self, values: Mapping[str, Any], file: str = "config.json") -> None:
+        self.values = dict(values)
+        self._file = file
+
+    def __contains__(self, name: str) -> bool:
+        return self.values.get(name) is not None
+
+    def find(self, *names: str) -> Any:
+        """The first of `names` that is there, None when none is."""
+        return next((self.values[name] for name in names if name in self), None)
+
+    def whole_or_none(self, *names: str) -> int | None:
+        value = self.find(*names)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise BadConfig(f"{self._file}: {names[0]} is {value!r}, want a whole number")
+        if value is not None and not -(1 << 31) <= value < 1 << 32:
+            raise BadConfig(f"{self._file}: {names[0]} is {value}, out of all proportion")
+        return value
+
+    def whole(self, *names: str) -> int:
+        value = self.whole_or_none(*names)
+        if value is None:
+            raise BadConfig(f"{self._file} lacks {names[0]}")
+        return value
+
+    def count(self, *names: str) -> int:
+        """A whole number above zero."""
+        value = self.whole(*names)
+        if value <= 0:
+            raise BadConfig(f"{self._file}: {names[0]} is {value}, want at least 1")
+        return value
+
+    def number_or_none(self, *names: str) -> float | None:
+        value = self.find(*names)
+        if value is None:
+            return None
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            raise BadConfig(f"{self._file}: {names[0]} is {value!r}, want a number")
+        return float(value)
+
+    def number(self, *names: str) -> float:
+        value = self.number_or_none(*names)
+        if value is None:
+            raise BadConfig(f"{self._file} lacks {names[0]}")
+        return value
+
+    def flag(self, name: str, otherwise: bool = False) -> bool:
+        value = self.find(name)
+        return otherwise if value is None else bool(value)
+
+    def text(self, name: str) -> str:
+        """The text under `name`, empty when there is none."""
+        value = self.find(name)
+        return value if isinstance(value, str) else ""
+
+    def table(self, name: str) -> Json:
+        """The object under `name`, empty when there is none."""
+        value = self.find(name)
+        if value is not None and not isinstance(value, dict):
+            raise BadConfig(f"{self._file}: {name} is {value!r}, want an object")
+        return dict(value or {})
+
+    def sequence(self, name: str) -> Sequence[Any]:
+        value = self.find(name)
+        if value is not None and not isinstance(value, list):
+            raise BadConfig(f"{self._file}: {name} is {value!r}, want a list")
+        return value or []
+
+    def within(self, name: str) -> Config:
+        """The object under `name` as a Config of its own."""
+        return Config(self.table(name), f"{self._file}: {name}")
+
+
+def with_text_config(values: Json) -> Json:
+    """What a multimodal repository says about its language model, at the root."""
+    inner = values.get("text_config")
+    return {**values, **inner} if isinstance(inner, dict) else values

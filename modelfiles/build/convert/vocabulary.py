@@ -1,0 +1,136 @@
+"""A model's vocabulary as GGUF wants it, whatever kind of tokenizer it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+
+from gguf import SpecialVocab
+
+from .config import read_json_if_there
+from .errors import BadConfig
+from .pairs import Pairs, Text, Type
+
+
+class TokenType(IntEnum):
+    """llama.cpp's numbers."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The tokens in the order of their numbers, and how text is cut into them."""
+
+    model: str
+    pre: str
+    tokens: Sequence[Text]
+    types: Sequence[TokenType]
+    scores: Sequence[float] = ()
+    has_merges: bool = False
+    special: Mapping[str, int] = field(default_factory=dict)  # decided by the family
+    n_special: int | None = None  # special tokens beyond it are ignored
+
+    def write(self, pairs: Pairs, repository: Path) -> None:
+        pairs.text("tokenizer.ggml.model", self.model)
+        pairs.text("tokenizer.ggml.pre", self.pre)
+        pairs.texts("tokenizer.ggml.tokens", self.tokens)
+        if self.scores:
+            pairs.numbers("tokenizer.ggml.scores", Type.F32, self.scores)
+        pairs.numbers("tokenizer.ggml.token_type", Type.I32, self.types)
+        special = special_tokens(repository, has_merges=self.has_merges, count=self.n_special)
+        write_special(pairs, special, self.special)
+        for key, value in _normalizer(repository).items():
+            pairs.flag(f"tokenizer.ggml.normalizer.{key}", value)
+
+
+def special_tokens(repository: Path, *, has_merges: bool, count: int | None = None) -> SpecialVocab:
+    """What the repository's files say about merges, special tokens and the chat template."""
+    try:
+        return SpecialVocab(repository, load_merges=has_merges, n_vocab=count)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        raise BadConfig(f"the files of the tokenizer contradict each other: {error!r}") from error
+
+
+_SPECIAL_KEYS = {
+    "bos": "tokenizer.ggml.bos_token_id",
+    "eos": "tokenizer.ggml.eos_token_id",
+    "unk": "tokenizer.ggml.unknown_token_id",
+    "sep": "tokenizer.ggml.seperator_token_id",
+    "pad": "tokenizer.ggml.padding_token_id",
+    "mask": "tokenizer.ggml.mask_token_id",
+    "eot": "tokenizer.ggml.eot_token_id",
+    "eom": "tokenizer.ggml.eom_token_id",
+    "prefix": "tokenizer.ggml.prefix_token_id",
+    "suffix": "tokenizer.ggml.suffix_token_id",
+    "middle": "tokenizer.ggml.middle_token_id",
+}
+
+
+def write_special(pairs: Pairs, found: SpecialVocab, decided: Mapping[str, int]) -> None:
+    """Writes merges, special tokens and template; what the family decided goes before."""
+    pairs.texts("tokenizer.ggml.merges", found.merges)
+    for kind, number in {**found.special_token_ids, **decided}.items():
+        if kind in _SPECIAL_KEYS:
+            pairs.u32(_SPECIAL_KEYS[kind], number)
+    for kind in ("bos", "eos", "sep"):
+        if kind in found.add_special_token:
+            pairs.flag(f"tokenizer.ggml.add_{kind}_token", found.add_special_token[kind])
+    _write_template(pairs, found.chat_template)
+
+
+def _write_template(pairs: Pairs, template: object) -> None:
+    """One template, or several by name, of which `default` is the one without a name."""
+    if isinstance(template, str):
+        pairs.text("tokenizer.chat_template", template)
+        return
+    named = {}
+    for choice in template if isinstance(template, list) else ():
+        match choice:
+            case {"name": str(name), "template": str(text)} if name:
+                named["".join(c if c.isascii() and c.isalnum() else "_" for c in name)] = text
+    default = named.pop("default", "")
+    for name in sorted(named):
+        pairs.text(f"tokenizer.chat_template.{name}", named[name])
+    pairs.texts("tokenizer.chat_templates", sorted(named))
+    pairs.text("tokenizer.chat_template", default)
+
+
+def _normalizer(repository: Path) -> dict[str, bool]:
+    """Whether text is lowered or loses its accents before it is cut, as tokenizer.json says."""
+    found: dict[str, bool] = {}
+    waiting = [read_json_if_there(repository / "tokenizer.json").get("normalizer")]
+    while waiting:
+        match waiting.pop(0):
+            case {"type": "Lowercase"}:
+                found["lowercase"] = True
+            case {"type": "StripAccents"}:
+                found["strip_accents"] = True
+            case {"type": "BertNormalizer", **rest}:
+                flags = {key: rest.get(key) for key in ("lowercase", "strip_accents")}
+                found |= {key: flag for key, flag in flags.items() if isinstance(flag, bool)}
+            case {"type": "Sequence", "normalizers": [*steps]}:
+                waiting += steps
+    return dict(sorted(found.items()))
+
+
+def looks_special(token: str) -> bool:
+    """Tokens that makers forgot to mark as special, which nobody wants to see in an answer."""
+    return (
+        token in ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
+        or (token.startswith("<|") and token.endswith("|>"))
+        or (token.startswith("<\uff5c") and token.endswith("\uff5c>"))
+        or (token.startswith("<unused") and token.endswith(">"))
+    )
+
+
+def placeholders(count: int, start: int = 0) -> Iterable[str]:
+    """Names for numbers that have a row in the embedding but no token."""
+    return (f"[PAD{number}]" for number in range(start, start + count))
