@@ -11,24 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from qm.store.errors import InvalidRequest
-
 
 class Syntax(StrEnum):
     """The language of a template."""
 
     JINJA = "jinja"
     GO = "go"
-
-
-class TemplateSyntaxError(InvalidRequest):
-    """A template whose text can't be read, worded as Go's own parser does."""
-
-    code = "invalid_template"
-
-    def __init__(self, reason: str, line: int) -> None:
-        super().__init__(f"template error: template: :{line}: {reason}")
-        self.line = line
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +52,11 @@ class Template:
         )
 
     def check(self) -> None:
-        """Raises TemplateSyntaxError for Go syntax with an open action or block."""
+        """Raises TemplateSyntaxError for Go syntax that can't be read, or reads what never is."""
         if self.kind is Syntax.GO:
-            _check_blocks(self.text)
+            from .gotemplate.check import check  # noqa: PLC0415  # most commands never need it
+
+            check(self.text)
 
     def _mentions(self, in_go: str, in_jinja: str) -> bool:
         pattern = re.compile(in_go if self.kind is Syntax.GO else in_jinja)
@@ -88,9 +78,6 @@ _GO_ACTION = re.compile(
     r"|print|eq|ne|lt|le|gt|ge|and|or|not)\b\s*[-.$(\"}\w]"
     r")"
 )
-_OPENERS = ("if", "range", "with", "block", "define")
-_LITERAL = re.compile(r'"(?:[^"\\\n]|\\.)*"|`[^`]*`|\'(?:[^\'\\\n]|\\.)*\'')
-_COMMENT = re.compile(r"-?\s*/\*.*?\*/\s*-?(?=\}\})", re.DOTALL)
 
 
 def _code(text: str) -> Iterator[str]:
@@ -110,46 +97,3 @@ def _code(text: str) -> Iterator[str]:
 
 def _is_go(text: str) -> bool:
     return _JINJA_STATEMENT.search(text) is None and _GO_ACTION.search(text) is not None
-
-
-def _check_blocks(text: str) -> None:
-    depth = 0
-    for line, action in _actions(text):
-        word = re.match(r"-?\s*(\w*)", action)
-        match word[1] if word else "":
-            case "end" if depth == 0:
-                raise TemplateSyntaxError("unexpected {{end}}", line)
-            case "else" if depth == 0:
-                raise TemplateSyntaxError("unexpected {{else}}", line)
-            case "end":
-                depth -= 1
-            case opener if opener in _OPENERS:
-                depth += 1
-    if depth:
-        raise TemplateSyntaxError("unexpected EOF", text.count("\n") + 1)
-
-
-def _actions(text: str) -> Iterator[tuple[int, str]]:
-    """Each action's line and what stands between its braces."""
-    at, line = 0, 1
-    while (start := text.find("{{", at)) >= 0:
-        line += text.count("\n", at, start)
-        end = _action_end(text, start + 2)
-        if end < 0:
-            raise TemplateSyntaxError("unclosed action", line)
-        yield line, text[start + 2 : end]
-        line += text.count("\n", start, end)
-        at = end + 2
-
-
-def _action_end(text: str, at: int) -> int:
-    """Where the `}}` of the action stands whose inside starts at `at`, -1 if nowhere."""
-    comment = _COMMENT.match(text, at)
-    if comment:
-        return comment.end()
-    while at < len(text):
-        if text.startswith("}}", at):
-            return at
-        literal = _LITERAL.match(text, at)
-        at = literal.end() if literal else at + 1
-    return -1

@@ -30,12 +30,6 @@ class TemplateFailed(InvalidRequest):
     code = "template_failed"
 
 
-class TemplateKindUnknown(InvalidRequest):
-    """The template is written in a language that this version doesn't render."""
-
-    code = "template_unsupported"
-
-
 class RenderWorkerFailed(QmError):
     """The render worker could not be started or broke down."""
 
@@ -63,13 +57,8 @@ class Renderer:
 
         Names in `context` that templates may not see are left out.
         """
-        if kind != "jinja":
-            raise TemplateKindUnknown(
-                f"templates in {kind} syntax can't be rendered yet; "
-                "give the model a Jinja TEMPLATE, or use raw prompts"
-            )
         self._last_id += 1
-        job = RenderJob(self._last_id, template, context, limit_s, limit_characters)
+        job = RenderJob(self._last_id, template, kind, context, limit_s, limit_characters)
         async with self._turn:
             rendered = await self._run(job)
         if rendered.error:
@@ -162,7 +151,7 @@ async def _start() -> _Worker:
     worker = _Worker(process, reader, writer)
     try:
         async with asyncio.timeout(START_LIMIT_S):
-            await worker.ask(RenderJob(0, "", {}, START_LIMIT_S, 0))
+            await worker.ask(RenderJob(0, "", "jinja", {}, START_LIMIT_S, 0))
     except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
         await worker.kill()
         raise RenderWorkerFailed("the process that renders chat templates can't start") from error

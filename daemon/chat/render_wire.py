@@ -13,6 +13,7 @@ class RenderJob(msgspec.Struct, frozen=True):
 
     id: int
     template: str
+    kind: str  # of `modelfiles.template.Syntax`
     context: dict[str, Any]  # Any: whatever a chat request holds, as JSON types
     limit_s: float
     limit_characters: int

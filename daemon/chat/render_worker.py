@@ -20,6 +20,10 @@ import jinja2
 import jinja2.ext
 import jinja2.sandbox
 import msgspec
+from qm.modelfiles.gotemplate.chat import render_chat
+from qm.modelfiles.gotemplate.errors import ExecutionError
+from qm.modelfiles.gotemplate.errors import TemplateSyntaxError as GoSyntaxError
+from qm.modelfiles.template import Syntax
 
 from ..runner.wire import FrameReader
 from .render_wire import Rendered, RenderJob, frame
@@ -65,7 +69,7 @@ def answer(job: RenderJob) -> Rendered:
         return Rendered(job.id, text=render(job))
     except jinja2.TemplateSyntaxError as error:
         return Rendered(job.id, error=f"line {error.lineno}: {error.message}")
-    except TemplateRefused as error:
+    except (TemplateRefused, GoSyntaxError, ExecutionError) as error:
         return Rendered(job.id, error=str(error))
     except MemoryError:
         return Rendered(job.id, error=f"it needs more than {MEMORY_BYTES >> 20} MiB of memory")
@@ -77,15 +81,22 @@ def answer(job: RenderJob) -> Rendered:
 
 def render(job: RenderJob) -> str:
     """Raises whatever the template raises, and ValueError for too much output."""
-    template = _compile(job.template)
     context = {name: value for name, value in job.context.items() if name in VARIABLES}
     parts: list[str] = []
-    size = 0
-    for part in template.generate(context):
-        size += len(part)
-        if size > job.limit_characters:
+    room = job.limit_characters
+
+    def write(part: str) -> None:
+        nonlocal room
+        room -= len(part)
+        if room < 0:
             raise ValueError(f"the output is longer than {job.limit_characters} characters")
         parts.append(part)
+
+    if job.kind == Syntax.GO:
+        render_chat(job.template, context, write)
+    else:
+        for part in _compile(job.template).generate(context):
+            write(part)
     return "".join(parts)
 
 

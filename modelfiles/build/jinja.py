@@ -7,7 +7,8 @@ from jinja2.exceptions import TemplateSyntaxError as JinjaSyntaxError
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
-from ..template import Syntax, Template, TemplateSyntaxError
+from ..gotemplate.errors import TemplateSyntaxError
+from ..template import Syntax, Template
 
 
 class _Generation(Extension):

@@ -6,10 +6,10 @@ import json
 
 import pytest
 from qm.modelfiles.create_request import InvalidSpec, from_create_request, to_create_request
+from qm.modelfiles.gotemplate.errors import TemplateSyntaxError
 from qm.modelfiles.parameters import OptionError
 from qm.modelfiles.parser import ModelfileError, parse
 from qm.modelfiles.spec import ModelSpec, NotYet, Source, Turn, from_modelfile
-from qm.modelfiles.template import TemplateSyntaxError
 
 DIGEST = "sha256:" + "1" * 64
 

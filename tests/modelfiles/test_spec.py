@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from qm.modelfiles.gotemplate.errors import TemplateSyntaxError
 from qm.modelfiles.parser import ModelfileError, parse
 from qm.modelfiles.spec import ModelSpec, NotYet, Source, TensorType, Turn, from_modelfile
-from qm.modelfiles.template import TemplateSyntaxError
 
 
 def spec(text: str) -> ModelSpec:

@@ -7,7 +7,8 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from qm.modelfiles.template import Syntax, Template, TemplateSyntaxError
+from qm.modelfiles.gotemplate.errors import TemplateSyntaxError
+from qm.modelfiles.template import Syntax, Template
 
 CHATML_GO = (
     "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n"
@@ -87,7 +88,10 @@ def test_tells_what_a_template_can_do(text: str, tools: bool, suffix: bool, thin
     ("text", "message"),
     [
         ("{{ if .Foo", "template error: template: :1: unclosed action"),
-        ("{{ .A }}\n\n{{ .B }", "template error: template: :3: unclosed action"),
+        (
+            "{{ .Prompt }}\n\n{{ .System }",
+            'template error: template: :3: unexpected "}" in operand',
+        ),
         ('{{ print "}}"', "template error: template: :1: unclosed action"),
         ("{{ if .A }}\n", "template error: template: :2: unexpected EOF"),
         ("{{ .A }}{{ end }}", "template error: template: :1: unexpected {{end}}"),
@@ -108,12 +112,12 @@ def test_a_broken_go_template_is_refused(text: str, message: str) -> None:
         CHATML_GO,
         '{{ print "}}" }}{{ print `}}` }}',
         '{{ print "\\"}}" }}',
-        "{{/* }} }} */}}{{ .A }}",
-        "{{- /* a\nb */ -}}{{ .A }}",
-        "{{ if .A }}{{ else if .B }}{{ else }}{{ end }}",
-        "{{ with .A }}{{ range .B }}{{ break }}{{ end }}{{ end }}",
+        "{{/* }} }} */}}{{ .Prompt }}",
+        "{{- /* a\nb */ -}}{{ .Prompt }}",
+        "{{ if .Prompt }}{{ else if .Messages }}{{ else }}{{ end }}",
+        "{{ with .Prompt }}{{ range .Messages }}{{ break }}{{ end }}{{ end }}",
         '{{ block "x" . }}{{ end }}{{ define "y" }}{{ end }}',
-        "{{ .A }} }} stray",
+        "{{ .Prompt }} }} stray",
     ],
 )
 def test_a_sound_go_template_passes(text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from qm.daemon.chat.render import Renderer, TemplateFailed, TemplateKindUnknown
+from qm.daemon.chat.render import Renderer, TemplateFailed
 from qm.store.gguf import read_header
 
 CHATML = (
@@ -139,10 +139,29 @@ async def test_templates_see_whitelisted_names_only(renderer: Renderer) -> None:
     assert text == "|<s>"
 
 
-async def test_go_templates_are_refused_clearly(renderer: Renderer) -> None:
-    """Until they can be rendered, the error says what to do."""
-    with pytest.raises(TemplateKindUnknown, match="go syntax"):
-        await renderer.render("{{ .Prompt }}", "go", {})
+async def test_go_templates_are_rendered(renderer: Renderer) -> None:
+    """Ollama's syntax is interpreted in the same worker, under the same limits."""
+    turns = [{"role": "user", "content": "hi"}]
+    template = "{{ range .Messages }}[{{ .Role }}]{{ .Content }}{{ end }}"
+    assert await renderer.render(template, "go", {"messages": turns}) == "[user]hi"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ range 999999999 }}{{ range 999999999 }}{{ end }}{{ end }}",
+        "{{ range 999999999 }}xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx{{ end }}",
+        '{{ define "t" }}{{ template "t" }}{{ end }}{{ template "t" }}',
+        "{{ .Prompt.Missing }}",
+    ],
+)
+async def test_hostile_go_templates_end(renderer: Renderer, template: str) -> None:
+    """Loops, floods, recursion and wrong fields are errors; the renderer goes on."""
+    with pytest.raises(TemplateFailed):
+        await renderer.render(
+            "{{ .Prompt }}" + template, "go", {}, limit_s=1, limit_characters=10_000_000
+        )
+    assert await render(renderer, "x") == "x"
 
 
 async def test_a_killed_worker_is_replaced(renderer: Renderer) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from qm.modelfiles.build.create import WrongFiles, create
 from qm.modelfiles.create_request import from_create_request
+from qm.modelfiles.gotemplate.errors import TemplateSyntaxError
 from qm.modelfiles.model import Model, ModelBroken, load_model
 from qm.modelfiles.spec import NotYet, Turn
-from qm.modelfiles.template import TemplateSyntaxError
 from qm.store.blobs import BlobMissing
 from qm.store.errors import QmError
 from qm.store.gguf import GgufInvalid
