@@ -37,7 +37,7 @@ from .request import (
     Request,
     Started,
 )
-from .thinking import ThinkingSplitter
+from .thinking import THINK_END, THINK_START, ThinkingSplitter
 
 
 class PromptTooLong(InvalidRequest):
@@ -199,6 +199,7 @@ def _generate(work: Work, prompt: Prompt) -> Generate:
     request, options = work.request, completed(work.options)
     suffix = request.suffix if request.suffix and not _renders_suffix(work.template) else None
     constraint = request.format
+    thinks = _may_think(work) and request.think is not False
     return Generate(
         id=0,
         options=options,
@@ -207,6 +208,8 @@ def _generate(work: Work, prompt: Prompt) -> Generate:
         images=_images(request),
         json_schema=_schema_text(constraint) if constraint else None,
         grammar=constraint.grammar if constraint else None,
+        constrain_after=THINK_END if thinks else None,
+        reasoning_start="" if _opened(prompt) else THINK_START,
         logprobs=request.top_logprobs if request.logprobs else -1,
         truncate=prompt.truncate,
         shift=may_shift(work.options, request.shift),
@@ -223,9 +226,9 @@ def _images(request: Request) -> tuple[bytes, ...]:
 
 def _schema_text(constraint: Format) -> str | None:
     schema = constraint.json_schema
-    if schema is None or schema is False:
+    if schema is None:
         return None
-    return json.dumps({} if schema is True else schema)
+    return json.dumps({} if schema is True else {"enum": []} if schema is False else schema)
 
 
 def _renders_suffix(template: Template | None) -> bool:
@@ -233,9 +236,16 @@ def _renders_suffix(template: Template | None) -> bool:
 
 
 def _splitter(work: Work, prompt: Prompt) -> ThinkingSplitter | None:
-    if work.request.raw or "thinking" not in work.model.capabilities:
-        return None
-    return ThinkingSplitter(opened=prompt.text.rstrip().endswith("<think>"))
+    return ThinkingSplitter(opened=_opened(prompt)) if _may_think(work) else None
+
+
+def _may_think(work: Work) -> bool:
+    return not work.request.raw and "thinking" in work.model.capabilities
+
+
+def _opened(prompt: Prompt) -> bool:
+    """Whether the answer begins inside the model's reasoning."""
+    return prompt.text.rstrip().endswith(THINK_START)
 
 
 def _events(frame: GenerateEvent, work: Work, splitter: ThinkingSplitter | None) -> Iterator[Event]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Final
+
+THINK_START: Final = "<think>"
+THINK_END: Final = "</think>"
 
 
 class State(Enum):
@@ -29,7 +33,7 @@ class ThinkingSplitter:
     `opened` says that the prompt already ends inside the reasoning, as many templates do.
     """
 
-    def __init__(self, *, opened: bool, start: str = "<think>", end: str = "</think>") -> None:
+    def __init__(self, *, opened: bool, start: str = THINK_START, end: str = THINK_END) -> None:
         self._state = State.THINKING if opened else State.START
         self._start, self._end = start, end
         self._held = ""

@@ -151,7 +151,7 @@ def _format(value: object) -> Format | None:
         case None | "":
             return None
         case "json":
-            return Format(json_schema={})
+            return Format(json_schema={"type": "object"})
         case dict():
             return Format(json_schema=value)
         case _:

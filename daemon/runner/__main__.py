@@ -14,6 +14,7 @@ import threading
 from qm.modelfiles.native import C, binding_version
 
 from . import wire
+from .constraints import Constraints
 from .engine import Engine
 from .intake import Intake, Ready
 from .isolation import isolate
@@ -63,7 +64,9 @@ def _wait_for_model(
     except LlamaError as error:
         connection.sendall(wire.encode(wire.Failed(work.id, error.code, str(error))))
         return None
-    intake.ready = Ready(model.vocabulary, answer.n_ctx, work.embedding)
+    intake.ready = Ready(
+        model.vocabulary, answer.n_ctx, work.embedding, Constraints(model.vocabulary)
+    )
     connection.sendall(wire.encode(answer))
     return model, context, work.placement.n_parallel
 

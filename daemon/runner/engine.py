@@ -179,22 +179,40 @@ class Engine:
         if not sequence.first_ns:
             sequence.first_ns = now_ns
         request = sequence.request
-        token = sequence.sampler.pick(self._context, sequence.output)
+        try:
+            token = sequence.sampler.pick(self._context, sequence.output)
+        except LlamaError as error:
+            self._fail(sequence, str(error))
+            return
         if self._vocabulary.ends(token) and not request.options.ignore_eos:
             sequence.n_generated += 1  # the end was generated too, and Ollama counts it
             self._finish(sequence, "stop")
             return
-        sequence.append(token)
         if request.logprobs >= 0:
             logits = self._context.logits(sequence.output)
             entry = token_logprob(self._vocabulary, logits, token, request.logprobs)
             sequence.unsent.append(entry)
+        self._append(sequence, token)
+        if sequence.slot:
+            self._append_forced(sequence)
+
+    def _append(self, sequence: Sequence, token: int) -> None:
+        """Adds a token to an answer, which may end with it."""
+        sequence.append(token)
         self._show(sequence, sequence.text.feed(self._vocabulary.piece(token)))
         if sequence.text.stopped_by:
             self._finish(sequence, "stop_sequence")
         elif sequence.n_generated >= sequence.n_predict:
             self._finish(sequence, "length")
-        elif sequence.repeats >= REPEATS_LIMIT and not request.options.ignore_eos:
+        elif sequence.repeats >= REPEATS_LIMIT and not sequence.request.options.ignore_eos:
+            self._finish(sequence, "stop")
+
+    def _append_forced(self, sequence: Sequence) -> None:
+        """Adds what the answer's constraint leaves no choice about; it may be complete then."""
+        for token in sequence.following():
+            if sequence.slot:
+                self._append(sequence, token)
+        if sequence.slot and sequence.sampler.complete:
             self._finish(sequence, "stop")
 
     def _show(self, sequence: Sequence, text: str) -> None:

@@ -1,23 +1,28 @@
 """Reads what the daemon sends, on a thread of its own, and makes it ready for the engine.
 
 Work that needn't stop the decoding loop happens here: parsing frames, tokenising, building sampler
-chains. The loop finds only finished work in its inbox. When the daemon goes away, so does this
-process, whatever it is doing.
+chains; on further threads, compiling constraints that are new. The loop finds only finished work in
+its inbox. When the daemon goes away, so does this process, whatever it is doing.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
+import traceback
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TypeAlias
 
 from . import wire
+from .constraints import Constraints
 from .llama import LlamaError, Vocabulary
+from .reasoning import Reasoning
 from .sampling import Sampler
 from .sequence import Sequence, cut_middle, predict_limit
+from .structured import ConstrainedSampler
 from .text import AnswerText
 
 _READ_BYTES = 262_144
@@ -38,6 +43,7 @@ class Ready:
     vocabulary: Vocabulary
     limit: int  # tokens that one sequence may hold
     embeds: bool
+    constraints: Constraints
 
 
 Work: TypeAlias = (
@@ -53,6 +59,8 @@ class Intake:
         self.ready: Ready | None = None
         self.leaving = False  # Exit came: a load that is under way may stop
         self._connection = connection
+        self._compiling: set[int] = set()
+        self._cancelled: set[int] = set()  # of those: to be cancelled again once they are known
 
     def run(self) -> None:
         """Reads until the daemon closes its end; then ends the process."""
@@ -60,11 +68,38 @@ class Intake:
         try:
             while data := self._connection.recv(_READ_BYTES):
                 for body in frames.feed(data):
-                    self.inbox.put(self._prepare(wire.decode_to_runner(body)))
+                    self._receive(wire.decode_to_runner(body))
         finally:
             # The daemon is gone or broken. The main thread may be inside llama.cpp for long;
             # nothing that it holds is worth waiting for.
             os._exit(0)
+
+    def _receive(self, message: wire.ToRunner) -> None:
+        if isinstance(message, wire.Generate) and self._is_new_constraint(message):
+            self._compiling.add(message.id)
+            threading.Thread(target=self._compile, args=(message,), daemon=True).start()
+            return
+        if isinstance(message, wire.Cancel) and message.id in self._compiling:
+            self._cancelled.add(message.id)
+        self.inbox.put(self._prepare(message))
+
+    def _is_new_constraint(self, message: wire.Generate) -> bool:
+        return self.ready is not None and not self.ready.constraints.known(message)
+
+    def _compile(self, message: wire.Generate) -> None:
+        """Prepares a request that takes long; what comes behind it needn't wait."""
+        done = False
+        try:
+            self.inbox.put(self._prepare(message))
+            done = True
+        finally:
+            if not done:  # a defect: end as a crash that is told, don't leave the request waiting
+                traceback.print_exc()
+                os._exit(1)
+        self._compiling.discard(message.id)
+        if message.id in self._cancelled:
+            self._cancelled.discard(message.id)
+            self.inbox.put(wire.Cancel(message.id))
 
     def _prepare(self, message: wire.ToRunner) -> Work:
         match message:
@@ -107,25 +142,39 @@ def generation(request: wire.Generate, ready: Ready) -> Sequence | wire.Failed:
         raise LlamaError("unsupported", "the model is loaded for embeddings; it can't generate")
     if request.images:
         raise LlamaError("unsupported", "images can't be read by this runner yet")
-    if request.json_schema is not None or request.grammar is not None:
-        raise LlamaError("unsupported", "constrained output is not built into this runner yet")
     tokens = _prompt(request, ready.vocabulary)
     if len(tokens) >= ready.limit:
         if not request.truncate:
             return too_long(request.id, len(tokens), ready.limit)
         keep = len(tokens) if (request.options.num_keep or 0) < 0 else request.options.num_keep or 0
         tokens = cut_middle(tokens, ready.limit, keep + int(ready.vocabulary.add_bos))
-    sampler = Sampler(request.options, ready.vocabulary, ready.limit)
-    sampler.prime(tokens)
     return Sequence(
         request=request,
         tokens=tokens,
-        sampler=sampler,
+        sampler=_sampler(request, tokens, ready),
         limit=ready.limit,
         arrived_ns=time.perf_counter_ns(),
         text=AnswerText(request.options.stop or ()),
         n_prompt=len(tokens),
         n_predict=predict_limit(request.options, ready.limit),
+    )
+
+
+def _sampler(
+    request: wire.Generate, prompt: list[int], ready: Ready
+) -> Sampler | ConstrainedSampler:
+    matcher = ready.constraints.matcher(request)
+    sampler = Sampler(request.options, ready.vocabulary, ready.limit)
+    sampler.prime(prompt)
+    if matcher is None:
+        return sampler
+    closing = request.constrain_after
+    return ConstrainedSampler(
+        sampler,
+        matcher,
+        ready.constraints.candidates,
+        ready.vocabulary,
+        Reasoning(request.reasoning_start, closing) if closing else None,
     )
 
 

@@ -152,6 +152,16 @@ class Vocabulary:
             known = self._ends[token] = bool(C.llama_vocab_is_eog(self.pointer, token))
         return known
 
+    def spellings(self) -> list[tuple[bytes, bool]]:
+        """How every token reads, and whether it is a control token. Takes long: ask once."""
+        return [
+            (
+                self._piece(token, special=True),
+                bool(C.llama_vocab_get_attr(self.pointer, token) & C.LLAMA_TOKEN_ATTR_CONTROL),
+            )
+            for token in range(self.size)
+        ]
+
     def all_ends(self) -> list[int]:
         """Every token that ends generation."""
         return [token for token in range(self.size) if self.ends(token)]

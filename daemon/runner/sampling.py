@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from ctypes import c_char_p
+from ctypes import byref, c_char_p, cast
 from typing import Any, Final
 
 from qm.modelfiles.native import C
@@ -30,11 +30,29 @@ class Sampler:
     def prime(self, prompt: Sequence[int]) -> None:
         """Lets penalties know the end of the prompt."""
         for token in prompt[len(prompt) - min(self.history, len(prompt)) :]:
-            C.llama_sampler_accept(self._chain, token)
+            self.accept(token)
+
+    def accept(self, token: int) -> None:
+        """Lets penalties know a token that came about otherwise."""
+        C.llama_sampler_accept(self._chain, token)
+
+    def choose(self, address: int, count: int) -> int:
+        """One of `count` candidates (`llama_token_data` at `address`), accepted by nobody yet."""
+        candidates = C.llama_token_data_array(
+            data=cast(address, C.llama_token_data_p), size=count, selected=-1, sorted=False
+        )
+        C.llama_sampler_apply(self._chain, byref(candidates))
+        return int(candidates.data[candidates.selected].id)
 
     def pick(self, context: Context, index: int) -> int:
         """The next token, from the logits at `index` of the last batch."""
         return int(C.llama_sampler_sample(self._chain, context.pointer, index))
+
+    complete = False  # no constraint ends this answer
+
+    def follow(self, room: int) -> list[int]:
+        """Tokens that must come next: none, where nothing constrains the answer."""
+        return []
 
     def free(self) -> None:
         C.llama_sampler_free(self._chain)

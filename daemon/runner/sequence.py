@@ -8,6 +8,7 @@ from typing import Final
 from . import wire
 from .sampling import Sampler
 from .slots import Slot
+from .structured import ConstrainedSampler
 from .text import AnswerText
 
 UNLIMITED_CONTEXTS: Final = 10  # an answer without num_predict ends after as many contexts
@@ -24,7 +25,7 @@ class Sequence:
 
     request: wire.Generate
     tokens: list[int]
-    sampler: Sampler
+    sampler: Sampler | ConstrainedSampler
     limit: int  # tokens that it may hold
     arrived_ns: int
     text: AnswerText
@@ -53,6 +54,13 @@ class Sequence:
         self.repeats = self.repeats + 1 if self.tokens and token == self.tokens[-1] else 0
         self.tokens.append(token)
         self.n_generated += 1
+
+    def following(self) -> list[int]:
+        """Tokens that its constraint forces next."""
+        room = min(self.limit - len(self.tokens), self.n_predict - self.n_generated)
+        if self.request.logprobs >= 0:
+            room = 0  # what is not evaluated alone has no probability to tell
+        return self.sampler.follow(room)
 
     def drop_old(self, keep: int) -> int:
         """Forgets half of what comes after the first `keep` tokens; how many that were."""

@@ -115,7 +115,8 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
     `prompt` is rendered text, tokenised with special tokens parsed; `tokens` wins when given.
     `options` is complete: the daemon has filled in every default. Constraint: at most one of
     `json_schema` (JSON text), `grammar` (GBNF). `constrain_after` names the text that ends
-    unconstrained reasoning. `logprobs` < 0 means none, else how many alternatives.
+    unconstrained reasoning, `reasoning_start` the text that begins it, where the prompt has not.
+    `logprobs` < 0 means none, else how many alternatives.
     """
 
     id: int
@@ -126,6 +127,7 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
     json_schema: str | None = None
     grammar: str | None = None
     constrain_after: str | None = None
+    reasoning_start: str = ""
     logprobs: int = -1
     truncate: bool = False  # cut the middle of a too-long prompt instead of failing
     shift: bool = True  # drop old tokens when the context is full instead of stopping

@@ -56,7 +56,7 @@ def test_a_chat_with_everything() -> None:
     assert assistant.tool_calls[0].arguments == {"a": 1}
     assert (result.tool_name, result.tool_call_id) == ("f", "c")
     assert request.tools == (tool,)
-    assert request.format == Format(json_schema={})
+    assert request.format == Format(json_schema={"type": "object"})
     assert (request.think, request.keep_alive_s) == ("high", 300)
     assert request.options == Options(temperature=0.0, stop=("x",))
     assert (request.truncate, request.shift) == (True, False)

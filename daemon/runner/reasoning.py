@@ -1,0 +1,67 @@
+"""Finds the end of a model's reasoning, where the constraint on its answer begins. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a token means for the reasoning.
+
+    `over`: the constraint binds from here on. `keep`: the token stays; otherwise `instead` stands
+    for it, or, if that's empty, the constraint binds this very token.
+    """
+
+    over: bool
+    keep: bool
+    instead: bytes = b""
+
+
+_GO_ON = Verdict(over=False, keep=True)
+_ENDS = Verdict(over=True, keep=True)
+_NEVER_BEGAN = Verdict(over=True, keep=False)
+
+
+class Reasoning:
+    """Feed it the bytes of each token. An `opening` of "" means that the prompt has it already."""
+
+    def __init__(self, opening: str, closing: str) -> None:
+        self._opening = opening.encode()
+        self._closing = closing.encode()
+        self._seen = b""  # since the last thing that mattered
+
+    def feed(self, piece: bytes) -> Verdict:
+        """What the next token is."""
+        before, self._seen = self._seen, self._seen + piece
+        if self._opening:
+            return self._open(piece)
+        at = self._seen.find(self._closing)
+        if at < 0:
+            self._seen = self._seen[1 - len(self._closing) :]
+            return _GO_ON
+        end = at + len(self._closing)
+        if self._seen[end:].strip():
+            # The answer begins inside this token, unchecked: write the tag alone.
+            return Verdict(over=True, keep=False, instead=piece[: end - len(before)])
+        return _ENDS
+
+    def end(self) -> Verdict:
+        """The model ended its answer here."""
+        if self._opening:
+            return _NEVER_BEGAN
+        return Verdict(over=True, keep=False, instead=self._closing)
+
+    def _open(self, piece: bytes) -> Verdict:
+        text = self._seen.lstrip()
+        if not text:
+            return _GO_ON
+        if text.startswith(self._opening):
+            rest = text.removeprefix(self._opening)
+            self._opening, self._seen = b"", b""
+            return self.feed(rest)
+        if self._opening.startswith(text):
+            missing = self._opening.removeprefix(text)
+            self._opening, self._seen = b"", b""
+            return Verdict(over=False, keep=False, instead=piece + missing)
+        return _NEVER_BEGAN
