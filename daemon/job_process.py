@@ -18,7 +18,7 @@ from typing import BinaryIO
 from qm.store.errors import QmError
 
 from .job_kinds import KINDS, JsonObject
-from .lifeline import die_with_parent, watch
+from .lifeline import die_with_parent, stand_back, watch
 from .runner.isolation import forgo_amx
 
 PROGRESS_INTERVAL_S = 0.1  # between two lines of the same status; a bar needs no more
@@ -28,6 +28,7 @@ TERMINATED = 143
 def main() -> int:
     """Does one job; the exit status tells only whether it could say how that went."""
     die_with_parent()
+    stand_back()
     forgo_amx()
     signal.signal(signal.SIGTERM, _leave)
     connection = socket.socket(fileno=int(sys.argv[1]))

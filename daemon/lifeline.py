@@ -9,8 +9,10 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
+_LOWEST = 19
 ORPHANED = 71  # exit status of a child whose daemon is gone
 
 
@@ -22,6 +24,18 @@ def die_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # what we read belongs into no core file
+
+
+def stand_back() -> None:
+    """Let this process compute only where nobody waits for an answer.
+
+    Linux may weigh whole sessions against each other before it looks at the processes in them.
+    """
+    os.nice(_LOWEST)
+    try:
+        Path("/proc/self/autogroup").write_text(str(_LOWEST))
+    except OSError:
+        return  # no such thing here; the process's own priority counts
 
 
 def watch(connection: socket.socket) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from qm.modelfiles.model import Model
 from qm.store.errors import QmError
@@ -37,6 +38,7 @@ from .scheduler import (
 )
 from .settings import Settings
 from .spare import Spare, Spawn
+from .turns import Board
 
 _log = logs.Log("supervisor")
 
@@ -78,10 +80,12 @@ class Supervisor:
         self,
         settings: Settings,
         *,
-        spawn: Spawn = Runner.spawn,
+        spawn: Spawn | None = None,
         machine: Callable[[], Machine] = read_machine,
     ) -> None:
         self._settings = settings
+        self._board = Board()
+        spawn = spawn or partial(Runner.spawn, board=self._board)
         self._spare = Spare(spawn, settings.log_file.parent)
         self._machine = machine
         limits = Limits(settings.max_queue, settings.max_loaded_models, settings.num_parallel)
@@ -103,6 +107,7 @@ class Supervisor:
             yield self
         finally:
             await self.shutdown()
+            self._board.close()
 
     @asynccontextmanager
     async def use(

@@ -1,4 +1,6 @@
-"""A runner process: `python -m qm.daemon.runner FD`, where FD is its end of a socketpair.
+"""A runner process: `python -m qm.daemon.runner FD [TURNS SEAT]`.
+
+FD is its end of a socketpair; TURNS and SEAT are where it takes turns on the CPU.
 
 It says `Hello`, waits for `Load`, and then answers until `Exit`. It never outlives the daemon:
 the kernel kills it when its parent dies, and the end of the socket ends it too.
@@ -13,6 +15,8 @@ import threading
 
 from qm.modelfiles.native import C, binding_version
 
+from ..hardware import physical_cores
+from ..turns import NoTurns, Turns
 from . import wire
 from .constraints import Constraints
 from .engine import Engine
@@ -34,8 +38,9 @@ def main() -> int:
     threading.Thread(target=intake.run, name="intake", daemon=True).start()
     loaded = _wait_for_model(connection, intake, log)
     if loaded is not None:
-        model, context, slots = loaded
-        Engine(connection, intake, model, context, slots).run()
+        model, context, placement = loaded
+        slots, turns = placement.n_parallel, _turns(placement)
+        Engine(connection, intake, model, context, slots=slots, turns=turns).run()
         context.free()
         model.free()
     connection.close()
@@ -44,7 +49,7 @@ def main() -> int:
 
 def _wait_for_model(
     connection: socket.socket, intake: Intake, log: Log
-) -> tuple[Model, Context, int] | None:
+) -> tuple[Model, Context, wire.Placement] | None:
     """Loads what the first `Load` asks for; None when told to leave before or instead."""
     while True:
         work = intake.inbox.get()
@@ -68,7 +73,15 @@ def _wait_for_model(
         model.vocabulary, answer.n_ctx, work.embedding, Constraints(model.vocabulary)
     )
     connection.sendall(wire.encode(answer))
-    return model, context, work.placement.n_parallel
+    return model, context, work.placement
+
+
+def _turns(placement: wire.Placement) -> Turns:
+    """Who computes elsewhere than on the CPU, or leaves half of it to others, needs none."""
+    crowds = 2 * placement.n_threads > physical_cores() or not placement.n_threads
+    if len(sys.argv) < 4 or placement.n_gpu_layers or not crowds:
+        return NoTurns()
+    return Turns(int(sys.argv[2]), int(sys.argv[3]))
 
 
 if __name__ == "__main__":

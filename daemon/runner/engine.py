@@ -17,6 +17,7 @@ import time
 from collections import Counter, deque
 from typing import Final
 
+from ..turns import Turns
 from . import wire
 from .batching import Pace, shares
 from .embedding import embed
@@ -27,6 +28,7 @@ from .sequence import REPEATS_LIMIT, Sequence
 from .slots import Slots
 
 HEADROOM: Final = 32  # cells for its answer that a request must find to be admitted
+FRESH_TOKENS: Final = 64  # an answer that is shorter gets its turns sooner
 _NO_ROOM: Final = 1  # what llama_decode returns when cells are short
 
 
@@ -34,7 +36,14 @@ class Engine:
     """Owns the context, the slots and the sequences; runs on the main thread."""
 
     def __init__(
-        self, connection: socket.socket, intake: Intake, model: Model, context: Context, slots: int
+        self,
+        connection: socket.socket,
+        intake: Intake,
+        model: Model,
+        context: Context,
+        *,
+        slots: int,
+        turns: Turns,
     ) -> None:
         self._connection = connection
         self._inbox = intake.inbox
@@ -47,6 +56,7 @@ class Engine:
         self._waiting: deque[Sequence] = deque()
         self._embeds: deque[EmbedWork] = deque()
         self._pace = Pace()
+        self._turns = turns
         self._out: list[bytes] = []
         self._leaving = False
 
@@ -69,6 +79,7 @@ class Engine:
     def _take(self) -> None:
         """Handles everything in the inbox; waits for something when there is no work."""
         if not (self._running or self._waiting or self._embeds):
+            self._turns.rest()
             self._handle(self._inbox.get())
         while not self._inbox.empty():
             self._handle(self._inbox.get())
@@ -124,11 +135,13 @@ class Engine:
     # One step -----------------------------------------------------------------------------------
 
     def _step(self) -> None:
-        started = time.perf_counter()
+        self._turns.take()
         planned, prompt_tokens = self._plan()
         if not planned:
             return
+        started = time.perf_counter()
         status = self._context.decode(self._batch)
+        self._turns.give((time.perf_counter() - started) * self._weight())
         if status:
             self._on_failure(status, [sequence for sequence, _ in planned])
             return
@@ -140,6 +153,11 @@ class Engine:
             if sequence.output >= 0:
                 self._advance(sequence, now)
 
+    def _weight(self) -> float:
+        """What a second counts when turns are given: half while an answer has only begun."""
+        fresh = any(sequence.n_generated < FRESH_TOKENS for sequence in self._running)
+        return 0.5 if fresh else 1.0
+
     def _plan(self) -> tuple[list[tuple[Sequence, int]], int]:
         """Fills the batch; who has how many tokens in it, and how many belong to prompts."""
         generating = [sequence for sequence in self._running if sequence.generating]
@@ -148,7 +166,8 @@ class Engine:
             if sequence.n_evaluated >= sequence.limit and not self._shift(sequence):
                 self._finish(sequence, "length")
         generating = [sequence for sequence in generating if sequence.slot]
-        total = self._pace.budget(len(generating), self._batch.room) if prompting else 0
+        beside = len(generating) or int(self._turns.contended)
+        total = self._pace.budget(beside, self._batch.room) if prompting else 0
         counts = shares([sequence.pending for sequence in prompting], total)
         if not self._make_room(len(generating) + sum(counts)):
             return self._plan()
@@ -327,10 +346,13 @@ class Engine:
     # Embeddings and frames ----------------------------------------------------------------------
 
     def _embed(self, work: EmbedWork) -> None:
+        self._turns.take()
+        started = time.perf_counter()
         try:
             self._send(embed(work, self._model, self._context, self._batch))
         except LlamaError as error:
             self._send(wire.Failed(work.request.id, error.code, str(error)))
+        self._turns.give(time.perf_counter() - started)
 
     def _send(self, message: wire.FromRunner) -> None:
         self._out.append(wire.encode(message))

@@ -22,6 +22,7 @@ from typing import Final, Self, TypeAlias, TypeVar
 
 import msgspec
 
+from ..turns import Board, Seat
 from . import wire
 from .environment import child_environment
 from .failures import AnswerNotRead, LoadFailed, RunnerCrashed, RunnerFailed, generate_failure
@@ -62,29 +63,24 @@ class Runner:
     # Life ---------------------------------------------------------------------------------------
 
     @classmethod
-    async def spawn(cls, log_path: Path) -> Self:
+    async def spawn(cls, log_path: Path, board: Board | None = None) -> Self:
         """A running child that has imported llama.cpp. Its output is appended to `log_path`.
+
+        Those that share a `board` take turns on the CPU.
 
         Call from the daemon's main thread: the child is killed when the *thread* that spawned it
         ends (PR_SET_PDEATHSIG). Raises RunnerFailed.
         """
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
+        seat = board.sit() if board is not None else None
         try:
-            with theirs, log_path.open("ab") as log:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-m", "qm.daemon.runner", str(theirs.fileno())),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(theirs.fileno(),),
-                    env=child_environment(os.environ),
-                    start_new_session=True,  # a Ctrl-C in the daemon's terminal is not for runners
-                )
+            ours, process = await _start(log_path, seat)
         except BaseException:
-            ours.close()
+            if seat is not None:
+                seat.leave()
             raise
         runner = cls(process, ours, log_path)
+        if seat is not None:
+            runner.exited.add_done_callback(lambda _: seat.leave())
         hello = runner._open_inbox(wire.HELLO_ID)
         runner._loop.add_reader(ours.fileno(), runner._on_readable)
         try:
@@ -372,6 +368,30 @@ def _how_it_ended(status: int) -> str:
     if status >= 0:
         return f"ended with exit status {status}"
     return f"was killed by {signal.Signals(-status).name}"
+
+
+async def _start(
+    log_path: Path, seat: Seat | None
+) -> tuple[socket.socket, asyncio.subprocess.Process]:
+    """Our end of the socketpair, and the child that has the other."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    try:
+        with theirs, log_path.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "qm.daemon.runner", str(theirs.fileno())),
+                *(seat.arguments if seat else ()),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(theirs.fileno(), *((seat.fd,) if seat else ())),
+                env=child_environment(os.environ),
+                start_new_session=True,  # a Ctrl-C in the daemon's terminal is not for runners
+            )
+    except BaseException:
+        ours.close()
+        raise
+    return ours, process
 
 
 async def collect(events: AsyncGenerator[GenerateEvent]) -> tuple[str, wire.Done]:

@@ -1,0 +1,205 @@
+"""Turns on the CPU, for processes that each compute with all cores.
+
+The threads of one decode step wait for each other at every layer. Where two processes decode at
+once, each waits for threads that the other keeps from running, and both fall to a few percent of
+their speed. So they take turns, a few steps at a time, by the time that each has used:
+
+    turns.take()              before a step; waits while others are due
+    turns.give(seconds)       after it; passes the turn on once this process is ahead of another
+    turns.rest()              nothing to compute for now
+
+What they share is one file without a name, inherited by every child. Its locks are the kernel's
+and its owner's: they come back from whoever dies. Two are needed: who holds `_NOW` computes, who
+holds `_NEXT` is first in the queue, so that nobody can take a turn twice past one who waits.
+
+Turns are a courtesy. Who waits too long for a process that is stuck computes without one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Final
+
+SEATS: Final = 32
+SLICE_S: Final = 0.02  # how far one may get ahead of another that waits
+PATIENCE_S: Final = 3.0  # who holds the turn for longer has stopped, or isn't worth waiting for
+IMPATIENCE_S: Final = 10.0  # and for so long nobody is waited for again
+_NOW, _NEXT = 0, 1
+_SIZE_BYTES: Final = 2 * SEATS * 8
+
+
+class Board:
+    """The daemon's side: makes the shared file, and says who sits where."""
+
+    def __init__(self) -> None:
+        self._fd = _nameless_file()
+        self._shared = _map(self._fd)
+        self._free = set(range(SEATS))
+
+    def sit(self) -> Seat | None:
+        """A seat for a new process; None when all are taken."""
+        return Seat(self._fd, self._free.pop(), self._leave) if self._free else None
+
+    def _leave(self, number: int) -> None:
+        self._shared[_wants(number)] = self._shared[_used(number)] = 0.0
+        self._free.add(number)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A place at the board. The child inherits `fd` and gets `arguments`, for `Turns`."""
+
+    fd: int
+    number: int
+    _leave: Callable[[int], None]
+
+    @property
+    def arguments(self) -> tuple[str, str]:
+        return str(self.fd), str(self.number)
+
+    def leave(self) -> None:
+        """The process that sat here is reaped."""
+        self._leave(self.number)
+
+
+class Turns:
+    """One process's side; for its main thread. Waits are timed with SIGALRM."""
+
+    def __init__(self, fd: int, seat: int) -> None:
+        self._fd = fd
+        self._seat = seat
+        self._shared = _map(fd)
+        self._holding = False
+        self._waiting = False
+        self._hurry_until_s = 0.0
+        signal.signal(signal.SIGALRM, self._on_alarm)
+
+    @property
+    def contended(self) -> bool:
+        """Whether another process wants to compute."""
+        return any(self._shared[_wants(seat)] for seat in range(SEATS) if seat != self._seat)
+
+    def take(self) -> None:
+        """Returns when it is this process's turn, or when there is no point in waiting for it."""
+        if not self._shared[_wants(self._seat)]:
+            self._join()
+        if not self._holding:
+            self._holding = self._lock(_NEXT) and self._lock(_NOW)
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _NEXT)
+
+    def give(self, seconds: float) -> None:
+        """Counts `seconds` of computing; the turn goes on to who has used less."""
+        self._shared[_used(self._seat)] += seconds
+        least = self._least_used()
+        if least is not None and self._shared[_used(self._seat)] > least + SLICE_S:
+            self._release()
+
+    def rest(self) -> None:
+        """Leaves the queue."""
+        if self._shared[_wants(self._seat)]:
+            self._shared[_wants(self._seat)] = 0.0
+            self._release()
+
+    def _join(self) -> None:
+        """Who comes back from a rest is due soon, but has saved up nothing."""
+        least = self._least_used()
+        if least is not None:
+            used = max(self._shared[_used(self._seat)], least - SLICE_S)
+            self._shared[_used(self._seat)] = used
+        self._shared[_wants(self._seat)] = 1.0
+
+    def _least_used(self) -> float | None:
+        """What the neediest of the others has used; None when nobody else wants to compute."""
+        shared = self._shared
+        others = (seat for seat in range(SEATS) if seat != self._seat)
+        return min((shared[_used(seat)] for seat in others if shared[_wants(seat)]), default=None)
+
+    def _release(self) -> None:
+        if self._holding:
+            self._holding = False
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _NOW)
+
+    def _lock(self, which: int) -> bool:
+        """Takes a lock; False when that took too long."""
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, which)
+        except (BlockingIOError, PermissionError):
+            return time.monotonic() > self._hurry_until_s and self._wait_for(which)
+        return True
+
+    def _wait_for(self, which: int) -> bool:
+        try:
+            self._waiting = True
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, PATIENCE_S)
+            fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, which)
+            self._waiting = False  # from here on the alarm does nothing
+        except _WaitedLongEnough:
+            self._waiting = False
+            self._hurry_until_s = time.monotonic() + IMPATIENCE_S
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, which)  # it may have come just now
+            return False
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return True
+
+    def _on_alarm(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._waiting:
+            raise _WaitedLongEnough
+
+
+class NoTurns(Turns):
+    """For a process that computes alone, or leaves cores to others."""
+
+    def __init__(self) -> None:
+        pass
+
+    @property
+    def contended(self) -> bool:
+        return False
+
+    def take(self) -> None:
+        pass
+
+    def give(self, seconds: float) -> None:
+        pass
+
+    def rest(self) -> None:
+        pass
+
+
+class _WaitedLongEnough(Exception):
+    """Raised by the alarm, inside the wait for a lock."""
+
+
+def _nameless_file() -> int:
+    """A file that is shared by descriptor only, of zeros."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("qm-turns")
+    else:
+        fd, path = tempfile.mkstemp(prefix="qm-turns-")
+        os.unlink(path)  # noqa: PTH108  it never had more than this moment
+    os.ftruncate(fd, _SIZE_BYTES)
+    return fd
+
+
+def _map(fd: int) -> Any:  # Any: a memoryview of doubles, whose items are read and written
+    return memoryview(mmap.mmap(fd, _SIZE_BYTES)).cast("d")
+
+
+def _wants(seat: int) -> int:
+    return 2 * seat
+
+
+def _used(seat: int) -> int:
+    return 2 * seat + 1

@@ -1,0 +1,156 @@
+"""Turns on the CPU, taken by real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from qm.daemon.turns import Board, Seat
+
+LIMIT_S = 30.0
+
+# Computes in steps of STEP seconds, N times; prints when each began and ended.
+_WORKER = """
+import sys, time
+from qm.daemon import turns
+turns.PATIENCE_S, turns.IMPATIENCE_S = 0.3, 0.5
+mine = turns.Turns(int(sys.argv[1]), int(sys.argv[2]))
+step, n = float(sys.argv[3]), int(sys.argv[4])
+print("up", flush=True)
+sys.stdin.readline()
+for _ in range(n):
+    mine.take()
+    print("in", flush=True)
+    start = time.monotonic()
+    time.sleep(step)
+    end = time.monotonic()
+    mine.give(end - start)
+    print(start, end, flush=True)
+mine.rest()
+print("over", flush=True)
+sys.stdin.readline()
+"""
+
+
+class Worker:
+    """One process at the board."""
+
+    def __init__(self, seat: Seat | None, step_s: float, n: int) -> None:
+        assert seat is not None
+        self.seat = seat
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _WORKER, *seat.arguments, str(step_s), str(n)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            pass_fds=(seat.fd,),
+        )
+        assert self.line() == "up"
+
+    def go(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def steps(self) -> list[tuple[float, float]]:
+        """All of its steps; waits for the last."""
+        found = []
+        while (line := self.line()) not in ("over", ""):
+            if line == "in":
+                continue
+            start, end = map(float, line.split())
+            found.append((start, end))
+        return found
+
+    def end(self) -> None:
+        with self.process:
+            self.process.kill()
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    """A board without processes."""
+    board = Board()
+    yield board
+    board.close()
+
+
+@pytest.fixture
+def workers() -> Iterator[list[Worker]]:
+    """Workers in here are ended with the test."""
+    workers: list[Worker] = []
+    yield workers
+    for worker in workers:
+        worker.end()
+
+
+def overlaps(steps: list[tuple[float, float]]) -> int:
+    """How many steps began before another had ended."""
+    ordered = sorted(steps)
+    return sum(later[0] < earlier[1] for earlier, later in pairwise(ordered))
+
+
+def test_no_two_compute_at_once(board: Board, workers: list[Worker]) -> None:
+    """Three processes, never two in a step; all come to their end."""
+    workers += [Worker(board.sit(), 0.004, 40) for _ in range(3)]
+    for worker in workers:
+        worker.go()
+    steps = [worker.steps() for worker in workers]
+    assert [len(one) for one in steps] == [40, 40, 40]
+    assert overlaps([step for one in steps for step in one]) == 0
+
+
+def test_long_steps_get_no_more_time_than_short_ones(board: Board, workers: list[Worker]) -> None:
+    """Time is shared, not steps: the short steps together last about as long as the long ones."""
+    workers += [Worker(board.sit(), 0.04, 12), Worker(board.sit(), 0.004, 120)]
+    for worker in workers:
+        worker.go()
+    long, short = (worker.steps() for worker in workers)
+    both_until = min(long[-1][1], short[-1][1])
+    used = [sum(end - start for start, end in one if end <= both_until) for one in (long, short)]
+    assert 0.5 < used[0] / used[1] < 2.0
+
+
+def test_the_turn_of_a_dead_process_comes_back(board: Board, workers: list[Worker]) -> None:
+    """kill -9 in the middle of a step: the kernel frees the lock at once."""
+    workers += [Worker(board.sit(), 60.0, 1), Worker(board.sit(), 0.001, 5)]
+    workers[0].go()
+    assert workers[0].line() == "in"
+    workers[0].process.kill()
+    workers[0].process.wait(LIMIT_S)
+    workers[1].go()
+    assert len(workers[1].steps()) == 5
+
+
+def test_a_stopped_process_does_not_stop_the_others(board: Board, workers: list[Worker]) -> None:
+    """Who holds the turn and is frozen is waited for once, not at every step."""
+    workers += [Worker(board.sit(), 60.0, 1), Worker(board.sit(), 0.001, 50)]
+    workers[0].go()
+    assert workers[0].line() == "in"
+    os.kill(workers[0].process.pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    workers[1].go()
+    assert len(workers[1].steps()) == 50
+    assert time.monotonic() - begun < 5 * 0.3
+    os.kill(workers[0].process.pid, signal.SIGCONT)
+
+
+def test_a_seat_is_free_again_once_it_is_left(board: Board) -> None:
+    """A board never runs out through processes that came and went."""
+    seats = [board.sit() for _ in range(33)]
+    assert seats[-1] is None
+    assert seats[0] is not None
+    seats[0].leave()
+    again = board.sit()
+    assert again is not None
+    assert again.number == seats[0].number
