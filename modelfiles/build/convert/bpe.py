@@ -48,6 +48,8 @@ def read_tokenizer(repository: Path) -> TokenizerFiles:
     text = _description(repository)
     description = as_json(text, "tokenizer.json")
     tokenizer = _working(text)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     added = _added(description)
     decoder = read_json_if_there(repository / "tokenizer_config.json").get("added_tokens_decoder")
     for number, entry in (decoder if isinstance(decoder, dict) else {}).items():
@@ -143,7 +145,9 @@ def _from_vocabulary_and_merges(vocabulary: Json, merges: Path) -> Json:
 def _working(description: bytes) -> Tokenizer:
     try:
         return Tokenizer.from_buffer(description)
-    except Exception as error:  # the library raises nothing more precise
+    except BaseException as error:  # the library raises nothing more precise, and panics
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise BadConfig(f"tokenizer.json is damaged or unknown: {error}") from error
 
 

@@ -63,7 +63,6 @@ class Family:
     arch: ClassVar[MODEL_ARCH]
     defaults: ClassVar[Defaults] = {}  # what transformers assumes when config.json is mute
     theta: ClassVar[float | None] = 10000.0  # the base of the rotations, likewise
-    uniform: ClassVar[bool] = True  # every block has the same tensors
     expert_weights: ClassVar[tuple[str, ...]] = ()  # in the order of their stacks
 
     def __init__(self, repository: Repository) -> None:
@@ -84,6 +83,11 @@ class Family:
         """Fills in facts that follow from others."""
         if self.theta is not None and not self.config.values.get("rope_parameters"):
             self.config.values.setdefault("rope_theta", self.theta)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether every block has the same tensors."""
+        return True
 
     def block_count(self) -> int:
         return self.config.count("num_hidden_layers", "n_layers", "n_layer", "num_layers")

@@ -15,7 +15,8 @@ from .pairs import Pairs
 from .tensor import Array, Tensor
 from .vocabulary import Vocabulary
 
-_CODE_LLAMA = {"prefix": 32007, "suffix": 32008, "middle": 32009, "eot": 32010}
+_CODE_LLAMA_SIZE, _CODE_LLAMA_END = 32016, 32010
+_GRANITE_SIZE = 49152  # and that of SmolLM
 
 
 class Llama(Family):
@@ -72,10 +73,9 @@ class Llama(Family):
             pairs.flag("tokenizer.ggml.add_space_prefix", prefix)
         super().write_vocabulary(pairs)
         size = self.config.count("vocab_size")
-        if size == 32016:
-            for kind, number in _CODE_LLAMA.items():
-                pairs.u32(f"tokenizer.ggml.{kind}_token_id", number)
-        if size == 49152:
+        if size == _CODE_LLAMA_SIZE:
+            pairs.u32("tokenizer.ggml.eot_token_id", _CODE_LLAMA_END)
+        if size == _GRANITE_SIZE:
             pairs.flag("tokenizer.ggml.add_bos_token", False)
 
 

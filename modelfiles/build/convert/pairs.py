@@ -18,6 +18,7 @@ Text = str | bytes
 class Type(IntEnum):
     """The format's numbers of the types that conversions write."""
 
+    U8 = 0
     U32 = 4
     I32 = 5
     F32 = 6
@@ -27,7 +28,7 @@ class Type(IntEnum):
 
 
 _SCALARS = {Type.U32: "<I", Type.I32: "<i", Type.F32: "<f", Type.BOOL: "<?"}
-_NUMPY = {Type.U32: "<u4", Type.I32: "<i4", Type.F32: "<f4", Type.BOOL: "?"}
+_NUMPY = {Type.U8: "u1", Type.U32: "<u4", Type.I32: "<i4", Type.F32: "<f4", Type.BOOL: "?"}
 
 
 class Pairs:

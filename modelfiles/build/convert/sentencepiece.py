@@ -58,14 +58,14 @@ def vocabulary(repository: Path, config: Config) -> Vocabulary:
     types = [TokenType.UNUSED] * size
     for number, piece in enumerate(pieces[:size]):
         tokens[number], scores[number] = piece.text, piece.score
-        types[number] = _type(piece)
+        types[number] = piece_type(piece)
     for number, token, kind in _added(repository):
         if 0 <= number < size:
             tokens[number], scores[number], types[number] = token, _ADDED_SCORE, kind
     return Vocabulary("llama", "default", tokens, types, scores, n_special=size)
 
 
-def _type(piece: Piece) -> TokenType:
+def piece_type(piece: Piece) -> TokenType:
     """User-defined pieces count as normal ones, as the scores are what decides there."""
     kind = TokenType(piece.type) if 1 <= piece.type <= 6 else TokenType.NORMAL
     return TokenType.NORMAL if kind is TokenType.USER_DEFINED else kind

@@ -35,8 +35,11 @@ class Vocabulary:
     types: Sequence[TokenType]
     scores: Sequence[float] = ()
     has_merges: bool = False
-    special: Mapping[str, int] = field(default_factory=dict)  # decided by the family
+    special: Mapping[str, int] = field(default_factory=dict)  # where the files are silent
     n_special: int | None = None  # special tokens beyond it are ignored
+    adds_space: bool | None = None  # before the first word
+    removes_spaces: bool | None = None  # where there are several
+    character_map: bytes = b""  # of SentencePiece's normaliser
 
     def write(self, pairs: Pairs, repository: Path) -> None:
         pairs.text("tokenizer.ggml.model", self.model)
@@ -45,6 +48,11 @@ class Vocabulary:
         if self.scores:
             pairs.numbers("tokenizer.ggml.scores", Type.F32, self.scores)
         pairs.numbers("tokenizer.ggml.token_type", Type.I32, self.types)
+        if self.adds_space is not None:
+            pairs.flag("tokenizer.ggml.add_space_prefix", self.adds_space)
+        if self.removes_spaces is not None:
+            pairs.flag("tokenizer.ggml.remove_extra_whitespaces", self.removes_spaces)
+        pairs.numbers("tokenizer.ggml.precompiled_charsmap", Type.U8, list(self.character_map))
         special = special_tokens(repository, has_merges=self.has_merges, count=self.n_special)
         write_special(pairs, special, self.special)
         for key, value in _normalizer(repository).items():
@@ -68,16 +76,14 @@ _SPECIAL_KEYS = {
     "mask": "tokenizer.ggml.mask_token_id",
     "eot": "tokenizer.ggml.eot_token_id",
     "eom": "tokenizer.ggml.eom_token_id",
-    "prefix": "tokenizer.ggml.prefix_token_id",
-    "suffix": "tokenizer.ggml.suffix_token_id",
-    "middle": "tokenizer.ggml.middle_token_id",
 }
 
 
-def write_special(pairs: Pairs, found: SpecialVocab, decided: Mapping[str, int]) -> None:
-    """Writes merges, special tokens and template; what the family decided goes before."""
+def write_special(pairs: Pairs, found: SpecialVocab, fallback: Mapping[str, int]) -> None:
+    """Writes merges, special tokens and template; `fallback` holds where the files are silent."""
     pairs.texts("tokenizer.ggml.merges", found.merges)
-    for kind, number in {**found.special_token_ids, **decided}.items():
+    known = found.special_token_ids
+    for kind, number in {**known, **fallback, **known}.items():
         if kind in _SPECIAL_KEYS:
             pairs.u32(_SPECIAL_KEYS[kind], number)
     for kind in ("bos", "eos", "sep"):

@@ -1,0 +1,89 @@
+"""ChatGLM 3, GLM 4 as its makers first published it, and GLM 4 of 2025."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from gguf import MODEL_ARCH
+
+from . import bpe
+from .errors import MissingTokenizer
+from .family import Defaults, Family, Names
+from .pairs import Pairs
+from .vocabulary import Vocabulary
+
+_END, _USER = "<|endoftext|>", "<|user|>"
+
+
+class ChatGlm(Family):
+    architectures: ClassVar[Names] = (
+        "GlmForCausalLM",
+        "ChatGLMModel",
+        "ChatGLMForConditionalGeneration",
+    )
+    arch = MODEL_ARCH.CHATGLM
+    ends: ClassVar[Names] = ("eos", "unk")
+
+    def complete(self) -> None:
+        """The makers' own config.json has other names than that of transformers."""
+        values = self.config.values
+        for ours, theirs in (
+            ("vocab_size", "padded_vocab_size"),
+            ("intermediate_size", "ffn_hidden_size"),
+            ("num_key_value_heads", "multi_query_group_num"),
+        ):
+            if theirs in values:
+                values[ours] = values[theirs]
+
+    def rename(self, name: str) -> str | None:
+        if name.endswith(".rotary_pos_emb.inv_freq"):
+            return None
+        return name.removeprefix("transformer.")
+
+    def write_parameters(self, pairs: Pairs, file_type: int) -> None:
+        config = self.config
+        pairs.u32(".context_length", config.whole_or_none("seq_length") or self.hidden)
+        pairs.u32(".embedding_length", self.hidden)
+        feed_forward = config.whole_or_none("intermediate_size") or 4 * self.hidden
+        pairs.u32(".feed_forward_length", feed_forward)
+        pairs.u32(".block_count", self.blocks)
+        pairs.u32(".attention.head_count", self.heads)
+        groups = config.whole_or_none("num_key_value_heads") or self.heads
+        pairs.u32(".attention.head_count_kv", groups)
+        epsilon = config.number_or_none("layernorm_epsilon") or 1e-5
+        pairs.f32(".attention.layer_norm_rms_epsilon", epsilon)
+        pairs.u32("general.file_type", file_type)
+        rotary = config.whole_or_none("attention_dim") or self.hidden // self.heads
+        pairs.u32(".rope.dimension_count", int(rotary * (self.rope.partial_factor or 0.5)))
+        pairs.flag("tokenizer.ggml.add_bos_token", False)
+        pairs.f32(".rope.freq_base", 10000.0 * (config.number_or_none("rope_ratio") or 1.0))
+
+    def vocabulary(self) -> Vocabulary:
+        files = bpe.read_tokenizer(self.path)
+        found = bpe.byte_level(files, self.config)
+        added = {entry["content"]: number for number, entry in files.added.items()}
+        if _END not in added or _USER not in added:
+            raise MissingTokenizer(f"the tokenizer lacks {_END} or {_USER}, which end an answer")
+        special = dict.fromkeys(self.ends, added[_END]) | {"eot": added[_USER]}
+        return replace(found, special=special)
+
+
+class Glm4(ChatGlm):
+    architectures: ClassVar[Names] = ("Glm4ForCausalLM",)
+    arch = MODEL_ARCH.GLM4
+    defaults: ClassVar[Defaults] = {
+        "rms_norm_eps": 1.5625e-07,
+        "max_position_embeddings": 131072,
+        "head_dim": 128,
+        "partial_rotary_factor": 0.5,
+    }
+    ends: ClassVar[Names] = ("eos", "unk", "bos")
+
+    def complete(self) -> None:
+        Family.complete(self)
+
+    def write_parameters(self, pairs: Pairs, file_type: int) -> None:
+        Family.write_parameters(self, pairs, file_type)
+        partial = self.rope.partial_factor or 0.5
+        pairs.u32(".rope.dimension_count", int(self.head_dim * partial))

@@ -1,0 +1,64 @@
+"""Tiny models of every family: what upstream's converter writes, and what transformers calculates.
+
+`recorded/` holds what `record.py` saw; the repositories themselves are made anew here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qm.modelfiles.build.convert import OutType, architecture, convert
+
+from tests.modelfiles.build.convert.described import described
+from tests.modelfiles.build.convert.evaluate import last_state
+from tests.modelfiles.build.convert.tiny import write_repository
+
+RECORDED = {path.stem: path for path in (Path(__file__).parent / "recorded").glob("*.json")}
+PROMPT = [5, 17, 66, 20, 57, 9, 80, 33]
+ENCODERS = ("bert", "roberta", "xlm_roberta", "modernbert")
+
+Recorded = dict[str, Any]  # Any: a JSON document
+
+
+@pytest.fixture(params=sorted(RECORDED))
+def recorded(request: pytest.FixtureRequest) -> Recorded:
+    """One family's record, and its `name`."""
+    document = json.loads(RECORDED[request.param].read_text())
+    assert isinstance(document, dict)
+    return document | {"name": request.param}
+
+
+def made(recorded: Recorded, folder: Path, out_type: OutType) -> Path:
+    """The GGUF of the recorded repository."""
+    source, out = folder / "tiny", folder / "out.gguf"
+    write_repository(source, **recorded["repository"])
+    with out.open("wb") as file:
+        report = convert(source, file, out_type=out_type, name="tiny")
+    assert report.architecture == architecture(source)
+    assert report.written_bytes == out.stat().st_size
+    return out
+
+
+def test_equals_the_upstream_converter(recorded: Recorded, tmp_path: Path) -> None:
+    """The same pairs, and the same tensors of the same types and bytes in the same order."""
+    ours = described(made(recorded, tmp_path, recorded["out_type"]))
+    if recorded["upstream"] is None:  # a repository at which that converter fails
+        assert recorded["name"] == "stablelm_norms"
+        return
+    assert json.loads(json.dumps(ours["pairs"])) == recorded["upstream"]["pairs"]
+    assert list(ours["tensors"].items()) == list(recorded["upstream"]["tensors"].items())
+
+
+def test_calculates_what_transformers_does(recorded: Recorded, tmp_path: Path) -> None:
+    """llama.cpp runs the file, and its logits differ by less than one percent."""
+    encoder = recorded["name"] in ENCODERS
+    found = last_state(made(recorded, tmp_path, "f32"), PROMPT, encoder=encoder)
+    assert np.isfinite(found).all()
+    if not recorded["logits"]:
+        return
+    wanted = np.array(recorded["logits"])
+    assert np.abs(found[: len(wanted)] - wanted).max() < 0.01 * np.abs(wanted).max()
