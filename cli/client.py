@@ -97,7 +97,8 @@ def _refusal(response: Response) -> Refused:
         message = json.loads(text)["error"]
     except (ValueError, KeyError, TypeError):
         message = text or "no reason given"
-    return Refused(str(message), response.status)
+    hint = response.headers.get("x-qm-hint", "")
+    return Refused(f"{message}; {hint}" if hint else str(message), response.status)
 
 
 def _parse(text: bytes) -> JsonObject:

@@ -28,6 +28,11 @@ class QmError(Exception):
     def message(self) -> str:
         return str(self)
 
+    @property
+    def hint(self) -> str:
+        """What to try, for a person at a terminal; empty where the message says it all."""
+        return ""
+
 
 class InvalidRequest(QmError):
     """The caller's input can't be used as it is."""

@@ -31,9 +31,17 @@ __all__ = [
 
 
 class ModelNotFound(NotFound):
-    """No model has this name."""
+    """No model has this name. The message is what Ollama's clients look for, word by word."""
 
     code = "model_not_found"
+
+    def __init__(self, name: Name) -> None:
+        super().__init__(f"model '{name.short}' not found")
+        self.name = name
+
+    @property
+    def hint(self) -> str:
+        return f"try: qm pull {self.name.short}"
 
 
 class ManifestUnreadable(QmError):
@@ -73,13 +81,13 @@ class Manifests:
         try:
             return _read(self.layout.manifest(stored), stored)
         except FileNotFoundError:  # deleted a moment ago
-            raise _not_found(name) from None
+            raise ModelNotFound(name) from None
 
     def find(self, name: Name) -> Name:
         """The name in the case that it is stored in; raises ModelNotFound."""
         stored = self._stored_name(name)
         if stored is None:
-            raise _not_found(name)
+            raise ModelNotFound(name)
         return stored
 
     def write(self, name: Name, manifest: Manifest, *, data: bytes | None = None) -> StoredManifest:
@@ -218,7 +226,3 @@ def _remove_empty(directory: Path, root: Path) -> None:
     while directory != root and not any(directory.iterdir()):
         directory.rmdir()
         directory = directory.parent
-
-
-def _not_found(name: Name) -> ModelNotFound:
-    return ModelNotFound(f"model '{name.short}' not found; try: qm pull {name.short}")

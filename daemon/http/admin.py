@@ -15,7 +15,7 @@ from qm.store.usage import Usage, usage
 
 from ..removal import remove
 from ..services import Services
-from .dialect import Dialect, Route, native_error_body
+from .dialect import Dialect, Route
 from .edge import Stream, answer, is_local, read_body, read_fields
 from .fields import Fields, JsonObject, decode
 from .ollama_request import InvalidField, model_name
@@ -145,7 +145,6 @@ def _usage(used: Usage) -> JsonObject:
 
 ADMIN = Dialect(
     name="admin",
-    error_body=native_error_body,
     routes=(
         Route("GET", "/qm/status", _status),
         Route("POST", "/qm/shutdown", _shutdown),

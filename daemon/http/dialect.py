@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
 from aiohttp import web
 from qm.store.errors import QmError
 
@@ -29,30 +30,42 @@ class Route:
     head: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """`error_body` prints an error's JSON document as this dialect's clients read it."""
-
-    name: str
-    routes: tuple[Route, ...]
-    error_body: Callable[[QmError], object]
-
-
-ERROR_BODIES: web.AppKey[dict[PlainHandler, Callable[[QmError], object]]] = web.AppKey("errors")
-
-
-def native_error_body(error: QmError) -> object:
+def native_error_body(error: QmError, _request_id: str) -> object:
     """The shape where no dialect says otherwise."""
     return {"error": error.message}
 
 
+def json_line(body: object) -> bytes:
+    """How a native stream ends that fails: with the error as its last line."""
+    return msgspec.json.encode(body) + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """A dialect's routes and errors.
+
+    `error_body` prints an error's JSON document, given the request's id, as this dialect's clients
+    read it; `stream_error` makes of such a document the last piece of a stream that fails.
+    """
+
+    name: str
+    routes: tuple[Route, ...]
+    error_body: Callable[[QmError, str], object] = native_error_body
+    stream_error: Callable[[object], bytes] = json_line
+
+
+NATIVE = Dialect("native", ())
+DIALECTS_BY_HANDLER: web.AppKey[dict[PlainHandler, Dialect]] = web.AppKey("dialects")
+REQUEST_ID = web.RequestKey("request_id", str)
+
+
 def install(app: web.Application, dialects: tuple[Dialect, ...]) -> None:
     """Adds every route, and remembers whose errors look how."""
-    app[ERROR_BODIES] = {}
+    app[DIALECTS_BY_HANDLER] = {}
     for dialect in dialects:
         for route in dialect.routes:
             handler = _with_services(route.handler)
-            app[ERROR_BODIES][handler] = dialect.error_body
+            app[DIALECTS_BY_HANDLER][handler] = dialect
             app.router.add_route(route.method, route.path, handler)
             if route.head:
                 app.router.add_route("HEAD", route.path, handler)
@@ -60,8 +73,16 @@ def install(app: web.Application, dialects: tuple[Dialect, ...]) -> None:
 
 def error_body(request: web.Request, error: QmError) -> object:
     """The error as the dialect of the requested route prints it."""
-    render = request.app[ERROR_BODIES].get(request.match_info.handler, native_error_body)
-    return render(error)
+    return _dialect(request).error_body(error, request.get(REQUEST_ID, ""))
+
+
+def stream_error(request: web.Request, error: QmError) -> bytes:
+    """The error as the last piece of a stream in the dialect of the requested route."""
+    return _dialect(request).stream_error(error_body(request, error))
+
+
+def _dialect(request: web.Request) -> Dialect:
+    return request.app[DIALECTS_BY_HANDLER].get(request.match_info.handler, NATIVE)
 
 
 def _with_services(handler: Handler) -> PlainHandler:

@@ -10,11 +10,12 @@ import msgspec
 from aiohttp import web
 from qm.store.errors import QmError
 
-from .dialect import error_body
+from .dialect import stream_error
 from .fields import Fields, JsonObject, decode
 
 JSON = "application/json; charset=utf-8"
 NDJSON = "application/x-ndjson"
+SSE = "text/event-stream"
 # Until then an error still decides the status. Past it headers go out, because clients with a
 # limit on the first byte (Cline: 30 s) would give up while a large model loads.
 EARLY_HEADERS_S = 10.0
@@ -39,9 +40,14 @@ class ClientStalled(ConnectionError):
     """The client has stopped reading its stream."""
 
 
-async def read_fields(request: web.Request) -> Fields:
-    """The request's JSON object. Raises BadJson, WrongType and BodyTooLarge."""
-    return Fields(decode(await read_body(request)))
+async def read_fields(
+    request: web.Request, of: str = "api.Request", empty: str = "missing request body"
+) -> Fields:
+    """The request's JSON object, of the type `of` in the words of errors.
+
+    Raises BadJson, WrongType and BodyTooLarge.
+    """
+    return Fields(decode(await read_body(request), of, empty), of.rpartition(".")[2])
 
 
 async def read_body(request: web.Request) -> bytes:
@@ -66,11 +72,20 @@ def line(document: JsonObject) -> bytes:
     return msgspec.json.encode(document) + b"\n"
 
 
+def sse(document: object, event: str = "") -> bytes:
+    """One server-sent event, named or not."""
+    name = f"event: {event}\n".encode() if event else b""
+    return name + b"data: " + msgspec.json.encode(document) + b"\n\n"
+
+
 class Stream:
     """An answer that is sent as it grows. An error after the first byte becomes its last piece."""
 
     def __init__(self, request: web.Request, content_type: str = NDJSON) -> None:
-        self.response = web.StreamResponse(headers={"Content-Type": content_type})
+        headers = {"Content-Type": content_type}
+        if content_type == SSE:
+            headers["Cache-Control"] = "no-cache"
+        self.response = web.StreamResponse(headers=headers)
         self._request = request
         request[STREAM] = self
 
@@ -93,7 +108,7 @@ class Stream:
     async def fail(self, error: QmError) -> web.StreamResponse:
         """Ends the stream with `error`, as its dialect prints it."""
         with suppress(ConnectionError):
-            await self._write(msgspec.json.encode(error_body(self._request, error)) + b"\n")
+            await self._write(stream_error(self._request, error))
             await self.response.write_eof()
         return self.response
 

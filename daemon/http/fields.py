@@ -16,15 +16,7 @@ from qm.store.errors import InvalidRequest
 JsonObject: TypeAlias = dict[str, Any]  # Any: a JSON document that a client wrote
 
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_KINDS = {
-    bool: "a boolean",
-    int: "a number",
-    float: "a number",
-    str: "a string",
-    list: "an array",
-    dict: "an object",
-    type(None): "null",
-}
+_KINDS = {bool: "bool", int: "number", str: "string", list: "array", dict: "object"}
 
 
 class BadJson(InvalidRequest):
@@ -34,21 +26,30 @@ class BadJson(InvalidRequest):
 
 
 class WrongType(InvalidRequest):
-    """A field holds a value of another type than the API says; `path` names the field."""
+    """A field holds a value of another type than the API says, told in the words of Go's decoder.
+
+    `path` names the field.
+    """
 
     code = "wrong_type"
 
     def __init__(self, path: str, expected: str, value: object) -> None:
-        super().__init__(f"{path} must be {expected}, not {_KINDS.get(type(value), 'this')}")
-        self.path = path
+        found = f"number {value}" if isinstance(value, float) else _KINDS.get(type(value), "null")
+        place = f"struct field {path}" if path else "value"
+        super().__init__(f"json: cannot unmarshal {found} into Go {place} of type {expected}")
+        self.path = field_of(path)
 
 
 class Fields:
-    """Typed access to one JSON object; every error names the field's path."""
+    """Typed access to one JSON object; every error names the field's path.
+
+    A path begins with the name of the whole document's type, as Go's clients read it:
+    "ChatRequest.messages[0].content".
+    """
 
     __slots__ = ("_path", "_values")
 
-    def __init__(self, document: JsonObject, path: str = "") -> None:
+    def __init__(self, document: JsonObject, path: str = "Request") -> None:
         self._values = {key.casefold(): value for key, value in document.items()}
         self._path = path
 
@@ -71,12 +72,18 @@ class Fields:
         value = self.raw(name)
         return None if value is None else _as_text(value, self.path(name))
 
+    def number(self, name: str) -> float | None:
+        value = self.raw(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise WrongType(self.path(name), "float64", value)
+        return value
+
     def boolean(self, name: str, default: bool) -> bool:
         value = self.raw(name)
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise WrongType(self.path(name), "a boolean", value)
+            raise WrongType(self.path(name), "bool", value)
         return value
 
     def integer(self, name: str, default: int = 0) -> int:
@@ -84,7 +91,7 @@ class Fields:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int):
-            raise WrongType(self.path(name), "a whole number", value)
+            raise WrongType(self.path(name), "int", value)
         return value
 
     def optional_integer(self, name: str) -> int | None:
@@ -98,44 +105,52 @@ class Fields:
     def fields(self, name: str) -> Fields:
         return Fields(self.document(name), self.path(name))
 
-    def items(self, name: str) -> list[tuple[str, Any]]:
-        """The elements of an array, each with its path."""
+    def items(self, name: str, of: str = "any") -> list[tuple[str, Any]]:
+        """The elements of an array of `of`, each with its path."""
         value = self.raw(name)
         if value is None:
             return []
         if not isinstance(value, list):
-            raise WrongType(self.path(name), "an array", value)
+            raise WrongType(self.path(name), f"[]{of}", value)
         return [(f"{self.path(name)}[{index}]", item) for index, item in enumerate(value)]
 
-    def objects(self, name: str) -> list[Fields]:
-        return [Fields(as_object(item, path), path) for path, item in self.items(name)]
+    def objects(self, name: str, of: str = "map[string]any") -> list[Fields]:
+        return [Fields(as_object(item, path, of), path) for path, item in self.items(name, of)]
 
     def texts(self, name: str) -> tuple[str, ...]:
-        return tuple(_as_text(item, path) for path, item in self.items(name))
+        return tuple(_as_text(item, path) for path, item in self.items(name, "string"))
 
 
-def as_object(value: object, path: str) -> JsonObject:
+def field_of(path: str) -> str:
+    """The path within the document, without the name of the document's type."""
+    return path.partition(".")[2] or path
+
+
+def as_object(value: object, path: str, of: str = "map[string]any") -> JsonObject:
     """`value`, known to be an object. Raises WrongType."""
     if not isinstance(value, dict):
-        raise WrongType(path, "an object", value)
+        raise WrongType(path, of, value)
     return value
 
 
 def _as_text(value: object, path: str) -> str:
     if not isinstance(value, str):
-        raise WrongType(path, "a string", value)
+        raise WrongType(path, "string", value)
     return value
 
 
-def decode(body: bytes) -> JsonObject:
-    """The object that a request's body holds. Raises BadJson and WrongType."""
+def decode(body: bytes, of: str = "Request", empty: str = "missing request body") -> JsonObject:
+    """The object of type `of` that a body holds; `empty` is said of a body without one.
+
+    Raises BadJson and WrongType.
+    """
     text = body.decode("utf-8-sig", "replace").strip(" \t\r\n")
     if not text:
-        raise BadJson("missing request body")
+        raise BadJson(empty)
     document = _parse(text)
     if _LONE_SURROGATE.search(body):
         document = _without_surrogates(document)
-    return as_object(document, "request body")
+    return as_object(document, "", of)
 
 
 def _parse(text: str) -> Any:

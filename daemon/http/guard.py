@@ -14,12 +14,12 @@ from qm.store.errors import QmError
 from ..logs import Log
 from ..services import SERVICES
 from .access import AccessRules, is_authorised, is_same_origin, rules_for
-from .dialect import error_body
+from .dialect import REQUEST_ID, error_body
 from .edge import STREAM, Stream, answer, is_local
 
 log = Log("http")
 
-REQUEST_ID = web.RequestKey("request_id", str)
+HINT = "X-Qm-Hint"  # what a person may try, which our command line adds to the error
 CORS_ORIGIN = web.RequestKey("cors_origin", str)
 
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}")
@@ -104,6 +104,8 @@ async def _failed(request: web.Request, error: QmError) -> web.StreamResponse:
         log.warning("stream_failed", id=request[REQUEST_ID], code=error.code)
         return await stream.fail(error)
     response = answer(error_body(request, error), status=error.status)
+    if error.hint:
+        response.headers[HINT] = error.hint
     if error.status == Unauthorised.status:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

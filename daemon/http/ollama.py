@@ -7,7 +7,7 @@ from aiohttp import web
 from ..chat.request import Request
 from ..services import Services
 from . import ollama_models as models
-from .dialect import Dialect, Route, native_error_body
+from .dialect import Dialect, Route
 from .edge import Stream, answer, read_fields
 from .fields import Fields
 from .ollama_answer import Body, chat_body, generate_body, stream, whole
@@ -20,12 +20,12 @@ API_VERSION = "0.99.0"
 
 
 async def _chat(request: web.Request, services: Services) -> web.StreamResponse:
-    fields = await read_fields(request)
+    fields = await read_fields(request, "api.ChatRequest")
     return await _answered(request, services, fields, chat_request(fields), chat_body)
 
 
 async def _generate(request: web.Request, services: Services) -> web.StreamResponse:
-    fields = await read_fields(request)
+    fields = await read_fields(request, "api.GenerateRequest")
     return await _answered(request, services, fields, generate_request(fields), generate_body)
 
 
@@ -57,7 +57,6 @@ async def _health(_request: web.Request, _services: Services) -> web.Response:
 
 OLLAMA = Dialect(
     name="ollama",
-    error_body=native_error_body,
     routes=(
         Route("POST", "/api/chat", _chat),
         Route("POST", "/api/generate", _generate),

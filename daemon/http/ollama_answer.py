@@ -86,12 +86,12 @@ async def whole(model: str, events: AsyncGenerator[Event], body: Body) -> JsonOb
                 case Delta():
                     deltas.append(event)
                 case Finished():
-                    total = _joined(deltas)
+                    total = joined(deltas)
                     return _final(model, body(total), event) | _logprobs(total.logprobs)
     raise AnswerCutShort("the answer ended before it was complete")
 
 
-def _joined(deltas: list[Delta]) -> Delta:
+def joined(deltas: list[Delta]) -> Delta:
     return Delta(
         content="".join(delta.content for delta in deltas),
         thinking="".join(delta.thinking for delta in deltas),

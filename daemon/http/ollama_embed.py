@@ -8,22 +8,24 @@ from ..chat.request import EmbedRequest
 from ..services import Services
 from .edge import answer, read_fields
 from .fields import Fields, WrongType
+from .missing import EMBEDDED, told_as
 from .ollama_answer import metrics
 from .ollama_request import InvalidField, keep_alive_s, named_model, options
 
 
 async def embed(request: web.Request, services: Services) -> web.Response:
     """One vector for each text of `input`."""
-    fields = await read_fields(request)
+    fields = await read_fields(request, "api.EmbedRequest")
     asked = _embed_request(fields)
-    result = await services.embeddings.embed(asked)
+    with told_as(EMBEDDED):
+        result = await services.embeddings.embed(asked)
     document = {"model": asked.model, "embeddings": result.vectors}
     return answer(document | metrics(result.metrics))
 
 
 async def embeddings(request: web.Request, services: Services) -> web.Response:
     """The older route: one `prompt`, one vector."""
-    fields = await read_fields(request)
+    fields = await read_fields(request, "api.EmbeddingRequest")
     prompt = fields.text("prompt")
     asked = EmbedRequest(
         model=named_model(fields),
@@ -31,7 +33,8 @@ async def embeddings(request: web.Request, services: Services) -> web.Response:
         options=options(fields),
         keep_alive_s=keep_alive_s(fields),
     )
-    result = await services.embeddings.embed(asked)
+    with told_as(EMBEDDED):
+        result = await services.embeddings.embed(asked)
     return answer({"embedding": result.vectors[0] if result.vectors else []})
 
 
@@ -55,5 +58,5 @@ def _texts(fields: Fields) -> tuple[str, ...]:
     if value is None or isinstance(value, str):
         return (value,) if value else ()
     if not isinstance(value, list):
-        raise WrongType(fields.path("input"), "a string or an array of strings", value)
+        raise WrongType(fields.path("input"), "string", value)
     return fields.texts("input")

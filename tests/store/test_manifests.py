@@ -50,7 +50,8 @@ def test_an_unknown_model_says_how_to_get_it(store: Store) -> None:
         with pytest.raises(ModelNotFound) as caught:
             act(parse("llama9"))
         assert caught.value.status == 404
-        assert caught.value.message == "model 'llama9' not found; try: qm pull llama9"
+        assert caught.value.message == "model 'llama9' not found"
+        assert caught.value.hint == "try: qm pull llama9"
 
 
 def test_names_are_found_in_any_case(store: Store) -> None:

@@ -69,20 +69,26 @@ def test_broken_text_is_replaced() -> None:
 
 
 def test_only_an_object_is_a_request() -> None:
-    with pytest.raises(WrongType, match="request body must be an object, not an array"):
-        decode(b"[]")
+    with pytest.raises(WrongType, match=r"array into Go value of type api\.Chat"):
+        decode(b"[]", "api.Chat")
 
 
 def test_errors_name_the_path() -> None:
-    """messages[1].content must be a string: the field that has to be mended."""
-    fields = Fields(decode(b'{"messages":[{"content":"a"},{"content":5}],"n":1.5,"t":"x","s":[1]}'))
-    with pytest.raises(WrongType, match=r"^messages\[1\]\.content must be a string, not a number$"):
+    """ChatRequest.messages[1].content is of type string: the field that has to be mended."""
+    body = b'{"messages":[{"content":"a"},{"content":5}],"n":1.5,"t":"x","s":[1]}'
+    fields = Fields(decode(body), "ChatRequest")
+    begin = "^json: cannot unmarshal"
+    with pytest.raises(
+        WrongType,
+        match=rf"{begin} number into Go struct field ChatRequest\.messages\[1\]\.content of",
+    ) as caught:
         fields.objects("messages")[1].text("content")
-    with pytest.raises(WrongType, match="n must be a whole number"):
+    assert caught.value.path == "messages[1].content"
+    with pytest.raises(WrongType, match=rf"{begin} number 1.5 into .*\.n of type int$"):
         fields.integer("n")
-    with pytest.raises(WrongType, match="t must be a boolean, not a string"):
+    with pytest.raises(WrongType, match=rf"{begin} string into .*\.t of type bool$"):
         fields.boolean("t", False)
-    with pytest.raises(WrongType, match="t must be an array"):
-        fields.objects("t")
-    with pytest.raises(WrongType, match=r"s\[0\] must be a string"):
+    with pytest.raises(WrongType, match=r"\.t of type \[\]any$"):
+        fields.objects("t", "any")
+    with pytest.raises(WrongType, match=r"\.s\[0\] of type string$"):
         fields.texts("s")

@@ -105,7 +105,7 @@ TEST = Dialect(
 OTHER = Dialect(
     "other",
     (Route("POST", "/other/teapot", _raise), Route("POST", "/other/late", _streaming(_fails_late))),
-    lambda error: {"error": {"message": error.message, "code": error.code}},
+    lambda error, _: {"error": {"message": error.message, "code": error.code}},
 )
 
 

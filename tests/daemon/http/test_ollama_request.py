@@ -19,7 +19,8 @@ from qm.store.errors import InvalidRequest
 
 
 def chat(**fields: object) -> Request:
-    return chat_request(Fields({"model": "m", "messages": [{"role": "user"}], **fields}))
+    document = {"model": "m", "messages": [{"role": "user"}], **fields}
+    return chat_request(Fields(document, "ChatRequest"))
 
 
 def generate(**fields: object) -> Request:
@@ -114,30 +115,36 @@ def test_empty_formats_mean_none() -> None:
 
 BAD: list[tuple[JsonObject, str]] = [
     ({"model": ""}, "model is required"),
-    ({"messages": "hi"}, "messages must be an array, not a string"),
-    ({"messages": [{"role": 5}]}, r"messages\[0\].role must be a string"),
+    (
+        {"messages": "hi"},
+        r"string into Go struct field ChatRequest.messages of type \[\]api.Message",
+    ),
+    (
+        {"messages": [{"role": 5}]},
+        r"number into Go struct field ChatRequest.messages\[0\].role of type string",
+    ),
     (
         {"messages": [{"role": "user", "images": ["http://x/y.png"]}]},
         r"messages\[0\].images\[0\] must be the base64 data",
     ),
     (
         {"messages": [{"tool_calls": [{"function": {"arguments": "{x"}}]}]},
-        r"messages\[0\].tool_calls\[0\].function.arguments must be an object",
+        r"messages\[0\].tool_calls\[0\].function.arguments of type",
     ),
-    ({"tools": ["x"]}, r"tools\[0\] must be an object"),
+    ({"tools": ["x"]}, r"tools\[0\] of type api.Tool"),
     ({"options": {"temperature": "x"}}, 'option "temperature" must be of type float32'),
     ({"options": {"num_ctx": 2**31}}, 'option "num_ctx" must be between'),
-    ({"options": [1]}, "options must be an object"),
+    ({"options": [1]}, r"options of type map\[string\]any"),
     ({"keep_alive": "abc"}, 'time: invalid duration "abc"'),
     ({"keep_alive": "5"}, 'time: missing unit in duration "5"'),
     ({"keep_alive": True}, "keep_alive must be"),
-    ({"keep_alive": []}, "keep_alive must be a number or a duration, not an array"),
+    ({"keep_alive": []}, "array into Go struct field ChatRequest.keep_alive of type api.Duration"),
     ({"format": True}, 'invalid format: "true"; expected "json" or a valid JSON Schema object'),
     ({"format": "xml"}, "invalid format"),
     ({"think": "banana"}, r'invalid think value: "banana" \(must be'),
     ({"think": 3}, "think must be a boolean or string"),
     ({"top_logprobs": 21}, "top_logprobs must be between 0 and 20"),
-    ({"stream": 1, "truncate": 1}, "truncate must be a boolean"),
+    ({"stream": 1, "truncate": 1}, "truncate of type bool"),
 ]
 
 
@@ -160,7 +167,7 @@ def test_raw_takes_the_prompt_as_it_is(field: str) -> None:
 
 def test_context_holds_token_ids() -> None:
     assert generate(context=[1, 2]).context == (1, 2)
-    with pytest.raises(InvalidRequest, match=r"context\[1\] must be a token id"):
+    with pytest.raises(InvalidRequest, match=r"context\[1\] of type int"):
         generate(context=[1, -2])
 
 

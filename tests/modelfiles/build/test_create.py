@@ -198,7 +198,7 @@ def test_projectors_and_adapters_find_their_place(
 @pytest.mark.parametrize(
     ("body", "error", "words"),
     [
-        ({"base": "nosuch"}, ModelNotFound, "model 'nosuch' not found; try: qm pull nosuch"),
+        ({"base": "nosuch"}, ModelNotFound, "model 'nosuch' not found"),
         ({"base": "../etc/passwd"}, InvalidName, "invalid model name"),
         ({"base": "hf.co/org/repo"}, NotYet, "FROM hf.co/org/repo is not supported yet"),
         ({"base": "hf:org/repo"}, NotYet, "FROM hf:org/repo is not supported yet"),

@@ -1,0 +1,176 @@
+"""OpenAI's API: chat, completions, embeddings and the list of models."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import base64
+import sys
+
+import msgspec
+from aiohttp import web
+from qm.store.errors import QmError
+from qm.store.manifests import StoredManifest
+from qm.store.name import Name
+
+from ..services import Services
+from .dialect import Dialect, Route
+from .edge import SSE, Stream, answer, read_fields
+from .fields import JsonObject
+from .missing import EMBEDDED, SHOWN, told_as
+from .openai_answer import CHAT, DONE, TEXT, Shape, stream, usage_of, whole
+from .openai_request import Wanted, chat_wanted, completion_wanted, embed_wanted
+
+PLAIN_JSON = "application/json"  # /v1 comes without a charset
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "invalid_request_error",
+    415: "invalid_request_error",
+    429: "rate_limit_error",
+}
+# Codes by which clients know what to do about an error.
+_CODES = {"prompt_too_long": "context_length_exceeded", "unauthorised": "invalid_api_key"}
+
+
+class NotSpoken(QmError):
+    """No model that qm runs can do this."""
+
+    status = 501
+    code = "unsupported"
+
+
+async def _chat(request: web.Request, services: Services) -> web.StreamResponse:
+    fields = await read_fields(request, "openai.ChatCompletionRequest", "EOF")
+    return await _answered(request, services, chat_wanted(fields), CHAT)
+
+
+async def _completions(request: web.Request, services: Services) -> web.StreamResponse:
+    fields = await read_fields(request, "openai.CompletionRequest", "EOF")
+    return await _answered(request, services, completion_wanted(fields), TEXT)
+
+
+async def _answered(
+    request: web.Request, services: Services, wanted: Wanted, shape: Shape
+) -> web.StreamResponse:
+    answers = [services.chat.answer(each) for each in wanted.requests]
+    if not wanted.stream:
+        document = await whole(wanted.model, answers, shape, wanted.echoes)
+        return answer(document, content_type=PLAIN_JSON)
+    pieces = stream(
+        wanted.model,
+        answers,
+        shape,
+        include_usage=wanted.include_usage,
+        echoes=wanted.echoes,
+    )
+    return await Stream(request, SSE).send(pieces)
+
+
+async def _embeddings(request: web.Request, services: Services) -> web.Response:
+    fields = await read_fields(request, "openai.EmbedRequest", "EOF")
+    asked = embed_wanted(fields)
+    with told_as(EMBEDDED):
+        result = await services.embeddings.embed(asked)
+    as_text = fields.text("encoding_format") == "base64"
+    document = {
+        "object": "list",
+        "data": [
+            {
+                "object": "embedding",
+                "embedding": _base64(vector) if as_text else vector,
+                "index": index,
+            }
+            for index, vector in enumerate(result.vectors)
+        ],
+        "model": asked.model,
+        "usage": _embed_usage(result.metrics.prompt_tokens),
+    }
+    return answer(document, content_type=PLAIN_JSON)
+
+
+def _embed_usage(tokens: int) -> JsonObject:
+    counted = usage_of(tokens, 0)
+    del counted["completion_tokens"]
+    return counted
+
+
+def _base64(vector: tuple[float, ...]) -> str:
+    """Little-endian 32-bit floats, as the SDKs decode them."""
+    numbers = array.array("f", vector)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return base64.b64encode(numbers.tobytes()).decode()
+
+
+async def _models(_request: web.Request, services: Services) -> web.Response:
+    stored, _ = await asyncio.to_thread(services.store.manifests.list)
+    stored.sort(key=lambda entry: entry.modified_s, reverse=True)
+    return answer({"object": "list", "data": [_model(each) for each in stored]})
+
+
+async def _model_by_name(request: web.Request, services: Services) -> web.Response:
+    name = Name.parse(request.match_info["model"])
+    with told_as(SHOWN):
+        stored = await asyncio.to_thread(services.store.manifests.read, name)
+    return answer(_model(stored), content_type=PLAIN_JSON)
+
+
+def _model(stored: StoredManifest) -> JsonObject:
+    owner = stored.name.namespace
+    return {
+        "id": str(stored.name),
+        "object": "model",
+        "created": int(stored.modified_s),
+        "owned_by": owner,
+    }
+
+
+async def _transcriptions(request: web.Request, _services: Services) -> web.Response:
+    """A form is what this takes; the models that qm runs hear nothing yet."""
+    if request.content_type != "multipart/form-data":
+        raise NoForm(
+            "failed to parse multipart form: request Content-Type isn't multipart/form-data"
+        )
+    raise NotSpoken("no model here can transcribe audio")
+
+
+class NoForm(QmError):
+    """The body is no form."""
+
+    status = 400
+    code = "invalid_request"
+
+
+def error_body(error: QmError, _request_id: str) -> JsonObject:
+    """The error object of OpenAI's API. `code` and `param` are told where clients act on them."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": _TYPES.get(error.status, "api_error"),
+            "param": None,
+            "code": _CODES.get(error.code),
+        }
+    }
+
+
+def stream_error(body: object) -> bytes:
+    """A stream that fails says so, and ends as every other."""
+    return b"data: " + msgspec.json.encode(body) + b"\n\n" + DONE
+
+
+OPENAI = Dialect(
+    name="openai",
+    error_body=error_body,
+    stream_error=stream_error,
+    routes=(
+        Route("POST", "/v1/chat/completions", _chat),
+        Route("POST", "/v1/completions", _completions),
+        Route("POST", "/v1/embeddings", _embeddings),
+        Route("GET", "/v1/models", _models),
+        Route("GET", "/v1/models/{model:.+}", _model_by_name),
+        Route("POST", "/v1/audio/transcriptions", _transcriptions),
+    ),
+)

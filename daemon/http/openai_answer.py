@@ -1,0 +1,244 @@
+"""Our events, translated into OpenAI's answers. Pure: events in, documents and SSE out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from ..chat.request import Delta, Event, Finished, FinishReason, JsonObject, ToolCall
+from ..runner.wire import TokenLogprob
+from .choices import interleaved
+from .content import arguments_text, new_id
+from .edge import sse
+from .ollama_answer import AnswerCutShort, joined
+
+FINGERPRINT = "fp_qm"
+DONE = b"data: [DONE]\n\n"
+_REASONS = {
+    FinishReason.STOP_SEQUENCE: "stop",
+    FinishReason.UNLOAD: "stop",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How one route prints its choices: a piece of one in a stream, and a whole one."""
+
+    object: str
+    chunk_object: str
+    id_prefix: str
+    piece: Callable[[Delta, bool, int], JsonObject]  # the growth, whether first, calls before
+    last: JsonObject  # in place of a piece, beside the reason
+    whole: Callable[[Delta], JsonObject]
+
+
+Answers: TypeAlias = Sequence[AsyncGenerator[Event]]
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has come of one choice."""
+
+    begun: bool = False
+    calls: int = 0
+    deltas: list[Delta] = field(default_factory=list)
+    finished: Finished | None = None
+
+    def reason(self) -> str:
+        assert self.finished is not None
+        reason = self.finished.reason
+        if self.calls and reason is FinishReason.STOP:
+            reason = FinishReason.TOOL_CALLS
+        return _REASONS.get(reason, reason.value)
+
+
+async def stream(
+    model: str, answers: Answers, shape: Shape, *, include_usage: bool, echoes: Sequence[str] = ()
+) -> AsyncGenerator[bytes]:
+    """Server-sent events as the SDKs read them, `[DONE]` last."""
+    head = _head(model, shape.chunk_object, shape)
+    progress = [Progress() for _ in answers]
+    async with aclosing(with_echo(interleaved(answers), echoes)) as events:
+        async for index, event in events:
+            choice = progress[index]
+            match event:
+                case Delta():
+                    piece = shape.piece(event, not choice.begun, choice.calls)
+                    choice.begun, choice.calls = True, choice.calls + len(event.tool_calls)
+                    yield sse(head | {"choices": [_choice(index, piece, None)]})
+                case Finished():
+                    choice.finished = event
+                    last = shape.last if choice.begun else shape.piece(Delta(), True, 0)
+                    yield sse(head | {"choices": [_choice(index, last, choice.reason())]})
+    if include_usage:
+        yield sse(head | {"choices": [], "usage": usage(progress)})
+    yield DONE
+
+
+async def whole(
+    model: str, answers: Answers, shape: Shape, echoes: Sequence[str] = ()
+) -> JsonObject:
+    """All choices, complete, as one document."""
+    progress = [Progress() for _ in answers]
+    async with aclosing(with_echo(interleaved(answers), echoes)) as events:
+        async for index, event in events:
+            choice = progress[index]
+            match event:
+                case Delta():
+                    choice.deltas.append(event)
+                    choice.calls += len(event.tool_calls)
+                case Finished():
+                    choice.finished = event
+    if any(choice.finished is None for choice in progress):
+        raise AnswerCutShort("the answer ended before it was complete")
+    choices = [
+        _choice(index, shape.whole(joined(choice.deltas)), choice.reason())
+        for index, choice in enumerate(progress)
+    ]
+    return _head(model, shape.object, shape) | {"choices": choices, "usage": usage(progress)}
+
+
+async def with_echo(
+    events: AsyncGenerator[tuple[int, Event]], echoes: Sequence[str]
+) -> AsyncGenerator[tuple[int, Event]]:
+    """The same events, each answer with what it echoes before it."""
+    waiting = dict(enumerate(echoes))
+    async with aclosing(events):
+        async for index, event in events:
+            if not isinstance(event, Delta | Finished):
+                continue
+            if index in waiting:
+                yield index, Delta(content=waiting.pop(index))
+            yield index, event
+
+
+def usage(progress: Sequence[Progress]) -> JsonObject:
+    """The tokens of all choices; those of a prompt that several share count once."""
+    done = [each.finished.metrics for each in progress if each.finished]
+    prompt = max((metrics.prompt_tokens for metrics in done), default=0)
+    return usage_of(prompt, sum(metrics.generated_tokens for metrics in done))
+
+
+def usage_of(prompt_tokens: int, generated_tokens: int) -> JsonObject:
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": generated_tokens,
+        "total_tokens": prompt_tokens + generated_tokens,
+    }
+
+
+def _head(model: str, kind: str, shape: Shape) -> JsonObject:
+    return {
+        "id": new_id(shape.id_prefix),
+        "object": kind,
+        "created": int(time.time()),
+        "model": model,
+        "system_fingerprint": FINGERPRINT,
+    }
+
+
+def _choice(index: int, piece: JsonObject, reason: str | None) -> JsonObject:
+    return {"index": index, **piece, "finish_reason": reason}
+
+
+# chat ---------------------------------------------------------------------------------------
+
+
+def _chat_piece(delta: Delta, first: bool, calls_before: int) -> JsonObject:
+    message: JsonObject = {"role": "assistant"} if first else {}
+    message |= {"content": delta.content} | _reasoning(delta)
+    if delta.tool_calls:
+        message["tool_calls"] = [
+            {"index": calls_before + index, **_call(call)}
+            for index, call in enumerate(delta.tool_calls)
+        ]
+    return {"delta": message} | _chat_logprobs(delta.logprobs)
+
+
+def _chat_whole(delta: Delta) -> JsonObject:
+    message: JsonObject = {"role": "assistant", "content": delta.content} | _reasoning(delta)
+    if delta.tool_calls:
+        message["tool_calls"] = [_call(call) for call in delta.tool_calls]
+        message["content"] = delta.content or None
+    return {"message": message} | _chat_logprobs(delta.logprobs)
+
+
+def _reasoning(delta: Delta) -> JsonObject:
+    """Under both names that clients look for."""
+    if not delta.thinking:
+        return {}
+    return {"reasoning": delta.thinking, "reasoning_content": delta.thinking}
+
+
+def _call(call: ToolCall) -> JsonObject:
+    return {
+        "id": call.id or new_id("call_"),
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments_text(call)},
+    }
+
+
+def _chat_logprobs(entries: tuple[TokenLogprob, ...]) -> JsonObject:
+    if not entries:
+        return {}
+    content = [
+        _logprob(entry) | {"top_logprobs": [_logprob(other) for other in entry.top]}
+        for entry in entries
+    ]
+    return {"logprobs": {"content": content, "refusal": None}}
+
+
+def _logprob(entry: TokenLogprob) -> JsonObject:
+    return {"token": entry.token, "logprob": entry.logprob, "bytes": list(entry.bytes)}
+
+
+CHAT = Shape(
+    object="chat.completion",
+    chunk_object="chat.completion.chunk",
+    id_prefix="chatcmpl-",
+    piece=_chat_piece,
+    last={"delta": {}},
+    whole=_chat_whole,
+)
+
+
+# completions --------------------------------------------------------------------------------
+
+
+def _text_piece(delta: Delta, _first: bool, _calls_before: int) -> JsonObject:
+    return _text_whole(delta)
+
+
+def _text_whole(delta: Delta) -> JsonObject:
+    choice: JsonObject = {"text": delta.thinking + delta.content}
+    return choice | _text_logprobs(delta.logprobs)
+
+
+def _text_logprobs(entries: tuple[TokenLogprob, ...]) -> JsonObject:
+    if not entries:
+        return {}
+    offsets, at = [], 0
+    for entry in entries:
+        offsets.append(at)
+        at += len(entry.token)
+    return {
+        "logprobs": {
+            "tokens": [entry.token for entry in entries],
+            "token_logprobs": [entry.logprob for entry in entries],
+            "top_logprobs": [{one.token: one.logprob for one in entry.top} for entry in entries],
+            "text_offset": offsets,
+        }
+    }
+
+
+TEXT = Shape(
+    object="text_completion",
+    chunk_object="text_completion",
+    id_prefix="cmpl-",
+    piece=_text_piece,
+    last={"text": ""},
+    whole=_text_whole,
+)

@@ -1,0 +1,225 @@
+"""OpenAI's requests, translated into ours. Pure: documents in, `Request`s out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from ..chat.request import EmbedRequest, Format, JsonObject, Request, ToolChoice
+from .choices import MOST_CHOICES
+from .content import effort, named_options, token_limit
+from .fields import Fields, WrongType, as_object, field_of
+from .ollama_request import MOST_TOP_LOGPROBS, InvalidField, keep_alive_s, model_name
+from .openai_messages import messages
+
+_CHOICES = {"auto", "none", "required"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a client asks: one request a choice, and how to print the answers."""
+
+    requests: tuple[Request, ...]
+    stream: bool = False
+    include_usage: bool = False
+    echoes: tuple[str, ...] = ()  # what to print before each choice
+
+    @property
+    def model(self) -> str:
+        return self.requests[0].model
+
+
+def chat_wanted(fields: Fields) -> Wanted:
+    """The meaning of a body of `/v1/chat/completions`."""
+    turns = messages(fields)
+    if not turns:
+        raise InvalidField("[] is too short - 'messages'")
+    request = Request(
+        model=model_name(fields),
+        messages=turns,
+        tools=tools(fields),
+        tool_choice=tool_choice(fields),
+        format=response_format(fields),
+        think=_think(fields),
+        options=named_options(fields, token_limit(fields, "max_completion_tokens", "max_tokens")),
+        logprobs=fields.boolean("logprobs", False),
+        top_logprobs=bounded(fields, "top_logprobs", 0, 0, MOST_TOP_LOGPROBS),
+        **lifetime(fields),
+    )
+    return _wanted(fields, [request], ())
+
+
+def completion_wanted(fields: Fields) -> Wanted:
+    """The meaning of a body of `/v1/completions`: the prompt goes to the model as it is."""
+    _refuse_scoring(fields)
+    logprobs = fields.optional_integer("logprobs")
+    bounded(fields, "logprobs", 0, 0, MOST_TOP_LOGPROBS)
+    suffix = fields.text("suffix")
+    base = Request(
+        model=model_name(fields),
+        suffix=suffix,
+        raw=not suffix,
+        options=named_options(fields, token_limit(fields, "max_tokens")),
+        logprobs=logprobs is not None,
+        top_logprobs=logprobs or 0,
+        **lifetime(fields),
+    )
+    requests = [_with_prompt(base, prompt) for prompt in _prompts(fields)]
+    if not fields.boolean("echo", False):
+        return _wanted(fields, requests, ())
+    if any(request.prompt is None for request in requests):
+        raise InvalidField("echo needs the prompt as text")
+    return _wanted(fields, requests, tuple(request.prompt or "" for request in requests))
+
+
+def embed_wanted(fields: Fields) -> EmbedRequest:
+    """The meaning of a body of `/v1/embeddings`: texts, or what they are as tokens."""
+    texts, tokens = _inputs(fields, "input")
+    if not texts and not tokens:
+        raise InvalidField("invalid input")
+    dimensions = fields.optional_integer("dimensions")
+    if dimensions is not None and dimensions < 1:
+        raise InvalidField(f"dimensions must be positive, not {dimensions}")
+    if fields.text("encoding_format", "float") not in ("", "float", "base64"):
+        raise InvalidField("encoding_format must be float or base64")
+    return EmbedRequest(
+        model=model_name(fields),
+        texts=texts,
+        tokens=tokens,
+        dimensions=dimensions,
+        truncate=fields.boolean("truncate", True),
+        options=named_options(fields, None),
+        keep_alive_s=keep_alive_s(fields),
+    )
+
+
+def lifetime(fields: Fields) -> dict[str, Any]:  # Any: arguments of `Request`
+    """Ours on every generating route: how long the model stays, what may be cut."""
+    return {
+        "keep_alive_s": keep_alive_s(fields),
+        "truncate": fields.boolean("truncate", False),
+        "shift": fields.boolean("shift", True),
+    }
+
+
+def tools(fields: Fields) -> tuple[JsonObject, ...]:
+    return tuple(
+        as_object(item, path, "openai.Tool") for path, item in fields.items("tools", "openai.Tool")
+    )
+
+
+def tool_choice(fields: Fields) -> ToolChoice:
+    """auto, none, required, or an object that names one tool."""
+    value = fields.raw("tool_choice")
+    if value is None:
+        return ToolChoice()
+    if isinstance(value, str):
+        if value not in _CHOICES:
+            raise InvalidField("tool_choice must be auto, none, required or name a function")
+        return ToolChoice(value)
+    choice = fields.fields("tool_choice")
+    name = choice.text("name") or choice.fields("function").text("name")
+    if not name:
+        raise InvalidField("tool_choice must be auto, none, required or name a function")
+    return ToolChoice("required", name)
+
+
+def response_format(fields: Fields) -> Format | None:
+    """How the output is constrained; an unknown type constrains nothing, as on Ollama."""
+    wanted = fields.fields("response_format")
+    match wanted.text("type"):
+        case "json_object":
+            return Format(json_schema={})
+        case "json_schema":
+            return Format(json_schema=wanted.fields("json_schema").document("schema"))
+        case _:
+            return None
+
+
+def bounded(fields: Fields, name: str, default: int, low: int, high: int) -> int:
+    value = fields.integer(name, default)
+    if not low <= value <= high:
+        raise InvalidField(f"{name} must be between {low} and {high}, not {value}")
+    return value
+
+
+def _think(fields: Fields) -> bool | str | None:
+    """OpenAI's word, or the one in `reasoning`, or a template's switch."""
+    word = effort(fields.raw("reasoning_effort"), fields.path("reasoning_effort"))
+    if word is None:
+        reasoning = fields.fields("reasoning")
+        word = effort(reasoning.raw("effort"), reasoning.path("effort"))
+    if word is None:
+        switch = fields.fields("chat_template_kwargs").raw("enable_thinking")
+        word = switch if isinstance(switch, bool) else None
+    return word
+
+
+def _wanted(fields: Fields, requests: list[Request], echoes: tuple[str, ...]) -> Wanted:
+    n = bounded(fields, "n", 1, 1, MOST_CHOICES)
+    choices = [_nth(request, index) for request in requests for index in range(n)]
+    if len(choices) > MOST_CHOICES:
+        raise InvalidField(f"at most {MOST_CHOICES} choices at once, not {len(choices)}")
+    return Wanted(
+        requests=tuple(choices),
+        stream=fields.boolean("stream", False),
+        include_usage=fields.fields("stream_options").boolean("include_usage", False),
+        echoes=tuple(text for text in echoes for _ in range(n)),
+    )
+
+
+def _nth(request: Request, index: int) -> Request:
+    """The same request for another choice: a fixed seed would give the same answer."""
+    seed = request.options.seed
+    if not index or seed is None or seed < 0:
+        return request
+    return replace(request, options=msgspec.structs.replace(request.options, seed=seed + index))
+
+
+def _refuse_scoring(fields: Fields) -> None:
+    if fields.boolean("echo", False) and fields.raw("logprobs") is not None:
+        raise InvalidField("logprobs of the prompt (echo) are not supported")
+    if bounded(fields, "best_of", 1, 1, MOST_CHOICES) > fields.integer("n", 1):
+        raise InvalidField("best_of is not supported; ask for n choices")
+
+
+def _with_prompt(base: Request, prompt: str | tuple[int, ...]) -> Request:
+    if isinstance(prompt, tuple):
+        return replace(base, tokens=prompt)
+    return replace(base, prompt=prompt, load_only=not (prompt or base.suffix))
+
+
+def _prompts(fields: Fields) -> list[str | tuple[int, ...]]:
+    if fields.raw("prompt") is None:
+        return [""]
+    texts, tokens = _inputs(fields, "prompt")
+    return [*texts, *tokens] or [""]
+
+
+def _inputs(fields: Fields, name: str) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+    """A text, a list of texts, a list of tokens, or a list of those: as texts, as tokens."""
+    value, path = fields.raw(name), fields.path(name)
+    if isinstance(value, str):
+        return (value,), ()
+    if value is None:
+        return (), ()
+    if not isinstance(value, list):
+        raise WrongType(path, "string", value)
+    if all(isinstance(item, str) for item in value):
+        return tuple(value), ()
+    if all(isinstance(item, int) for item in value):
+        return (), (_tokens(value, path),)
+    if all(isinstance(item, list) for item in value):
+        return (), tuple(_tokens(item, f"{path}[{i}]") for i, item in enumerate(value))
+    raise InvalidField(f"{field_of(path)} must hold texts or tokens, and only one of them")
+
+
+def _tokens(items: list[object], path: str) -> tuple[int, ...]:
+    for index, item in enumerate(items):
+        if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < 2**31:
+            raise WrongType(f"{path}[{index}]", "int32", item)
+    if not items:
+        raise InvalidField(f"{field_of(path)} must not be empty")
+    return tuple(item for item in items if isinstance(item, int))
