@@ -26,12 +26,12 @@ async def interleaved(
     try:
         running = len(tasks)
         while running:
-            index, event = await arrived.get()
-            if event is None:
+            number, arrival = await arrived.get()
+            if arrival is None:
                 running -= 1
-                await tasks[index]
+                await tasks[number]
             else:
-                yield index, event
+                yield number, arrival
     finally:
         for task in tasks:
             task.cancel()
