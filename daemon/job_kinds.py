@@ -67,4 +67,24 @@ def verify(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     }
 
 
-KINDS: dict[str, Kind] = {"create": create, "adopt": adopt, "verify": verify}
+def pull(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """Fetches the model that the reference `model` names from the Hugging Face hub."""
+    from qm.modelfiles.build.pull import pull as fetch  # noqa: PLC0415
+    from qm.store.pull.download import Limits  # noqa: PLC0415
+    from qm.store.pull.reference import parse_reference  # noqa: PLC0415
+    from qm.store.pull.throttle import Throttle  # noqa: PLC0415
+    from qm.store.store import open_store  # noqa: PLC0415
+
+    from .hardware import read_machine  # noqa: PLC0415
+
+    fetch(
+        open_store(home),
+        parse_reference(args["model"]),
+        progress,
+        limits=Limits(throttle=Throttle(args.get("limit_rate"))),
+        memory_bytes=read_machine().available_bytes,
+    )
+    return {"status": "success"}
+
+
+KINDS: dict[str, Kind] = {"create": create, "adopt": adopt, "verify": verify, "pull": pull}

@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 from qm.store.errors import Conflict, InvalidRequest, NotFound, QmError, Unavailable
 
 from . import logs
-from .runner.environment import child_environment
+from .runner.environment import child_environment, network_environment
 
 JsonObject: TypeAlias = dict[str, Any]  # Any: a JSON document, checked by who reads it
 
@@ -30,6 +30,7 @@ _log = logs.Log("jobs")
 EXIT_LIMIT_S = 5.0
 TERMINATE_LIMIT_S = 5.0
 KILL_LIMIT_S = 10.0
+DOWNLOADING = frozenset({"pull"})  # these kinds may know proxies and tokens
 LOG_FILES = 8  # jobs write to so many files in turn
 _MAX_LINE_BYTES = 16 << 20
 _TAIL_BYTES = 2048
@@ -128,7 +129,13 @@ class Jobs:
     def running(self) -> list[JsonObject]:
         """What runs or waits for a slot, for people to look at."""
         return [
-            {"kind": job.kind, "pid": job.pid, "seconds": round(time.time() - job.started_s, 1)}
+            {
+                "kind": job.kind,
+                "name": str(job.args.get("name") or job.args.get("model") or ""),
+                "pid": job.pid,
+                "seconds": round(time.time() - job.started_s, 1),
+                "step": job.steps[-1][1] if job.steps else {},
+            }
             for job in self._jobs.values()
         ]
 
@@ -187,7 +194,7 @@ class Jobs:
         with theirs:
             reader, writer = await asyncio.open_connection(sock=ours, limit=_MAX_LINE_BYTES)
             with closing(writer):  # last of all: its end would cut the process short
-                process = await _spawn(theirs, log_path)
+                process = await _spawn(job.kind, theirs, log_path)
                 theirs.close()
                 job.pid = process.pid
                 _log.info("job_started", kind=job.kind, pid=process.pid)
@@ -212,7 +219,8 @@ async def _follow(
         raise JobCrashed(job.kind, status, _tail(log_path))
 
 
-async def _spawn(theirs: socket.socket, log_path: Path) -> asyncio.subprocess.Process:
+async def _spawn(kind: str, theirs: socket.socket, log_path: Path) -> asyncio.subprocess.Process:
+    environment = network_environment if kind in DOWNLOADING else child_environment
     with log_path.open("wb") as log:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "qm.daemon.job_process", str(theirs.fileno())),
@@ -220,7 +228,7 @@ async def _spawn(theirs: socket.socket, log_path: Path) -> asyncio.subprocess.Pr
             stdout=log,
             stderr=log,
             pass_fds=(theirs.fileno(),),
-            env=child_environment(os.environ),
+            env=environment(os.environ),
             start_new_session=True,  # a Ctrl-C in the daemon's terminal is not for jobs
         )
 

@@ -24,6 +24,19 @@ _PREFIXES: Final = (
     *("OMP_", "GOMP_", "KMP_", "VK_", "SYCL_", "ONEAPI_"),
 )
 
+# What a job that downloads needs besides: whom to ask, with which token, and by which way.
+_NETWORK_NAMES: Final = frozenset(
+    {
+        "HUGGING_FACE_HUB_TOKEN",
+        "XDG_CACHE_HOME",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+    }
+)
+_PROXIES: Final = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
+
 _DEFAULTS: Final = {
     # ggml would start a debugger to print a backtrace when it aborts.
     "GGML_NO_BACKTRACE": "1",
@@ -41,3 +54,13 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
         if name in _NAMES or name.startswith(_PREFIXES)
     }
     return _DEFAULTS | kept
+
+
+def network_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """As `child_environment`, with what downloading takes. For jobs that run no native code."""
+    added = {
+        name: value
+        for name, value in environment.items()
+        if name in _NETWORK_NAMES or name.startswith("HF_") or name.upper() in _PROXIES
+    }
+    return child_environment(environment) | added

@@ -6,6 +6,7 @@ spec → base layers (another model's, or GGUF files') → its changes → confi
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from qm.store.errors import InvalidRequest
@@ -64,8 +65,15 @@ class _File:
         return 0, 1
 
 
-def create(store: Store, name: Name, spec: ModelSpec, on_progress: Progress) -> Manifest:
-    """The new model's manifest, registered under `name`.
+def create(
+    store: Store,
+    name: Name,
+    spec: ModelSpec,
+    on_progress: Progress,
+    *,
+    annotations: Mapping[str, str] | None = None,
+) -> Manifest:
+    """The new model's manifest, registered under `name`; `annotations` say where it comes from.
 
     Raises NotYet, WrongFiles, ModelNotFound, BlobMissing, GgufInvalid, TemplateSyntaxError.
     Reads and writes files: call it in a job process or a thread.
@@ -80,7 +88,8 @@ def create(store: Store, name: Name, spec: ModelSpec, on_progress: Progress) -> 
         facts = _facts(layers, base, changed=bool(files))
         _check_adapters(files, facts)
         _change(layers, spec)
-        return register(name, layers, _config(layers, spec, base, facts), on_progress).manifest
+        config = _config(layers, spec, base, facts)
+        return register(name, layers, config, on_progress, annotations=annotations).manifest
 
 
 def _base(layers: Layers, spec: ModelSpec) -> Config:

@@ -96,7 +96,14 @@ class Layers:
             self.found.append(layer)
 
 
-def register(name: Name, layers: Layers, config: Config, on_progress: Progress) -> StoredManifest:
+def register(
+    name: Name,
+    layers: Layers,
+    config: Config,
+    on_progress: Progress,
+    *,
+    annotations: Mapping[str, str] | None = None,
+) -> StoredManifest:
     """The model under its name, durable when this returns."""
     ordered = layers.in_order()
     for layer in ordered:
@@ -108,7 +115,7 @@ def register(name: Name, layers: Layers, config: Config, on_progress: Progress) 
     layers.lease.add(digest)
     if not layers.store.blobs.has(digest):
         layers.store.blobs.put(data)
-    manifest = Manifest(Descriptor(CONFIG_TYPE, digest, len(data)), ordered)
+    manifest = Manifest(Descriptor(CONFIG_TYPE, digest, len(data)), ordered, annotations or {})
     return layers.store.manifests.write(name, manifest)
 
 

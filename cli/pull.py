@@ -1,0 +1,55 @@
+"""`qm pull`: a model from the hub, with bytes, rate and time left."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from .client import Client
+from .connect import connect
+from .progress import Progress
+from .table import size_text
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("model")
+@click.option("--limit-rate", metavar="SIZE", help="Most bytes a second, such as 2MiB.")
+@click.option("--insecure", is_flag=True, hidden=True)
+@click.pass_context
+def pull_command(ctx: click.Context, model: str, limit_rate: str | None, insecure: bool) -> None:
+    """Download MODEL: hf.co/org/repo, hf.co/org/repo:QUANT, or the address of its page.
+
+    What came stays when this is interrupted; the same command goes on from there.
+    """
+    try:
+        pull(connect(), model, _rate(limit_rate))
+    except KeyboardInterrupt:
+        click.echo(f"stopped; what came is kept: qm pull {model} goes on", err=True)
+        ctx.exit(INTERRUPTED)
+    click.echo(f"pulled '{model}'")
+
+
+def pull(client: Client, model: str, limit_rate: int = 0) -> None:
+    """Returns when the model is here. Raises Refused with the reason why it isn't."""
+    body: dict[str, object] = {"model": model}
+    if limit_rate:
+        body["limit_rate"] = limit_rate
+    with client.stream("/api/pull", body) as items:
+        Progress(sys.stderr).follow(items)
+
+
+def _rate(text: str | None) -> int:
+    from qm.daemon.settings import parse_size
+
+    if text is None:
+        return 0
+    try:
+        rate = parse_size(text)
+    except ValueError as error:
+        raise click.UsageError(f"--limit-rate {text}: {error}") from error
+    if rate < 1024:
+        raise click.UsageError(f"--limit-rate {text}: at least 1K, not {size_text(rate)}")
+    return rate

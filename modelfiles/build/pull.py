@@ -1,0 +1,94 @@
+"""`qm pull`: a repository of the hub becomes a registered model.
+
+listing → choice → files, each as a blob → template, parameters, licence → manifest
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from qm.store.hashing import digest_text
+from qm.store.image import Manifest
+from qm.store.leases import hold
+from qm.store.manifests import ModelNotFound
+from qm.store.pull.choose import RepoFile, choose
+from qm.store.pull.download import Limits
+from qm.store.pull.fetch import RepoFetch
+from qm.store.pull.hub import list_repo
+from qm.store.pull.reference import Reference
+from qm.store.store import Store
+
+from ..spec import ModelSpec, Source
+from .create import create
+from .extras import EXTRAS, extras
+
+Progress: TypeAlias = Callable[[dict[str, object]], None]
+
+SOURCE = "org.opencontainers.image.source"
+REVISION = "org.opencontainers.image.revision"
+FILE = "qm.file."  # + digest: the file's path in the repository
+CHOICE = "qm.files"  # digest of the list of files that the model was made from
+_LIST = "pulling manifest"
+_REGISTER = "writing manifest"
+
+
+def pull(
+    store: Store,
+    reference: Reference,
+    on_progress: Progress,
+    *,
+    limits: Limits | None = None,
+    memory_bytes: int | None = None,
+    endpoint: str | None = None,
+) -> Manifest:
+    """The model, registered under `reference.name`.
+
+    Raises what `list_repo`, `choose`, `download` and `create` raise.
+    """
+    on_progress({"status": _LIST})
+    listing = list_repo(reference.repo, reference.revision, endpoint)
+    chosen = choose(listing.files, reference, memory_bytes)
+    files = [*chosen.variant.parts, *([chosen.projector] if chosen.projector else [])]
+    beside = [file for file in listing.files if file.path in EXTRAS]
+    choice = _digest([*files, *beside])
+    if (present := _present(store, reference, choice)) is not None:
+        return present
+    with hold(store.layout) as lease:
+        fetch = RepoFetch(store, lease, listing, on_progress, limits or Limits())
+        fetched = fetch.fetch(files)
+        texts = {path: each.path.read_bytes() for path, each in fetch.fetch(beside).items()}
+        on_progress({"status": "verifying sha256 digest"})  # done while the bytes came
+        weights = tuple(Source(path, each.digest) for path, each in fetched.items())
+        spec = extras(ModelSpec(from_=weights), texts, listing.license, on_progress)
+        annotations = {SOURCE: f"hf.co/{listing.repo}", REVISION: listing.commit, CHOICE: choice}
+        annotations |= {f"{FILE}{each.digest}": path for path, each in fetched.items()}
+        return create(
+            store, reference.name, spec, _registering(on_progress), annotations=annotations
+        )
+
+
+def _present(store: Store, reference: Reference, choice: str) -> Manifest | None:
+    """The model as it is here, if it was made from the same files and has them all."""
+    try:
+        manifest = store.manifests.read(reference.name).manifest
+    except ModelNotFound:
+        return None
+    same = manifest.annotations.get(CHOICE) == choice
+    return manifest if same and all(map(store.blobs.has, manifest.blobs())) else None
+
+
+def _digest(files: Iterable[RepoFile]) -> str:
+    lines = sorted(f"{file.digest or file.git_oid} {file.path}" for file in files)
+    return digest_text(hashlib.sha256("\n".join(lines).encode()).hexdigest())
+
+
+def _registering(on_progress: Progress) -> Progress:
+    """Of what `create` tells, the steps that a pull tells too."""
+
+    def tell(step: dict[str, object]) -> None:
+        if step["status"] == _REGISTER:
+            on_progress(step)
+
+    return tell

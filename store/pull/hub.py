@@ -1,0 +1,227 @@
+"""What the Hugging Face hub says about a repository, through huggingface_hub.
+
+Endpoint, token, proxies, certificates and offline mode are huggingface_hub's business
+(`HF_ENDPOINT`, `HF_TOKEN`, `HF_HUB_OFFLINE` and so on); the transfer is ours. Imported in job
+processes only.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+from urllib.parse import quote
+
+from huggingface_hub import HfApi, HfFileMetadata, constants, get_hf_file_metadata, get_token
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import ModelInfo
+
+from ..errors import NotFound, QmError, Unavailable
+from .addresses import Origin, Policy
+from .choose import RepoFile
+from .connection import Located
+from .reference import MAIN
+from .retry import TRANSIENT, backoff_s, retry_after_s
+
+_TRIES = 4
+_LIMIT_S = 20.0
+_LONGEST_WAIT_S = 60.0
+_MOST_FILES = 100_000
+HTTP_UNAUTHORIZED, HTTP_TOO_MANY = 401, 429
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_TRANSPORT: type[Exception] = HfHubHTTPError.__mro__[1]  # of httpx or httpx2, as it is built on
+
+Result = TypeVar("Result")
+
+
+class RepoMissing(NotFound):
+    """The hub knows no such repository, or won't show it to us."""
+
+    code = "repo_not_found"
+
+
+class RevisionMissing(NotFound):
+    """The repository has no such branch, tag or commit (any more)."""
+
+    code = "revision_not_found"
+
+
+class RepoGated(QmError):
+    """Its licence must be accepted first; the message says where."""
+
+    status = 403
+    code = "repo_gated"
+
+
+class TokenRefused(QmError):
+    """The hub does not accept the token that is set."""
+
+    status = 401
+    code = "token_refused"
+
+
+class Busy(Unavailable):
+    """Another time it may go well, if it `passes`; `wait_s` is when the hub says so."""
+
+    def __init__(self, message: str, wait_s: float | None = None, *, passes: bool = True) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+        self.passes = passes
+
+
+class RateLimited(Busy):
+    """The hub wants us to wait for longer than one should in silence."""
+
+    status = 429
+    code = "rate_limited"
+
+
+class HubUnreachable(Busy):
+    """The hub could not be asked."""
+
+    code = "hub_unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A repository at one commit: what is fetched by it can't change meanwhile."""
+
+    endpoint: str
+    repo: str
+    commit: str
+    files: tuple[RepoFile, ...]
+    license: str = ""
+
+    def file(self, path: str) -> RepoFile | None:
+        return next((file for file in self.files if file.path == path), None)
+
+    def policy(self) -> Policy:
+        """Where transfers of its files may connect to."""
+        return Policy(Origin.of(self.endpoint))
+
+    def locate(self, path: str) -> Located:
+        """A fresh address of the file's bytes; the token goes to the hub itself, to nobody else.
+
+        Raises the errors above.
+        """
+        token = get_token()
+        url = f"{self.endpoint}/{self.repo}/resolve/{self.commit}/{quote(path)}"
+
+        def ask() -> HfFileMetadata:
+            return get_hf_file_metadata(url, token=token, timeout=_LIMIT_S, endpoint=self.endpoint)
+
+        found = _Question(self.endpoint, self.repo, self.commit).answer(ask)
+        at_home = Origin.of(found.location) == Origin.of(self.endpoint)
+        headers = {"Authorization": f"Bearer {token}"} if token and at_home else {}
+        return Located(found.location, headers)
+
+
+def list_repo(repo: str, revision: str = MAIN, endpoint: str | None = None) -> Listing:
+    """Every file at the revision. Raises the errors above."""
+    endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+    api = HfApi(endpoint=endpoint)
+
+    def ask() -> ModelInfo:
+        return api.model_info(repo, revision=revision, files_metadata=True, timeout=_LIMIT_S)
+
+    info = _Question(endpoint, repo, revision).answer(ask)
+    files = tuple(_file(sibling) for sibling in (info.siblings or [])[:_MOST_FILES])
+    licence = getattr(info.card_data, "license", None)
+    told = licence if isinstance(licence, str) else ""
+    return Listing(endpoint, repo, str(info.sha), files, told)
+
+
+def _file(sibling: object) -> RepoFile:
+    lfs = getattr(sibling, "lfs", None)
+    sha256 = str(getattr(lfs, "sha256", "") or "")
+    return RepoFile(
+        path=str(getattr(sibling, "rfilename", "")),
+        size_bytes=max(0, int(getattr(sibling, "size", 0) or 0)),
+        digest=f"sha256:{sha256}" if _SHA256.fullmatch(sha256) else None,
+        git_oid=str(getattr(sibling, "blob_id", "") or ""),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What the hub is asked about, for the words of its refusals."""
+
+    endpoint: str
+    repo: str
+    revision: str
+
+    def answer(self, ask: Callable[[], Result]) -> Result:
+        """What the hub answers, asked again when it is only busy."""
+        for failures in range(1, _TRIES + 1):
+            try:
+                return ask()
+            except (_TRANSPORT, HFValidationError, OfflineModeIsEnabled) as error:
+                refusal = self._refusal(error)
+            wait_s = _wait_s(refusal, failures)
+            if wait_s is None or failures == _TRIES:
+                raise refusal
+            time.sleep(wait_s)
+        raise AssertionError("the last try returns or raises")
+
+    def _refusal(self, error: Exception) -> QmError:
+        """The hub's answer in our words."""
+        if isinstance(error, HfHubHTTPError):
+            return self._missing(error) or _refused(error)
+        if isinstance(error, HFValidationError):
+            return RepoMissing(f"the hub has no repository {self.repo!r}")
+        if isinstance(error, OfflineModeIsEnabled):
+            words = "offline mode is on (HF_HUB_OFFLINE): the hub is not asked"
+            return HubUnreachable(words, passes=False)
+        return HubUnreachable(f"can't reach {self.endpoint}: {error}")
+
+    def _missing(self, error: HfHubHTTPError) -> QmError | None:
+        repo, revision = self.repo, self.revision
+        match error:
+            case GatedRepoError():
+                return RepoGated(
+                    f"{repo} is gated: accept its licence at {self.endpoint}/{repo}, log in with"
+                    " `hf auth login` (or set HF_TOKEN for the daemon), then pull again"
+                )
+            case RepositoryNotFoundError():
+                return RepoMissing(
+                    f"the hub has no repository {repo}, or it is private; a token helps then:"
+                    " `hf auth login`"
+                )
+            case RevisionNotFoundError():
+                return RevisionMissing(f"{repo} has no revision {revision!r}; it may have moved")
+            case EntryNotFoundError():
+                return RepoMissing(f"{repo} has no such file at {revision}")
+        return None
+
+
+def _refused(error: HfHubHTTPError) -> QmError:
+    status = error.response.status_code
+    told = error.server_message or f"status {status}"
+    if status == HTTP_UNAUTHORIZED:
+        return TokenRefused(f"the hub refuses the token that is set: {told}")
+    wait_s = retry_after_s(error.response.headers, datetime.now(UTC))
+    if status == HTTP_TOO_MANY:
+        when = "later" if wait_s is None else f"in {wait_s:.0f} seconds"
+        return RateLimited(f"the hub limits how often it may be asked; try again {when}", wait_s)
+    return HubUnreachable(f"the hub failed: {told}", wait_s, passes=status in TRANSIENT)
+
+
+def _wait_s(refusal: QmError, failures: int) -> float | None:
+    """How long to wait before the next try; None if there should be none."""
+    if not isinstance(refusal, Busy) or not refusal.passes:
+        return None
+    if refusal.wait_s is not None:
+        return refusal.wait_s if refusal.wait_s <= _LONGEST_WAIT_S else None
+    return backoff_s(failures, random.random())  # noqa: S311  spreads load
