@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from ..merge import with_adapters, with_deltas
 from .checks import check_plan
 from .counts import count_parameters
-from .errors import BadConfig
 from .families import family_of
-from .family import Family
 from .general import write_general
 from .output import Entry, Output, Progress, write_gguf
 from .pairs import Pairs
+from .quantised import tensors_of
 from .source import Repository, open_repository, stored_tensors
 from .tensor import Kind, Tensor
 
@@ -58,11 +58,11 @@ def convert(
     `name` is the model's name where the repository does not say one. `auto` keeps the type that
     the repository has. Raises a ConversionError.
     """
-    if deltas or merge_adapters:
-        raise BadConfig("merging is not possible yet")
-    repository = open_repository(source)
+    repository = _described(source, deltas)
     family = family_of(repository.architecture)(repository)
-    stored = _kept(family, repository)
+    weights = tensors_of(stored_tensors(source), open_repository(source).config)
+    weights = with_adapters(with_deltas(weights, deltas), merge_adapters)
+    stored = {new: weight for old, weight in weights.items() if (new := family.kept_name(old))}
     kind = _KINDS.get(out_type) or _guessed(stored.values())
     entries = [
         Entry(new, tensor, _kind_of(new, tensor, kind)) for new, tensor in family.tensors(stored)
@@ -71,7 +71,7 @@ def convert(
     counts = count_parameters((entry.name, entry.tensor.shape) for entry in entries)
     pairs = Pairs(family.name())
     pairs.text("general.type", "model")
-    write_general(pairs, source, name, counts)
+    write_general(pairs, repository.path, name, counts)
     family.write_parameters(pairs, _FILE_TYPES[kind])
     pairs.u32("general.quantization_version", _QUANT_VERSION)
     family.write_vocabulary(pairs)
@@ -79,13 +79,12 @@ def convert(
     return ConvertReport(family.name(), kind.value, len(entries), counts.total, written)
 
 
-def _kept(family: Family, repository: Repository) -> dict[str, Tensor]:
-    kept: dict[str, Tensor] = {}
-    for stored in stored_tensors(repository.path).values():
-        name = family.kept_name(stored.name)
-        if name is not None:
-            kept[name] = stored.tensor()
-    return kept
+def _described(source: Path, deltas: Sequence[Path]) -> Repository:
+    """Who says what the model is: the last delta that does, else the base."""
+    for path in reversed(deltas):
+        if (path / "config.json").is_file():
+            return open_repository(path)
+    return open_repository(source)
 
 
 def _guessed(tensors: Iterable[Tensor]) -> Kind:

@@ -14,18 +14,22 @@ import numpy.typing as npt
 _POOLING_NONE = 0
 
 
-def last_state(path: Path, tokens: Sequence[int], *, encoder: bool) -> npt.NDArray[np.float32]:
+def last_state(
+    path: Path, tokens: Sequence[int], *, encoder: bool, adapter: Path | None = None
+) -> npt.NDArray[np.float32]:
     """The logits of the last token; of an encoder, its last token's state."""
     parameters = llama_cpp.llama_model_default_params()
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
     assert model, f"llama.cpp can't load {path.name}"
     try:
-        return _evaluated(model, tokens, encoder)
+        return _evaluated(model, tokens, encoder, adapter)
     finally:
         llama_cpp.llama_model_free(model)
 
 
-def _evaluated(model: Any, tokens: Sequence[int], encoder: bool) -> npt.NDArray[np.float32]:
+def _evaluated(
+    model: Any, tokens: Sequence[int], encoder: bool, adapter: Path | None
+) -> npt.NDArray[np.float32]:
     parameters = llama_cpp.llama_context_default_params()
     parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = 64
     parameters.n_threads = parameters.n_threads_batch = 1
@@ -34,6 +38,8 @@ def _evaluated(model: Any, tokens: Sequence[int], encoder: bool) -> npt.NDArray[
     context = llama_cpp.llama_init_from_model(model, parameters)
     assert context
     try:
+        if adapter is not None:
+            _apply(model, context, adapter)
         _decode(context, tokens)
         if encoder:
             width = llama_cpp.llama_model_n_embd(model)
@@ -44,6 +50,15 @@ def _evaluated(model: Any, tokens: Sequence[int], encoder: bool) -> npt.NDArray[
         return np.ctypeslib.as_array(pointer, (width,)).copy()
     finally:
         llama_cpp.llama_free(context)
+
+
+def _apply(model: Any, context: Any, adapter: Path) -> None:
+    """It is freed with the model."""
+    loaded = llama_cpp.llama_adapter_lora_init(model, str(adapter).encode())
+    assert loaded, f"llama.cpp can't load {adapter.name}"
+    handles = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(loaded)
+    scales = (ctypes.c_float * 1)(1.0)
+    assert llama_cpp.llama_set_adapters_lora(context, handles, 1, scales) == 0
 
 
 def _decode(context: Any, tokens: Sequence[int]) -> None:

@@ -1,0 +1,48 @@
+"""The tensors of a quantised checkpoint while its weights are put together from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .errors import MissingWeights
+from .shards import Stored
+from .tensor import Tensor
+
+
+class Parts:
+    """What is taken belongs to a weight; the rest stays what it is."""
+
+    def __init__(self, stored: Mapping[str, Stored]) -> None:
+        self._order = list(stored)
+        self._left = dict(stored)
+        self._weights: dict[str, Tensor] = {}
+
+    def bases(self, suffix: str) -> list[str]:
+        """The names of the tensors that end so, without the end."""
+        return [name.removesuffix(suffix) for name in self._left if name.endswith(suffix)]
+
+    def take(self, name: str) -> Stored:
+        if name not in self._left:
+            raise MissingWeights(f"the repository lacks {name!r}, which its quantisation needs")
+        return self._left.pop(name)
+
+    def take_if_there(self, name: str) -> Stored | None:
+        return self._left.pop(name, None)
+
+    def drop(self, *suffixes: str) -> None:
+        """Forgets the tensors whose names end so."""
+        for name in [name for name in self._left if name.endswith(suffixes)]:
+            del self._left[name]
+
+    def replace(self, name: str, weight: Tensor) -> None:
+        self._weights[name] = weight
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is left in its old order, new names last."""
+        found: dict[str, Tensor] = {}
+        for name in self._order:
+            if name in self._weights:
+                found[name] = self._weights[name]
+            elif name in self._left:
+                found[name] = self._left[name].tensor()
+        return found | self._weights

@@ -1,0 +1,284 @@
+"""Quantised repositories give the GGUF of the numbers that their codes and scales stand for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qm.modelfiles.build.convert import convert
+from qm.modelfiles.build.convert.errors import BadTensor, MissingWeights, NotDequantizable
+
+from tests.modelfiles.build.convert.described import described
+from tests.modelfiles.build.convert.tiny import Array, Json, weights, write_safetensors
+from tests.modelfiles.build.convert.tiny import write_repository as write_plain
+
+RECORDED = Path(__file__).parent / "recorded/llama2.json"
+BASE = "model.layers.0.self_attn.v_proj"
+OUTPUTS, INPUTS, GROUP = 32, 64, 32
+CODEBOOK = np.linspace(-1, 1, 16, dtype=np.float32)
+
+Stored = dict[str, tuple[str, Array]]
+Case = tuple[Json, Stored, Array]  # quantization_config, what is stored, what it stands for
+
+
+def codes(name: str, count: int, bits: int) -> Array:
+    data = np.frombuffer(hashlib.shake_128(name.encode()).digest(count), np.uint8)
+    return data & ((1 << bits) - 1)
+
+
+def stream(values: Array, bits: int) -> Array:
+    """Codes along the first axis as words of 32 bits, bit by bit."""
+    words = []
+    for column in values.T:
+        number = sum(int(value) << bits * place for place, value in enumerate(column))
+        count = len(column) * bits // 32
+        words.append([number >> 32 * word & 0xFFFFFFFF for word in range(count)])
+    return np.array(words, np.uint32).T.copy().view(np.int32)
+
+
+def gptq(bits: int, act_order: bool, version: str = "gptq") -> Case:
+    q = codes("q", INPUTS * OUTPUTS, bits).reshape(INPUTS, OUTPUTS)
+    zeros = codes("z", INPUTS // GROUP * OUTPUTS, bits - 1).reshape(-1, OUTPUTS)
+    scales = np.abs(weights("s", zeros.shape)) + 0.01
+    order = np.arange(INPUTS) // GROUP
+    if act_order:
+        order = order[np.argsort(codes("o", INPUTS, 8), kind="stable")]
+    offset = 0 if version == "gptq_v2" else 1
+    scales = scales.astype(np.float16)
+    real = (scales[order].astype(np.float32) * (q.astype(int) - zeros[order] - offset)).T
+    stored = {
+        f"{BASE}.qweight": ("I32", stream(q, bits)),
+        f"{BASE}.qzeros": ("I32", stream(zeros.T, bits).T.copy()),
+        f"{BASE}.scales": ("F16", scales),
+        f"{BASE}.g_idx": ("I32", order.astype(np.int32)),
+    }
+    config = {"quant_method": "gptq", "bits": bits, "group_size": GROUP}
+    return config | {"checkpoint_format": version}, stored, real
+
+
+def gptq_without_order() -> Case:
+    config, stored, real = gptq(4, act_order=False)
+    del stored[f"{BASE}.g_idx"]
+    return config, stored, real
+
+
+def awq() -> Case:
+    q = codes("q", INPUTS * OUTPUTS, 4).reshape(INPUTS, OUTPUTS)
+    zeros = codes("z", INPUTS // GROUP * OUTPUTS, 4).reshape(-1, OUTPUTS)
+    scales = (np.abs(weights("s", zeros.shape)) + 0.01).astype(np.float16)
+    group = np.arange(INPUTS) // GROUP
+    real = (scales[group].astype(np.float32) * (q.astype(int) - zeros[group])).T
+    stored = {
+        f"{BASE}.qweight": ("I32", awq_words(q)),
+        f"{BASE}.qzeros": ("I32", awq_words(zeros)),
+        f"{BASE}.scales": ("F16", scales),
+    }
+    return {"quant_method": "awq", "bits": 4, "version": "gemm"}, stored, real
+
+
+def awq_words(values: Array) -> Array:
+    """Nibble by nibble, output 0, 2, 4, 6, 1, 3, 5, 7 of every eight."""
+    words = np.zeros((len(values), values.shape[1] // 8), np.uint32)
+    for nibble, output in enumerate((0, 2, 4, 6, 1, 3, 5, 7)):
+        words |= values[:, output::8].astype(np.uint32) << 4 * nibble
+    return words.view(np.int32)
+
+
+def nf4(nested: bool) -> Case:
+    q = codes("q", OUTPUTS * INPUTS, 4)
+    largest = np.abs(weights("a", (OUTPUTS * INPUTS // 64,))) + 0.05
+    state: Json = {"quant_type": "nf4", "blocksize": 64, "shape": [OUTPUTS, INPUTS]}
+    stored: Stored = {
+        f"{BASE}.weight": ("U8", (q[::2] << 4 | q[1::2]).reshape(-1, 1)),
+        f"{BASE}.weight.quant_map": ("F32", CODEBOOK),
+        f"{BASE}.weight.absmax": ("F32", largest),
+    }
+    if nested:
+        table, inner = weights("t", (256,)), np.array([0.5], np.float32)
+        packed = codes("a", len(largest), 8)
+        largest = table[packed] * inner[0] + np.float32(0.125)
+        state |= {"nested_blocksize": 256, "nested_offset": 0.125}
+        stored[f"{BASE}.weight.absmax"] = ("U8", packed)
+        stored[f"{BASE}.weight.nested_absmax"] = ("F32", inner)
+        stored[f"{BASE}.weight.nested_quant_map"] = ("F32", table)
+    text = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    stored[f"{BASE}.weight.quant_state.bitsandbytes__nf4"] = ("U8", text)
+    real = (CODEBOOK[q] * np.repeat(largest, 64)).reshape(OUTPUTS, INPUTS)
+    return {"quant_method": "bitsandbytes", "load_in_4bit": True}, stored, real
+
+
+def int8() -> Case:
+    q = codes("q", OUTPUTS * INPUTS, 8).view(np.int8).reshape(OUTPUTS, INPUTS)
+    scale = np.abs(weights("s", (OUTPUTS,))) + 1
+    stored: Stored = {
+        f"{BASE}.weight": ("I8", q),
+        f"{BASE}.SCB": ("F32", scale),
+        f"{BASE}.weight_format": ("U8", np.zeros((), np.uint8)),
+    }
+    real = q.astype(np.float32) * (scale[:, None] / np.float32(127))
+    return {"quant_method": "bitsandbytes", "load_in_8bit": True}, stored, real
+
+
+def fp8_numbers(raw: Array) -> Array:
+    import ml_dtypes
+
+    found: Array = raw.view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+    return found
+
+
+def fp8_codes() -> Array:
+    raw = codes("q", OUTPUTS * INPUTS, 8).reshape(OUTPUTS, INPUTS)
+    return np.where(raw & 0x7F == 0x7F, 0, raw).astype(np.uint8)  # no NaN
+
+
+def fp8_blocks() -> Case:
+    raw, block = fp8_codes(), [16, 48]
+    scale = weights("s", (2, 2)) + 1
+    wide = np.repeat(np.repeat(scale, 16, 0), 48, 1)[:OUTPUTS, :INPUTS]
+    stored: Stored = {
+        f"{BASE}.weight": ("F8_E4M3", raw),
+        f"{BASE}.weight_scale_inv": ("F32", scale),
+    }
+    config = {"quant_method": "fp8", "weight_block_size": block}
+    return config, stored, fp8_numbers(raw) * wide
+
+
+def fp8_rows(method: str) -> Case:
+    raw, scale = fp8_codes(), weights("s", (OUTPUTS, 1)) + 1
+    stored: Stored = {
+        f"{BASE}.weight": ("F8_E4M3", raw),
+        f"{BASE}.weight_scale": ("F32", scale),
+        f"{BASE}.input_scale": ("F32", np.ones((), np.float32)),
+    }
+    config: Json = {"quant_method": method}
+    if method == "compressed-tensors":
+        scheme = {"num_bits": 8, "type": "float", "strategy": "channel"}
+        config |= {"format": "float-quantized", "config_groups": {"group_0": {"weights": scheme}}}
+    return config, stored, fp8_numbers(raw) * scale
+
+
+def compressed_packed(symmetric: bool) -> Case:
+    q = codes("q", OUTPUTS * INPUTS, 4).reshape(OUTPUTS, INPUTS)
+    scale = np.abs(weights("s", (OUTPUTS, INPUTS // GROUP))) + 0.01
+    stored: Stored = {
+        f"{BASE}.weight_packed": ("I32", stream(q.T, 4).T.copy()),
+        f"{BASE}.weight_scale": ("F32", scale),
+        f"{BASE}.weight_shape": ("I64", np.array([OUTPUTS, INPUTS])),
+    }
+    zero: Array = np.full(scale.shape, 8)
+    if not symmetric:
+        zero = codes("z", scale.size, 4).reshape(scale.shape)
+        stored[f"{BASE}.weight_zero_point"] = ("I32", stream(zero, 4))
+    group = np.arange(INPUTS) // GROUP
+    real = (q.astype(int) - zero[:, group]).astype(np.float32) * scale[:, group]
+    scheme = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": GROUP}
+    config = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": {"group_0": {"weights": scheme}},
+    }
+    return config, stored, real
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "gptq 8": lambda: gptq(8, act_order=False),
+    "gptq 4": lambda: gptq(4, act_order=False),
+    "gptq 4, act-order": lambda: gptq(4, act_order=True),
+    "gptq 4, version 2": lambda: gptq(4, act_order=True, version="gptq_v2"),
+    "gptq 4, no g_idx": gptq_without_order,
+    "gptq 3": lambda: gptq(3, act_order=False),
+    "gptq 3, act-order": lambda: gptq(3, act_order=True),
+    "gptq 2": lambda: gptq(2, act_order=False),
+    "awq": awq,
+    "bitsandbytes nf4": lambda: nf4(nested=False),
+    "bitsandbytes nf4, nested": lambda: nf4(nested=True),
+    "bitsandbytes int8": int8,
+    "fp8 in blocks": fp8_blocks,
+    "fp8 in rows": lambda: fp8_rows("fp8"),
+    "compressed fp8": lambda: fp8_rows("compressed-tensors"),
+    "compressed int4": lambda: compressed_packed(symmetric=True),
+    "compressed int4, asymmetric": lambda: compressed_packed(symmetric=False),
+}
+
+
+def write_repository(path: Path, method: Json | None, stored: Stored) -> Path:
+    """A tiny Llama in which one weight is stored as given, and the others as float32."""
+    repository = json.loads(RECORDED.read_text())["repository"]
+    config = repository["config"] | ({"quantization_config": method} if method else {})
+    shapes = repository["tensors"]
+    assert shapes[f"{BASE}.weight"] == [OUTPUTS, INPUTS]
+    write_plain(path, config, {}, tokenizer="sentencepiece")
+    plain = {
+        name: ("F32", weights(name, shape))
+        for name, shape in shapes.items()
+        if name != f"{BASE}.weight"
+    }
+    write_safetensors(path / "model.safetensors", plain | stored)
+    return path
+
+
+def converted(path: Path) -> Json:
+    out = path.with_suffix(".gguf")
+    with out.open("wb") as file:
+        convert(path, file, out_type="f32", name="tiny")
+    return described(out)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_repository_of_the_numbers_meant(case: str, tmp_path: Path) -> None:
+    """Quantised or not, the same pairs and the same bytes of every tensor come out."""
+    method, stored, real = CASES[case]()
+    real = np.ascontiguousarray(real, dtype=np.float32)
+    plain = write_repository(tmp_path / "plain", None, {f"{BASE}.weight": ("F32", real)})
+    quantised = write_repository(tmp_path / "quantised", method, stored)
+    assert converted(quantised) == converted(plain)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ({"quant_method": "exl2", "bits": 4.0}, "EXL2"),
+        ({"quant_method": "hqq"}, "hqq"),
+        ({"quant_method": "gptq", "bits": 5}, "5 bits"),
+        ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "gemv"),
+        ({"quant_method": "compressed-tensors", "config_groups": {}}, "groups"),
+    ],
+)
+def test_says_what_can_not_be_undone(method: Json, words: str, tmp_path: Path) -> None:
+    """The error names the method, not a stack of ours."""
+    _, stored, _ = gptq(4, act_order=False)
+    path = write_repository(tmp_path / "tiny", method, stored)
+    with pytest.raises(NotDequantizable, match=words):
+        converted(path)
+
+
+@pytest.mark.parametrize("missing", ["qzeros", "scales"])
+def test_names_the_part_that_is_missing(missing: str, tmp_path: Path) -> None:
+    """A checkpoint without its scales is incomplete."""
+    method, stored, _ = gptq(4, act_order=False)
+    del stored[f"{BASE}.{missing}"]
+    with pytest.raises(MissingWeights, match=missing):
+        converted(write_repository(tmp_path / "tiny", method, stored))
+
+
+def test_refuses_a_group_beyond_the_scales(tmp_path: Path) -> None:
+    """Indices come from strangers."""
+    method, stored, _ = gptq(4, act_order=True)
+    stored[f"{BASE}.g_idx"] = ("I32", np.full(INPUTS, 99, np.int32))
+    with pytest.raises(NotDequantizable, match="groups"):
+        converted(write_repository(tmp_path / "tiny", method, stored))
+
+
+def test_refuses_nan_after_scaling(tmp_path: Path) -> None:
+    """A code that stands for no number."""
+    method, stored, _ = fp8_blocks()
+    raw: Any = stored[f"{BASE}.weight"][1].copy()
+    raw[0, 0] = 0x7F
+    stored[f"{BASE}.weight"] = ("F8_E4M3", raw)
+    with pytest.raises(BadTensor, match="NaN"):
+        converted(write_repository(tmp_path / "tiny", method, stored))
