@@ -69,6 +69,13 @@ class Client:
             raise _refusal(response)
         return Stream(response)
 
+    def upload(self, digest: str, data: bytes) -> None:
+        """Puts a file's bytes into the store. Raises Refused."""
+        response = request(self.socket, "POST", f"/api/blobs/{digest}", data)
+        if response.status >= 400:
+            raise _refusal(response)
+        response.close()
+
     def is_healthy(self) -> bool:
         """Whether the daemon takes requests. Raises DaemonNotRunning if nobody listens."""
         try:

@@ -23,7 +23,8 @@ def create(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     from qm.store.store import open_store  # noqa: PLC0415
 
     spec = from_create_request(args["request"])
-    build(open_store(home), Name.parse(args["name"]), spec, progress)
+    fresh = args["request"].get("no_cache") is True
+    build(open_store(home), Name.parse(args["name"]), spec, progress, fresh=fresh)
     return {"status": "success"}
 
 

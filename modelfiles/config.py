@@ -10,6 +10,7 @@ from typing import TypeAlias
 from qm.store.errors import QmError
 from qm.store.gguf import Header
 
+from .provenance import Provenance, parse_provenance
 from .template import Template
 
 Json: TypeAlias = dict[str, object]
@@ -72,6 +73,7 @@ class Config:
     parent: str = ""
     capabilities: tuple[str, ...] = ()
     facts: Facts | None = None
+    provenance: Provenance | None = None
 
     @classmethod
     def parse(cls, data: bytes) -> Config:
@@ -97,6 +99,7 @@ class Config:
             parent=_text(ours, "parent"),
             capabilities=_texts(ours, "capabilities"),
             facts=_facts(ours.get("facts")),
+            provenance=parse_provenance(ours.get("provenance")),
         )
 
     def to_json(self, layers: Iterable[str]) -> bytes:
@@ -105,6 +108,7 @@ class Config:
             "parent": self.parent,
             "capabilities": list(self.capabilities),
             "facts": None if self.facts is None else asdict(self.facts),
+            "provenance": None if self.provenance is None else self.provenance.to_json(),
         }
         document: Json = {
             "model_format": self.model_format,

@@ -8,7 +8,17 @@ from qm.store.errors import InvalidRequest
 
 from .parameters import PARAMETERS, RETIRED, OptionError, Value, check, to_json
 from .parser import ROLES, ModelfileError
-from .spec import ModelSpec, NotYet, Source, Turn, check_requires, check_template, tensor_type
+from .spec import (
+    IMATRIX_WORDS,
+    ModelSpec,
+    NotYet,
+    Source,
+    Turn,
+    check_quantize,
+    check_requires,
+    check_template,
+    tensor_type,
+)
 
 
 class InvalidSpec(InvalidRequest):
@@ -30,11 +40,14 @@ def from_create_request(body: Mapping[str, object]) -> ModelSpec:
     requires, template = _text(body, "requires"), _text(body, "template")
     check_requires(requires)
     check_template(template)
+    quantize = _text(body, "quantize") or _text(body, "quantization")  # its name before 2024
+    check_quantize(quantize)
     drafts = _files(body, "draft_files")
     return ModelSpec(
         from_=((Source(name),) if name else ()) + files,
-        quantize=_text(body, "quantize"),
-        imatrix=_text(body, "imatrix"),
+        quantize=quantize,
+        imatrix=_imatrix(body),
+        imatrix_file=next(iter(_files(body, "imatrix_file")), None),
         calibration=next(iter(_files(body, "calibration")), None),
         tensor_types=tuple(tensor_type(each) for each in _texts(body, "tensor_types")),
         deltas=tuple(Source(each) for each in _texts(body, "deltas")),
@@ -71,6 +84,7 @@ def to_create_request(spec: ModelSpec, digests: Mapping[str, str]) -> dict[str, 
         "parser": spec.parser,
         "quantize": spec.quantize,
         "imatrix": spec.imatrix,
+        "imatrix_file": _by_file_name(_one(spec.imatrix_file), digests, required=True),
         "calibration": _by_file_name(_one(spec.calibration), digests, required=True),
         "draft_files": _by_file_name(_one(spec.draft), digests, required=True),
         "tensor_types": [f"{each.pattern}={each.type}" for each in spec.tensor_types],
@@ -118,6 +132,13 @@ def _text(body: Mapping[str, object], key: str) -> str:
     if not isinstance(value, str):
         raise InvalidSpec(f"{key} must be a string")
     return value
+
+
+def _imatrix(body: Mapping[str, object]) -> str:
+    word = _text(body, "imatrix").lower()
+    if word not in IMATRIX_WORDS:
+        raise InvalidSpec("imatrix must be auto or none; a file goes into imatrix_file")
+    return word
 
 
 def _texts(body: Mapping[str, object], key: str) -> tuple[str, ...]:

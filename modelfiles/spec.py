@@ -14,15 +14,13 @@ from qm.store.errors import InvalidRequest
 
 from .parameters import PARAMETERS, RETIRED, OptionError, Value, parse_texts
 from .parser import Modelfile, ModelfileError
+from .quantization import check_pattern, parse_quantize, tensor_type_name
 from .template import Template
 
 _HUB_PREFIXES = ("hf.co/", "huggingface.co/", "hf:", "https://hf.co/", "https://huggingface.co/")
+IMATRIX_WORDS = ("", "auto", "none")
 _VERSION = re.compile(r"v?\d+(\.\d+){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 _NOT_YET = (
-    "QUANTIZE",
-    "IMATRIX",
-    "CALIBRATION",
-    "TENSOR_TYPE",
     "DELTA",
     "EVALUATE",
     "DRAFT",
@@ -79,13 +77,15 @@ class Turn:
 class ModelSpec:
     """Everything that decides what a model becomes.
 
-    None for `template` and `system` means that nothing was said; an empty text takes away what the
-    base has. `lines` has the first line of each instruction, for error messages.
+    `imatrix` is one of IMATRIX_WORDS. None for `template` and `system` means that nothing was
+    said; an empty text takes away what the base has. `lines` has the first line of each
+    instruction, for error messages.
     """
 
     from_: tuple[Source, ...]
     quantize: str = ""
     imatrix: str = ""
+    imatrix_file: Source | None = None
     calibration: Source | None = None
     tensor_types: tuple[TensorType, ...] = ()
     deltas: tuple[Source, ...] = ()
@@ -106,10 +106,6 @@ class ModelSpec:
     def refuse_unperformable(self) -> None:
         """Raises NotYet for the first instruction that this version can't carry out."""
         asked = {
-            "QUANTIZE": self.quantize,
-            "IMATRIX": self.imatrix,
-            "CALIBRATION": self.calibration,
-            "TENSOR_TYPE": self.tensor_types,
             "DELTA": self.deltas,
             "EVALUATE": self.evaluate,
             "DRAFT": self.draft,
@@ -130,10 +126,15 @@ def from_modelfile(modelfile: Modelfile) -> ModelSpec:
     lines = {each.keyword: each.line for each in reversed(modelfile.instructions)}
     check_requires(requires, lines.get("REQUIRES", 0))
     check_template(template)
+    quantize, imatrix = _last(modelfile, "QUANTIZE") or "", _last(modelfile, "IMATRIX") or ""
+    check_quantize(quantize)
     return ModelSpec(
         from_=_sources(modelfile, "FROM"),
-        quantize=_last(modelfile, "QUANTIZE") or "",
-        imatrix=_last(modelfile, "IMATRIX") or "",
+        quantize=quantize,
+        imatrix=imatrix if imatrix.lower() in IMATRIX_WORDS else "",
+        imatrix_file=None
+        if imatrix.lower() in IMATRIX_WORDS
+        else _last_source(modelfile, "IMATRIX"),
         calibration=_last_source(modelfile, "CALIBRATION"),
         tensor_types=tuple(
             tensor_type(each.argument, each.line) for each in modelfile.of("TENSOR_TYPE")
@@ -160,7 +161,14 @@ def tensor_type(text: str, line: int = 0) -> TensorType:
     pattern, _, kind = text.rpartition("=")
     if not pattern or not kind:
         raise ModelfileError("TENSOR_TYPE needs <pattern>=<type>", line)
-    return TensorType(pattern, kind)
+    check_pattern(pattern)
+    return TensorType(pattern, tensor_type_name(kind))
+
+
+def check_quantize(text: str) -> None:
+    """Raises UnknownType or InvalidQuantize."""
+    if text:
+        parse_quantize(text)
 
 
 def check_requires(version: str, line: int = 0) -> None:

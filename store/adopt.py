@@ -21,6 +21,7 @@ from .watch import Watch
 from .writer import open_writer
 
 _MAGIC = b"GGUF"
+_MAX_HEADER_BYTES = 100_000_000  # the limit that safetensors itself sets
 _CANT_LINK = {
     errno.EXDEV,
     errno.EPERM,
@@ -32,7 +33,7 @@ _CANT_LINK = {
 
 
 class NotAGguf(InvalidRequest):
-    """One answer for all that is no readable regular GGUF file, so that it discloses nothing."""
+    """One answer for all that is no readable regular file of weights, so it discloses nothing."""
 
     code = "not_a_gguf"
 
@@ -81,20 +82,26 @@ def _open_gguf(path: Path) -> Iterator[int]:
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise _not_a_gguf(path) from error
     try:
-        if not _looks_like_gguf(fd):
+        if not _looks_like_weights(fd):
             raise _not_a_gguf(path)
         yield fd
     finally:
         os.close(fd)
 
 
-def _looks_like_gguf(fd: int) -> bool:
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+def _looks_like_weights(fd: int) -> bool:
+    """GGUF by its magic; safetensors by a sensible header length before a JSON object."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
         return False
     try:
-        return os.pread(fd, len(_MAGIC), 0) == _MAGIC
+        start = os.pread(fd, 9, 0)
     except OSError:  # files of /proc fail in ways of their own
         return False
+    if start.startswith(_MAGIC):
+        return True
+    header_bytes = int.from_bytes(start[:8], "little")
+    return start[8:] == b"{" and header_bytes <= min(_MAX_HEADER_BYTES, status.st_size - 8)
 
 
 def _not_a_gguf(path: Path) -> NotAGguf:

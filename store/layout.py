@@ -76,6 +76,11 @@ class Layout:
         return self.root / "kv"
 
     @property
+    def steps(self) -> Path:
+        """Which blob each step of a build made, by the step's key; evictable."""
+        return self.root / "steps"
+
+    @property
     def trash(self) -> Path:
         """What garbage collection took out of sight and is about to unlink."""
         return self.root / "trash"
@@ -116,6 +121,7 @@ class Layout:
             self.claims,
             self.watched,
             self.kv,
+            self.steps,
             self.trash,
         ):
             directory.mkdir(mode=0o755, exist_ok=True)

@@ -7,7 +7,7 @@ import hashlib
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,6 +42,11 @@ class BlobWriter:
         self._hasher = hashlib.sha256()
         self.written_bytes = 0
 
+    @property
+    def path(self) -> Path:
+        """The unfinished file, to read back before it is committed."""
+        return self._path
+
     def write(self, data: bytes | memoryview) -> None:
         """Appends `data`; refuses more bytes than were announced."""
         self._count(len(data))
@@ -64,6 +69,16 @@ class BlobWriter:
             self._count(len(data))
             self._hasher.update(data)
         return True
+
+    def filled_by(
+        self, tool: Callable[[Path], object], on_progress: Progress | None = None
+    ) -> None:
+        """Lets `tool` write the whole file, for tools that take a path; then reads it once."""
+        assert not self.written_bytes, "the file is the tool's alone"
+        tool(self._path)
+        for data in chunks(self._fd, on_progress):
+            self._count(len(data))
+            self._hasher.update(data)
 
     def commit(self) -> str:
         """Makes the blob durable and visible and returns its digest."""

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("cli", "daemon", "modelfiles", "store")
-DATA = ("*/py.typed", "modelfiles/examples/*")
+DATA = ("*/py.typed", "modelfiles/build/texts/*.txt", "modelfiles/examples/*")
 
 
 def _run(*command: str | Path, **settings: str) -> str:

@@ -35,7 +35,9 @@ from ..parameters import to_json
 from ..spec import ModelSpec, NotYet, Source
 from ..template import Template
 from .jinja import check_template
+from .links import check_file_name
 from .register import Layers, Progress, json_bytes, register
+from .weights import Order, build_weights, is_of_repository
 
 _MEDIA_TYPES = {"adapter": ADAPTER_TYPE, "mmproj": PROJECTOR_TYPE, "projector": PROJECTOR_TYPE}
 
@@ -72,10 +74,14 @@ def create(
     on_progress: Progress,
     *,
     annotations: Mapping[str, str] | None = None,
+    fresh: bool = False,
 ) -> Manifest:
     """The new model's manifest, registered under `name`; `annotations` say where it comes from.
 
-    Raises NotYet, WrongFiles, ModelNotFound, BlobMissing, GgufInvalid, TemplateSyntaxError.
+    `fresh` builds anew what was built before.
+
+    Raises NotYet, WrongFiles, ModelNotFound, BlobMissing, GgufInvalid, TemplateSyntaxError, and
+    what `weights.build_weights` raises.
     Reads and writes files: call it in a job process or a thread.
     """
     spec.refuse_unperformable()
@@ -85,10 +91,14 @@ def create(
         layers = Layers(store, lease)
         base = _base(layers, spec)
         files = _files(layers, spec, on_progress)
-        facts = _facts(layers, base, changed=bool(files))
+        order = Order(spec, _repository(layers, spec), fresh=fresh)
+        made = build_weights(layers, order, on_progress)
+        facts = _facts(layers, base, changed=bool(files or made.steps))
         _check_adapters(files, facts)
         _change(layers, spec)
         config = _config(layers, spec, base, facts)
+        if made.steps:
+            config = replace(config, provenance=made.after(base.provenance))
         return register(name, layers, config, on_progress, annotations=annotations).manifest
 
 
@@ -118,13 +128,28 @@ def _files(layers: Layers, spec: ModelSpec, on_progress: Progress) -> list[_File
     for source in spec.adapters:
         if not source.digest:
             raise NotYet(f"ADAPTER {source.text}", source.line)
-    sources = [source for source in (*spec.from_, *spec.adapters) if source.digest]
+    given = (source for source in spec.from_ if not is_of_repository(source))
+    sources = [source for source in (*given, *spec.adapters) if source.digest]
     if not sources:
         return []
     on_progress({"status": "parsing GGUF"})
     files = sorted((_file(layers, source) for source in sources), key=lambda file: file.split)
     layers.keep(file.layer for file in files)
     _check_parts(layers, [file for file in files if file.layer.media_type == MODEL_TYPE])
+    return files
+
+
+def _repository(layers: Layers, spec: ModelSpec) -> dict[str, str]:
+    """The files of FROM that make up a Hugging Face repository, leased, by name."""
+    files = {
+        each.text: each.digest for each in spec.from_ if each.digest and is_of_repository(each)
+    }
+    if files and layers.of(MODEL_TYPE):
+        raise WrongFiles("FROM has both GGUF and safetensors files; name only one kind of them")
+    for name, digest in files.items():
+        check_file_name(name)
+        layers.lease.add(parse_digest(digest))
+        layers.store.blobs.path(digest)
     return files
 
 
@@ -207,6 +232,7 @@ def _config(layers: Layers, spec: ModelSpec, base: Config, facts: Facts) -> Conf
         families=facts.families,
         parameter_size=human_count(facts.parameter_count),
         file_type=facts.file_type,
+        provenance=base.provenance,
         renderer=base.renderer,
         parser=base.parser,
         requires=spec.requires or base.requires,

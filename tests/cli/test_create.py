@@ -9,8 +9,10 @@ import pytest
 from click.testing import CliRunner
 from qm.cli import create
 from qm.cli.client import Client
-from qm.cli.create import MissingFile, create_command, local_files
+from qm.cli.create import create_command
+from qm.cli.sources import MissingFile, local_files, with_repository_files
 from qm.modelfiles.parser import parse
+from qm.modelfiles.quantization import UnknownType
 from qm.modelfiles.spec import NotYet, from_modelfile
 
 from .conftest import FakeDaemon
@@ -117,7 +119,43 @@ def test_what_cannot_be_built_yet_copies_nothing(
 ) -> None:
     """The instruction is named before any file is touched."""
     (tmp_path / "m.gguf").touch()
-    (tmp_path / "Modelfile").write_text("FROM m.gguf\nQUANTIZE Q4_K_M")
-    with pytest.raises(NotYet, match="line 2: QUANTIZE"):
+    (tmp_path / "Modelfile").write_text("FROM m.gguf\nDRAFT m.gguf")
+    with pytest.raises(NotYet, match="line 2: DRAFT"):
         run_create(fake_daemon, monkeypatch, "m", "-f", os.fspath(tmp_path / "Modelfile"))
     assert fake_daemon.requests == []
+
+
+def test_a_type_that_does_not_exist_is_refused_before_any_file_is_touched(
+    fake_daemon: FakeDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what may have been meant."""
+    (tmp_path / "m.gguf").touch()
+    with pytest.raises(UnknownType, match="did you mean Q4_K_M"):
+        run_create(fake_daemon, monkeypatch, "m", "--from", str(tmp_path), "-q", "Q4_KM")
+    assert fake_daemon.requests == []
+
+
+def test_a_repository_is_all_its_files(tmp_path: Path) -> None:
+    """Weights, configuration and tokenizer; pictures and readmes stay outside."""
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "README.md", "x.png"):
+        (tmp_path / name).touch()
+    spec = with_repository_files(from_modelfile(parse(f"FROM {tmp_path}")), tmp_path)
+    names = {path.name for _, path in local_files(spec, tmp_path)}
+    assert names == {"model.safetensors", "config.json", "tokenizer.json"}
+
+
+def test_a_directory_with_both_kinds_of_weights_needs_a_word(tmp_path: Path) -> None:
+    """QUANTIZE means the full ones; without it nobody knows."""
+    for name in ("model.safetensors", "config.json", "m.gguf"):
+        (tmp_path / name).touch()
+    with pytest.raises(MissingFile, match="name the GGUF file in FROM"):
+        with_repository_files(from_modelfile(parse(f"FROM {tmp_path}")), tmp_path)
+    asked = from_modelfile(parse(f"FROM {tmp_path}\nQUANTIZE Q8_0"))
+    assert len(with_repository_files(asked, tmp_path).from_) == 2
+
+
+def test_pickles_are_refused(tmp_path: Path) -> None:
+    """Opening one runs whatever is in it."""
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(MissingFile, match="pickle"):
+        with_repository_files(from_modelfile(parse(f"FROM {tmp_path}")), tmp_path)

@@ -107,10 +107,6 @@ def test_retired_parameters_warn() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "QUANTIZE Q4_K_M",
-        "IMATRIX auto",
-        "CALIBRATION ./a.txt",
-        "TENSOR_TYPE a=F16",
         "DELTA org/repo",
         "EVALUATE",
         "DRAFT ./a.gguf",

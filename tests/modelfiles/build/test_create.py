@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from qm.modelfiles.build.create import WrongFiles, create
+from qm.modelfiles.build.weights import NothingToQuantize
 from qm.modelfiles.create_request import from_create_request
 from qm.modelfiles.gotemplate.errors import TemplateSyntaxError
 from qm.modelfiles.model import Model, ModelBroken, load_model
+from qm.modelfiles.quantization import UnknownType
 from qm.modelfiles.spec import NotYet, Turn
 from qm.store.blobs import BlobMissing
 from qm.store.errors import QmError
@@ -205,8 +207,8 @@ def test_projectors_and_adapters_find_their_place(
         ({"files": {"a": "123"}}, InvalidDigest, "invalid digest"),
         ({"files": {"a": "sha256:../../etc/passwd"}}, InvalidDigest, "invalid digest"),
         ({"files": {"a": "sha256:" + "1" * 64}}, BlobMissing, "not found"),
-        ({"base": "base", "quantize": "Q4_K_M"}, NotYet, "QUANTIZE is not supported yet"),
-        ({"base": "base", "imatrix": "auto"}, NotYet, "IMATRIX is not supported yet"),
+        ({"base": "base", "imatrix": "auto"}, NothingToQuantize, "IMATRIX has no effect"),
+        ({"base": "base", "quantize": "Q4_KM"}, UnknownType, "did you mean Q4_K_M"),
         ({"base": "base", "template": "{% do x() %}"}, TemplateSyntaxError, "unknown tag 'do'"),
         ({"base": "base", "template": "{% if %}"}, TemplateSyntaxError, "template: :1: "),
         ({"base": "base", "template": "a\n{% for x in y %}"}, TemplateSyntaxError, "template: :2"),

@@ -1,0 +1,146 @@
+"""The files on this machine that a Modelfile names, and how they come into the store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from qm.store.errors import InvalidRequest
+
+from .client import Client
+from .progress import Progress
+from .table import size_text
+
+if TYPE_CHECKING:
+    from qm.modelfiles.spec import ModelSpec, Source
+
+PATH_STARTS = ("/", "./", "../", "~")
+REPOSITORY_PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+PICKLE_PATTERNS = ("*.bin", "*.pth", "*.pt")
+_SENT_BYTES = 64 << 20  # what is larger and no model is no file for a build
+
+
+class MissingFile(InvalidRequest):
+    """A file that the command or its Modelfile names isn't there, or is of no use."""
+
+    code = "missing_file"
+
+
+def with_repository_files(spec: ModelSpec, folder: Path) -> ModelSpec:
+    """The spec with every file of a Hugging Face repository in the place of its directory.
+
+    Raises MissingFile for a directory of which nobody could say what to take.
+    """
+    sources: list[Source] = []
+    for source in spec.from_:
+        path = _located(source, folder)
+        if source.is_hub or not path.is_dir() or not _is_repository(path, bool(spec.quantize)):
+            sources.append(source)
+            continue
+        names = sorted({file.name for glob in REPOSITORY_PATTERNS for file in path.glob(glob)})
+        sources += [replace(source, text=f"{source.text.rstrip('/')}/{name}") for name in names]
+    return replace(spec, from_=tuple(sources))
+
+
+def local_files(spec: ModelSpec, folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files on this machine that the spec names, by the text that names them.
+
+    Raises MissingFile; a FROM that names no file is a model's name.
+    """
+    sources = [*spec.from_, *spec.adapters]
+    sources += [each for each in (spec.draft, spec.calibration, spec.imatrix_file) if each]
+    for source in sources:
+        path = _located(source, folder)
+        if not source.is_hub and _holds_files(path, source.text):
+            yield source.text, _one_file(path)
+        elif source not in spec.from_ or is_path(source.text):
+            where = f"line {source.line}: " if source.line else ""
+            raise MissingFile(f"{where}no such file: {path}")
+
+
+def is_path(text: str) -> bool:
+    return text.startswith(PATH_STARTS) or text in (".", "..") or text.lower().endswith(".gguf")
+
+
+def bring(client: Client, path: Path) -> str:
+    """The digest of a file that is in the store now: weights by path, small files as bytes."""
+    if path.suffix not in (".gguf", ".safetensors") and not _is_weights(path):
+        return _send(client, path)
+    with client.stream("/qm/adopt", {"path": str(path)}) as items:
+        result = Progress(sys.stderr).follow(items)
+    how, size = result.get("how", ""), size_text(result.get("size", 0))
+    click.echo(f"{path.name}: {size}, {how}" if how else f"{path.name}: {size}", err=True)
+    return str(result["digest"])
+
+
+def _send(client: Client, path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if size > _SENT_BYTES:
+            raise MissingFile(f"{path} has {size} bytes and is neither GGUF nor safetensors")
+        data = path.read_bytes()
+    except OSError as error:
+        raise MissingFile(f"can't read {path}: {error.strerror}") from error
+    digest = f"sha256:{sha256(data).hexdigest()}"
+    client.upload(digest, data)
+    return digest
+
+
+def _is_weights(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:  # the daemon's answer tells
+        return True
+
+
+def _is_repository(path: Path, quantizes: bool) -> bool:
+    """Whether a directory is to be converted: full weights win only where they are asked for."""
+    weights, ggufs = any(path.glob("*.safetensors")), any(path.glob("*.gguf"))
+    if weights and ggufs and not quantizes:
+        raise MissingFile(
+            f"{path} holds safetensors and GGUF files; name the GGUF file in FROM, or say QUANTIZE "
+            "(COPY for no change) to convert the safetensors"
+        )
+    if not weights and not ggufs:
+        _refuse_pickles(path)
+    return weights
+
+
+def _refuse_pickles(path: Path) -> None:
+    pickles = sorted(file.name for glob in PICKLE_PATTERNS for file in path.glob(glob))
+    if pickles:
+        raise MissingFile(
+            f"{path} has its weights as a pickle ({pickles[0]}), which can run any code when it is "
+            "opened; convert it to safetensors where that does no harm"
+        )
+
+
+def _holds_files(path: Path, text: str) -> bool:
+    """A folder that only happens to be called like a model is not meant."""
+    if path.is_dir():
+        return is_path(text) or any(path.glob("*.gguf"))
+    return path.exists()
+
+
+def _located(source: Source, folder: Path) -> Path:
+    return (folder / Path(source.text).expanduser()).resolve()
+
+
+def _one_file(path: Path) -> Path:
+    """The file itself, or the only GGUF in the folder."""
+    if not path.is_dir():
+        return path
+    found = sorted(path.glob("*.gguf"))
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(file.name for file in found) or "none"
+    raise MissingFile(
+        f"{path} must hold safetensors files or one GGUF file, there is: {names}; "
+        "name the file in FROM"
+    )

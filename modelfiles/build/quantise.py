@@ -1,0 +1,128 @@
+"""One GGUF to another of a smaller type, by llama.cpp's own quantiser.
+
+Call it in a process that can be killed: the quantiser allocates as the file says.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qm.store.errors import InvalidRequest, QmError
+
+from ..native import C, fill
+from ..quantization import COPY, TENSOR_TYPE_NUMBERS, Quantize
+from ..spec import TensorType
+from .imatrix_file import Imatrix
+from .native_log import native_log
+
+_STRING, _INTEGER = 3, 0  # llama_model_kv_override_type
+_VALUE_BYTES = 127
+# What llama-quantize records is the path that it was given; ours lies where nobody can look.
+IMATRIX_NAME = "imatrix.gguf"
+
+
+class QuantiseFailed(QmError):
+    """llama.cpp's quantiser gave up; the message has its reason."""
+
+    code = "quantize_failed"
+
+
+class AlreadyQuantised(InvalidRequest):
+    """Quantising what is quantised costs quality, so it must be asked for."""
+
+    code = "already_quantized"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything that decides the bytes of the result, besides the source."""
+
+    quantize: Quantize
+    tensor_types: Sequence[TensorType] = ()
+    imatrix: Imatrix | None = None
+
+
+def quantise(
+    source: Path, target: Path, order: Order, on_tensor: Callable[[int, int], None]
+) -> None:
+    """Writes `target`, which may exist and is overwritten. Raises QuantiseFailed."""
+    log = native_log()
+    parameters, kept = _parameters(order)
+    log.errors.clear()
+    log.on_tensor = on_tensor
+    try:
+        status = C.llama_model_quantize(
+            os.fsencode(source), os.fsencode(target), ctypes.byref(parameters)
+        )
+    finally:
+        log.on_tensor = None
+    del kept
+    if status:
+        raise QuantiseFailed(log.last_words(f"can't quantize to {order.quantize.type}"))
+
+
+def _parameters(order: Order) -> tuple[Any, list[Any]]:  # Any: ctypes structs
+    """The struct, and what it points to, which must outlive the call."""
+    wish, kept = order.quantize, []
+    values: dict[str, object] = {
+        "nthread": wish.threads or len(os.sched_getaffinity(0)),
+        "ftype": wish.number,
+        "allow_requantize": wish.requantize,
+        "only_copy": wish.type == COPY,
+        "pure": wish.pure,
+    }
+    if wish.output:
+        values["output_tensor_type"] = TENSOR_TYPE_NUMBERS[wish.output]
+    if wish.embedding:
+        values["token_embedding_type"] = TENSOR_TYPE_NUMBERS[wish.embedding]
+    if order.tensor_types:
+        rows = _overrides(order.tensor_types)
+        kept.append(rows)
+        values["tt_overrides"] = rows
+    if order.imatrix is not None:
+        matrix, arrays = _matrix(order.imatrix)
+        notes = _notes(order.imatrix)
+        kept += [matrix, arrays, notes]
+        values |= {"imatrix": matrix, "kv_overrides": notes}
+    return fill(C.llama_model_quantize_default_params(), values), kept
+
+
+def _overrides(tensor_types: Sequence[TensorType]) -> Any:
+    """Pattern and type, ended by an empty row; in lower case, as llama-quantize has them."""
+    rows = [
+        (each.pattern.lower().encode(), TENSOR_TYPE_NUMBERS[each.type]) for each in tensor_types
+    ]
+    return (C.llama_model_tensor_override * (len(rows) + 1))(*rows)
+
+
+def _matrix(imatrix: Imatrix) -> tuple[Any, list[Any]]:
+    means = imatrix.means()
+    table = (C.llama_model_imatrix_data * (len(means) + 1))()
+    for row, (name, values) in zip(table, means.items(), strict=False):
+        row.name = name.encode()
+        row.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        row.size = values.size
+    return table, list(means.values())
+
+
+def _notes(imatrix: Imatrix) -> Any:
+    """What the file says about the matrix that it was made with; llama-quantize's keys."""
+    notes: list[tuple[str, str | int]] = [("quantize.imatrix.file", IMATRIX_NAME)]
+    if imatrix.datasets:
+        notes.append(("quantize.imatrix.dataset", imatrix.datasets[0]))
+    notes.append(("quantize.imatrix.entries_count", len(imatrix.entries)))
+    if imatrix.chunk_count > 0:
+        notes.append(("quantize.imatrix.chunks_count", imatrix.chunk_count))
+    table = (C.llama_model_kv_override * (len(notes) + 1))()
+    for row, (key, value) in zip(table, notes, strict=False):
+        row.key = key.encode()
+        if isinstance(value, str):
+            row.tag, row.value.val_str = _STRING, value.encode()[:_VALUE_BYTES]
+        else:
+            row.tag, row.value.val_i64 = _INTEGER, value
+    return table

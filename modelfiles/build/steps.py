@@ -1,0 +1,130 @@
+"""How each kind of step is done: inputs from the store, output to the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from qm.store.errors import QmError
+from qm.store.gguf import Header, read_header
+
+from ..quantization import Quantize
+from ..spec import TensorType, tensor_type
+from .links import linked
+from .needs import check_disk
+from .plan import Step, StepKind, Tools, parts_of
+from .workshop import Performer, Workshop
+
+CONVERT_VERSION = 1  # raise it when a conversion's bytes change
+_DATASET = "qm"  # what an importance matrix says about its text: the provenance has the digest
+
+
+class ResultInvalid(QmError):
+    """A step made a file that is not what it should be; nothing of it was kept."""
+
+    code = "build_result_invalid"
+
+
+def tools() -> Tools:
+    """The versions of what is installed here."""
+    from importlib.metadata import version  # noqa: PLC0415  costs time where nothing is built
+
+    return Tools(f"qm-convert/{CONVERT_VERSION}", f"llama-cpp-python/{version('llama-cpp-python')}")
+
+
+def _convert(workshop: Workshop, step: Step) -> str:
+    from .convert import OutType, convert  # noqa: PLC0415  brings numpy
+
+    files = {name: workshop.path(digest) for name, digest in step.inputs.items()}
+    check_disk(
+        workshop.store.layout, sum(each.stat().st_size for each in files.values()), "converting"
+    )
+    tell = workshop.count("converting model")
+    with linked(workshop.store.layout, files) as directory, workshop.store.blobs.writer() as writer:
+        convert(
+            directory,
+            writer,
+            out_type=cast(OutType, step.parameters["out_type"]),
+            name=str(step.parameters["name"]),
+            on_progress=tell,
+        )
+        workshop.on_progress({"status": "verifying conversion"})
+        read_header(writer.path)
+        return writer.commit()
+
+
+def _imatrix(workshop: Workshop, step: Step) -> str:
+    from .imatrix import compute_imatrix  # noqa: PLC0415  brings llama.cpp
+    from .imatrix_file import pack_imatrix  # noqa: PLC0415
+
+    weights = [workshop.path(part) for part in parts_of(step.inputs)]
+    text = workshop.path(step.inputs["text"]).read_bytes()
+    tell = workshop.count("computing importance matrix")
+    with _in_order(workshop, weights) as paths:
+        matrix = compute_imatrix(paths, text, _DATASET, tell)
+    return workshop.store.blobs.put(pack_imatrix(matrix))
+
+
+def _quantize(workshop: Workshop, step: Step) -> str:
+    from .imatrix_file import read_imatrix  # noqa: PLC0415  brings numpy
+    from .quantise import Order, quantise  # noqa: PLC0415  brings llama.cpp
+
+    weights = [workshop.path(part) for part in parts_of(step.inputs)]
+    matrix = step.inputs.get("imatrix")
+    wish, tensor_types = _wish(step.parameters)
+    order = Order(wish, tensor_types, read_imatrix(workshop.path(matrix)) if matrix else None)
+    headers = [read_header(path) for path in weights]
+    check_disk(workshop.store.layout, _most_bytes(headers, wish), "quantizing")
+    status = f"quantizing {headers[0].file_type_name or 'the'} model to {wish.type}"
+    with _in_order(workshop, weights) as paths, workshop.store.blobs.writer() as writer:
+        writer.filled_by(lambda target: quantise(paths[0], target, order, workshop.count(status)))
+        workshop.on_progress({"status": "verifying quantization"})
+        _check_result(read_header(writer.path), headers)
+        return writer.commit()
+
+
+PERFORMERS: Mapping[str, Performer] = {
+    StepKind.CONVERT: _convert,
+    StepKind.IMATRIX: _imatrix,
+    StepKind.QUANTIZE: _quantize,
+}
+
+
+def _wish(parameters: Mapping[str, object]) -> tuple[Quantize, tuple[TensorType, ...]]:
+    said = {key: value for key, value in parameters.items() if key != "tensor_types"}
+    listed = parameters.get("tensor_types")
+    types = tuple(tensor_type(str(each)) for each in listed) if isinstance(listed, list) else ()
+    return Quantize(**said), types  # type: ignore[arg-type]  # what `plan._parameters` wrote
+
+
+def _most_bytes(headers: list[Header], wish: Quantize) -> int:
+    """No result is larger than the source, but F32, or a quantised source that is unpacked."""
+    if wish.type == "F32":
+        return 4 * sum(header.parameter_count for header in headers)
+    return max(sum(header.file_bytes for header in headers), _bits16(headers, wish))
+
+
+def _bits16(headers: list[Header], wish: Quantize) -> int:
+    wide = wish.type in ("F16", "BF16")
+    return 2 * sum(header.parameter_count for header in headers) if wide else 0
+
+
+def _check_result(result: Header, sources: list[Header]) -> None:
+    wanted = {tensor.name: tensor.shape for header in sources for tensor in header.tensors}
+    found = {tensor.name: tensor.shape for tensor in result.tensors}
+    if found != wanted:
+        raise ResultInvalid("quantizing lost or reshaped tensors; nothing was kept")
+
+
+@contextmanager
+def _in_order(workshop: Workshop, weights: list[Path]) -> Iterator[list[Path]]:
+    """Several parts get the names by which llama.cpp finds the others from the first."""
+    if len(weights) == 1:
+        yield weights
+        return
+    names = [f"model-{n:05}-of-{len(weights):05}.gguf" for n in range(1, len(weights) + 1)]
+    files = dict(zip(names, weights, strict=True))
+    with linked(workshop.store.layout, files) as directory:
+        yield [directory / name for name in names]

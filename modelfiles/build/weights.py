@@ -1,0 +1,149 @@
+"""From what FROM gives to the weights that were asked for: plan, perform, put in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from qm.store.errors import InvalidRequest
+from qm.store.gguf import Header, read_header
+from qm.store.image import MODEL_TYPE, Descriptor
+from qm.store.layout import parse_digest
+
+from ..config import facts_of
+from ..provenance import Provenance, StepRecord
+from ..quantization import FULL_PRECISION, parse_quantize, tensor_type_name
+from ..spec import ModelSpec, Source, TensorType
+from .plan import Given, Plan, Tools, Wishes, plan
+from .register import Layers, Progress
+from .steps import PERFORMERS, tools
+from .texts import CALIBRATION
+from .workshop import Done, Workshop
+
+_REPOSITORY_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja")
+
+
+class NothingToQuantize(InvalidRequest):
+    """Instructions about weights in a Modelfile that does nothing to them."""
+
+    code = "nothing_to_quantize"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a create asks of the weights. `fresh` does every step anew."""
+
+    spec: ModelSpec
+    repository: Mapping[str, str]
+    fresh: bool = False
+
+
+def is_of_repository(source: Source) -> bool:
+    """Whether a file is one of a Hugging Face repository, by its name."""
+    return source.text.lower().endswith(_REPOSITORY_ENDINGS)
+
+
+def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Provenance:
+    """Puts what was built in the place of the weights; tells how it was made.
+
+    Raises what planning and the steps raise.
+    """
+    planned = _plan(layers, order, tools())
+    workshop = Workshop(layers.store, layers.lease, on_progress, PERFORMERS, fresh=order.fresh)
+    for step in planned.steps:
+        output = workshop.perform(step)
+        if not workshop.done[-1].cached:
+            layers.new.add(output)
+    if planned.steps:
+        _put_in_place(layers, [workshop.digest(part) for part in planned.weights])
+    return Provenance(
+        files=dict(order.repository),
+        steps=tuple(_record(each) for each in workshop.done),
+    )
+
+
+def _plan(layers: Layers, order: Order, versions: Tools) -> Plan:
+    spec = order.spec
+    given = _given(layers, order)
+    if not spec.quantize:
+        _refuse_idle(spec)
+        return plan(given, Wishes(), versions)
+    wishes = _wishes(layers, spec)
+    planned = plan(given, wishes, versions)
+    if any(CALIBRATION.digest in step.inputs.values() for step in planned.steps):
+        CALIBRATION.put(layers)
+    return planned
+
+
+def _refuse_idle(spec: ModelSpec) -> None:
+    """Raises NothingToQuantize for an instruction that would have no effect."""
+    said = {
+        "TENSOR_TYPE": spec.tensor_types,
+        "IMATRIX": spec.imatrix or spec.imatrix_file,
+        "CALIBRATION": spec.calibration,
+    }
+    for keyword, value in said.items():
+        if value:
+            raise NothingToQuantize(f"{keyword} has no effect without QUANTIZE")
+
+
+def _given(layers: Layers, order: Order) -> Given:
+    if order.repository:
+        return Given(repository=order.repository, name=_name(order.spec))
+    weights = layers.of(MODEL_TYPE)
+    headers = [read_header(layers.store.blobs.path(each.digest)) for each in weights]
+    facts = facts_of(tuple(headers)) if headers else None
+    return Given(
+        weights=tuple(each.digest for each in weights),
+        type=_type(headers),
+        generates=facts is None or not facts.pooled,
+    )
+
+
+def _type(headers: list[Header]) -> str:
+    """The file type; told from the tensors where a file of floats doesn't say it."""
+    if headers and headers[0].file_type_name:
+        return headers[0].file_type_name
+    kinds = {tensor.type for header in headers for tensor in header.tensors}
+    return min(kinds & FULL_PRECISION, default="") if kinds <= FULL_PRECISION else ""
+
+
+def _wishes(layers: Layers, spec: ModelSpec) -> Wishes:
+    return Wishes(
+        quantize=parse_quantize(spec.quantize),
+        tensor_types=tuple(
+            TensorType(each.pattern, tensor_type_name(each.type)) for each in spec.tensor_types
+        ),
+        imatrix=_kept(layers, spec.imatrix_file),
+        use_imatrix=spec.imatrix.lower() != "none",
+        calibration=_kept(layers, spec.calibration) or CALIBRATION.digest,
+    )
+
+
+def _name(spec: ModelSpec) -> str:
+    """The repository's own name, for models that don't say theirs."""
+    hub = next((source.text for source in spec.from_ if source.is_hub), "")
+    return hub.rpartition("/")[2].partition("@")[0]
+
+
+def _kept(layers: Layers, source: Source | None) -> str:
+    """The digest of a file that came along, leased; empty if none did."""
+    if source is None:
+        return ""
+    digest = parse_digest(source.digest)
+    layers.lease.add(digest)
+    layers.store.blobs.path(digest)
+    return digest
+
+
+def _put_in_place(layers: Layers, digests: list[str]) -> None:
+    layers.replace(MODEL_TYPE, None)
+    sizes = [(digest, layers.store.blobs.size(digest)) for digest in digests]
+    layers.keep(Descriptor(MODEL_TYPE, digest, size_bytes) for digest, size_bytes in sizes)
+
+
+def _record(done: Done) -> StepRecord:
+    step = done.step
+    return StepRecord(
+        step.kind, step.tool, step.key, dict(step.inputs), dict(step.parameters), done.output
+    )

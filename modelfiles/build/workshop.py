@@ -1,0 +1,83 @@
+"""Performs the steps of a plan, each once: what was made before is taken from the cache.
+
+A step's output is published before the next one starts, so a build that was killed goes on where
+its last finished step ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from qm.store.leases import Lease
+from qm.store.store import Store
+
+from .plan import KEY_PREFIX, Step
+from .register import Progress
+from .step_cache import StepCache
+
+Performer: TypeAlias = Callable[["Workshop", Step], str]
+"""Does one step and gives the digest of the blob that it published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step and what came out; `cached` if nothing had to be done for it."""
+
+    step: Step
+    output: str
+    cached: bool = False
+
+
+@dataclass(slots=True)
+class Workshop:
+    """Where steps are performed; `lease` keeps what they make. `fresh` ignores the cache."""
+
+    store: Store
+    lease: Lease
+    on_progress: Progress
+    performers: Mapping[str, Performer]
+    fresh: bool = False
+    done: list[Done] = field(default_factory=list)
+
+    def perform(self, step: Step) -> str:
+        """The digest of the step's output, made now or before."""
+        cached = None if self.fresh else self._cached(step)
+        output = cached or self.performers[step.kind](self, step)
+        self.lease.add(output)
+        if cached is None:
+            StepCache(self.store.layout).add(step, output)
+        else:
+            self.on_progress({"status": f"using cached {step.kind} {output}"})
+        self.done.append(Done(step, output, cached is not None))
+        return output
+
+    def digest(self, reference: str) -> str:
+        """Of an input: it is a digest, or the key of a step that is done."""
+        if not reference.startswith(KEY_PREFIX):
+            return reference
+        return next(each.output for each in self.done if each.step.key == reference)
+
+    def path(self, reference: str) -> Path:
+        """The file of an input. Raises BlobMissing or BlobChanged."""
+        digest = self.digest(reference)
+        self.lease.add(digest)
+        return self.store.blobs.path(digest)
+
+    def count(self, status: str) -> Callable[[int, int], None]:
+        """A callback that tells how far the step got."""
+
+        def tell(completed: int, total: int) -> None:
+            self.on_progress({"status": status, "completed": completed, "total": total})
+
+        tell(0, 0)
+        return tell
+
+    def _cached(self, step: Step) -> str | None:
+        output = StepCache(self.store.layout).find(step)
+        if output is None:
+            return None
+        self.lease.add(output)  # first the lease, then the look
+        return output if self.store.blobs.has(output) else None

@@ -1,0 +1,110 @@
+"""The whole way on a live daemon: a repository or a GGUF becomes a quantised model that answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import LiveDaemon
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def daemon(start_module_daemon: Callable[..., LiveDaemon]) -> Iterator[LiveDaemon]:
+    """One for this module, so that its build cache starts empty."""
+    yield start_module_daemon()
+
+
+@pytest.fixture(scope="module")
+def built(
+    daemon: LiveDaemon, smollm2_repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """What `qm create` said while it built q4 from the repository."""
+    modelfile = tmp_path_factory.mktemp("build") / "Modelfile"
+    modelfile.write_text(f"FROM {smollm2_repository}\nQUANTIZE Q4_K_M\nIMATRIX none\n")
+    done = daemon.qm("create", "q4", "-f", str(modelfile))
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def weights(daemon: LiveDaemon, model: str) -> str:
+    """The digest of a model's weights, as its Modelfile names them."""
+    text: str = daemon.json("POST", "/api/show", {"model": model})["modelfile"]
+    line = next(line for line in text.splitlines() if line.startswith("FROM "))
+    return line.rpartition("sha256-")[2]
+
+
+def test_a_repository_becomes_a_model_that_answers(daemon: LiveDaemon, built: str) -> None:
+    """Converted, quantised, and it knows what it knew."""
+    assert "converting model" in built
+    assert "quantizing BF16 model to Q4_K_M" in built
+    body = {
+        "model": "q4",
+        "messages": [
+            {"role": "system", "content": "You are brief."},
+            {"role": "user", "content": "What is the capital of France?"},
+        ],
+        "stream": False,
+        "options": {"temperature": 0, "num_predict": 20},
+    }
+    assert "Paris" in daemon.json("POST", "/api/chat", body)["message"]["content"]
+    details = daemon.json("POST", "/api/show", {"model": "q4"})["details"]
+    assert details["quantization_level"] == "Q4_K_M"
+
+
+def test_a_changed_template_builds_nothing(
+    daemon: LiveDaemon, built: str, smollm2_repository: Path, tmp_path: Path
+) -> None:
+    """Every step comes from the cache, and the weights are the same."""
+    modelfile = tmp_path / "Modelfile"
+    modelfile.write_text(
+        f"FROM {smollm2_repository}\nQUANTIZE Q4_K_M\nIMATRIX none\nTEMPLATE {{{{ .Prompt }}}}\n"
+    )
+    done = daemon.qm("create", "other", "-f", str(modelfile))
+    assert done.returncode == 0, done.stderr
+    assert "using cached convert sha256:" in done.stderr
+    assert "using cached quantize sha256:" in done.stderr
+    assert "converting model" not in done.stderr
+    assert weights(daemon, "other") == weights(daemon, "q4")
+
+
+def test_the_native_route_quantises_from_another_model(daemon: LiveDaemon, built: str) -> None:
+    """As Ollama's clients ask for it, in either case of the type."""
+    status, data = daemon.call(
+        "POST", "/api/create", {"model": "again", "from": "q4", "quantize": "q4_k_m"}
+    )
+    assert status == 200
+    assert json.loads(data.splitlines()[-1]) == {"status": "success"}
+    body = {"model": "q8", "from": "q4", "quantize": "Q8_0", "stream": False}
+    status, data = daemon.call("POST", "/api/create", body)
+    assert status == 400
+    assert "quantized" in json.loads(data)["error"]
+    body["quantize"] = "Q8_0 requantize"
+    assert daemon.json("POST", "/api/create", body) == {"status": "success"}
+    assert weights(daemon, "q8") != weights(daemon, "q4")
+
+
+@pytest.mark.parametrize("quantize", ["Q4_KM", "Q8_0 fast"])
+def test_what_cannot_be_meant_is_refused_at_once(
+    daemon: LiveDaemon, built: str, quantize: str
+) -> None:
+    """A 400 before anything streams."""
+    body = {"model": "x", "from": "q4", "quantize": quantize}
+    assert daemon.call("POST", "/api/create", body)[0] == 400
+
+
+def test_small_types_without_a_matrix_are_refused(
+    daemon: LiveDaemon, smollm2_repository: Path, tmp_path: Path
+) -> None:
+    """The error says how to go on."""
+    modelfile = tmp_path / "Modelfile"
+    modelfile.write_text(f"FROM {smollm2_repository}\nQUANTIZE IQ2_XS\nIMATRIX none\n")
+    done = daemon.qm("create", "x", "-f", str(modelfile))
+    assert done.returncode == 1
+    assert "IQ2_XS needs an importance matrix" in done.stderr
