@@ -100,6 +100,7 @@ def _table() -> tuple[Parameter, ...]:
         Parameter("logit_bias", Kind.BIASES, sample, {}, -100, 100, "added to tokens' logits"),
         Parameter("ignore_eos", Kind.BOOLEAN, stop, False, None, None, "go on past the end"),
         Parameter("stop", Kind.STRINGS, stop, (), None, None, "texts that end the answer"),
+        Parameter("grammar", Kind.STRING, sample, None, None, None, "GBNF that answers follow"),
         _whole("num_ctx", load, None, 0, INT32_MAX, "tokens of context; 0: qm decides"),
         _whole("num_batch", load, None, 1, 2**16, "prompt tokens evaluated at once"),
         _whole("num_gpu", load, -1, -1, INT32_MAX, "layers on GPUs; -1: as many as fit"),
@@ -137,7 +138,7 @@ def check(name: str, value: object) -> Value:
     """
     parameter = PARAMETERS[name]
     checked = _TYPES[parameter.type](parameter, value)
-    if isinstance(checked, str) and checked not in parameter.choices:
+    if parameter.choices and checked not in parameter.choices:
         raise OptionError(name, f"must be one of {', '.join(parameter.choices)}")
     return checked
 

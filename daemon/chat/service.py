@@ -207,7 +207,7 @@ def _generate(work: Work, prompt: Prompt) -> Generate:
         tokens=prompt.tokens,
         images=_images(request),
         json_schema=_schema_text(constraint) if constraint else None,
-        grammar=constraint.grammar if constraint else None,
+        grammar=constraint.grammar if constraint else options.grammar or None,
         constrain_after=THINK_END if thinks else None,
         reasoning_start="" if _opened(prompt) else THINK_START,
         logprobs=request.top_logprobs if request.logprobs else -1,

@@ -134,10 +134,13 @@ def _shared(fields: Fields) -> dict[str, Any]:
     top_logprobs = fields.integer("top_logprobs")
     if not 0 <= top_logprobs <= MOST_TOP_LOGPROBS:
         raise InvalidField(f"top_logprobs must be between 0 and {MOST_TOP_LOGPROBS}")
+    constraint, wanted = _format(fields.raw("format")), options(fields)
+    if constraint and wanted.grammar:
+        raise InvalidField("format and the option grammar can't be combined")
     return {
-        "format": _format(fields.raw("format")),
+        "format": constraint,
         "think": _think(fields.raw("think")),
-        "options": options(fields),
+        "options": wanted,
         "keep_alive_s": keep_alive_s(fields),
         # Where Ollama cuts unless told not to, we cut only when asked: CONTRACT, section 0.
         "truncate": fields.boolean("truncate", False),

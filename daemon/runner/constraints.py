@@ -1,4 +1,4 @@
-"""Compiles what an answer must look like (a JSON Schema) against a model's vocabulary.
+"""Compiles what an answer must look like, by JSON Schema or GBNF, against a vocabulary.
 
 llguidance does the work: a compiled matcher knows, at every point of an answer, which tokens may
 come next. Compiled ones are kept, so that the second request with a schema finds it ready.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qm.modelfiles.native import C
 
+from . import gbnf, schema_limits
 from .candidates import Candidates
 from .llama import LlamaError, Vocabulary
 from .wire import Generate
@@ -39,7 +40,8 @@ class Constraint:
 
     def refusal(self, reason: str) -> LlamaError:
         shown = " ".join(reason.replace("<non-verbose/>", "").split())[:400]
-        return LlamaError(self.code, f"the format can't be enforced: {shown}")
+        what = "format" if self.code == "bad_schema" else "grammar"
+        return LlamaError(self.code, f"the {what} can't be enforced: {shown}")
 
 
 class Constraints:
@@ -80,10 +82,8 @@ class Constraints:
     def _compiled(self, constraint: Constraint) -> LLMatcher:
         from llguidance import LLMatcher, LLParserLimits  # noqa: PLC0415
 
-        if constraint.code == "bad_grammar":
-            raise LlamaError("unsupported", "grammars are not built into this runner yet")
         limits = LLParserLimits(verbose_errors=False)
-        grammar = _schema_grammar(constraint)
+        grammar = _GRAMMARS[constraint.code](constraint)
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits)
         if matcher.is_error():
             raise constraint.refusal(matcher.get_error())
@@ -104,6 +104,10 @@ def _constraint(request: Generate) -> Constraint | None:
 def _schema_grammar(constraint: Constraint) -> str:
     from llguidance import LLMatcher  # noqa: PLC0415
 
+    try:
+        schema_limits.check(constraint.text)
+    except schema_limits.SchemaError as error:
+        raise constraint.refusal(str(error)) from error
     overrides: Any = {  # Any: the stub's TypedDict has optional values where we have plain ones
         "lenient": False,  # what can't be enforced is refused, also if the schema wants otherwise
         "coerce_one_of": False,
@@ -114,6 +118,18 @@ def _schema_grammar(constraint: Constraint) -> str:
         return LLMatcher.grammar_from_json_schema(constraint.text, overrides=overrides)
     except ValueError as error:
         raise constraint.refusal(str(error)) from error
+
+
+def _gbnf_grammar(constraint: Constraint) -> str:
+    from llguidance import LLMatcher  # noqa: PLC0415
+
+    try:
+        return LLMatcher.grammar_from_lark(gbnf.to_lark(constraint.text))
+    except gbnf.GrammarError as error:
+        raise constraint.refusal(str(error)) from error
+
+
+_GRAMMARS: Final = {"bad_schema": _schema_grammar, "bad_grammar": _gbnf_grammar}
 
 
 def _tokenizer(vocabulary: Vocabulary) -> LLTokenizer:

@@ -47,6 +47,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
     logit_bias: dict[int, float] | None = None
     ignore_eos: bool | None = None
     stop: tuple[str, ...] | None = None
+    grammar: str | None = None  # the daemon reads it: `Generate` has what holds
     # Load-time wishes: placement reads them, the sampler does not.
     num_ctx: int | None = None
     num_batch: int | None = None

@@ -47,3 +47,32 @@ def test_what_cannot_be_enforced_is_a_400_with_the_reason(live_daemon: Any) -> N
         status, answer = ask(live_daemon, format=wrong, stream=stream)
         assert status == 400
         assert "unclosed character class" in answer["error"]
+
+
+def test_a_grammar_is_an_option(live_daemon: Any) -> None:
+    """It can't be combined with `format`."""
+    wanted = OPTIONS | {"grammar": 'root ::= "yes" | "no"'}
+    status, answer = ask(live_daemon, options=wanted)
+    assert (status, answer["response"] in ("yes", "no")) == (200, True)
+    assert ask(live_daemon, options=wanted, format="json")[0] == 400
+    assert ask(live_daemon, options=wanted | {"grammar": "root ::= ("})[0] == 400
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"type": "string", "pattern": "(" * 60_000},
+        {"type": "string", "pattern": "^+x"},
+        {"type": "string", "pattern": "a{99999}"},
+        {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+        {"anyOf": [{"anyOf": [{"enum": ["x" * 200_000]}]}]},
+        {"type": "array", "prefixItems": [{"type": "string"}], "contains": {"type": "integer"}},
+    ],
+)
+def test_hostile_schemas_harm_nobody(live_daemon: Any, wrong: object) -> None:
+    """400, and the runner that refused goes on."""
+    (before,) = live_daemon.json("GET", "/api/ps")["models"]
+    status, answer = ask(live_daemon, format=wrong)
+    assert (status, "can't be enforced" in answer["error"]) == (400, True)
+    (after,) = live_daemon.json("GET", "/api/ps")["models"]
+    assert after["qm"]["pid"] == before["qm"]["pid"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import aclosing
 from typing import Any
 
@@ -102,7 +103,7 @@ async def test_no_reasoning_no_freedom(runner: Runner) -> None:
         ({"type": "array", "uniqueItems": True}, "uniqueItems"),
         ({"x-guidance": {"lenient": True}, "not": {"type": "string"}}, "not"),
         ({"type": "banana"}, "banana"),
-        ({"$ref": "#"}, "no text can satisfy it"),
+        ({"$ref": "#"}, "without an end"),
         ({"$ref": "#/$defs/none"}, "does not exist"),
         ({"$ref": "https://example.com/schema"}, "not present"),
         ({"enum": []}, "anyOf is empty"),
@@ -117,6 +118,26 @@ async def test_what_cannot_be_enforced_is_refused(
         await collect(runner.generate(bound(schema)))
     assert refused.value.reason == "bad_schema"
     assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "text"),
+    [
+        ('root ::= ("yes" | "no") "!"', "(yes|no)!"),
+        ('root ::= word{3}\nword ::= [a-z]+ [x] " "', "([a-z]+x ){3}"),
+        ('root ::= "(" root ")" | "é"', r"\(*é\)*"),
+    ],
+)
+async def test_a_grammar_binds(runner: Runner, grammar: str, text: str) -> None:
+    """Terminals that overlap and rules that nest included."""
+    answer, _ = await collect(runner.generate(greedy(ASK, 40, grammar=grammar)))
+    assert re.fullmatch(text, answer) or len(answer) > 30
+    assert not answer.endswith("\ufffd")
+
+
+async def test_a_broken_grammar_is_refused(runner: Runner) -> None:
+    with pytest.raises(RequestRefused, match="the grammar can't be enforced: line 1"):
+        await collect(runner.generate(greedy(ASK, 4, grammar="root ::= (")))
 
 
 async def test_hanging_up_while_a_schema_compiles(runner: Runner) -> None:
