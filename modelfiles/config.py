@@ -21,7 +21,7 @@ _FIM_TOKENS = frozenset(
         "<|fim_prefix|>",
         "<fim-prefix>",
         "<fim_prefix>",
-        "<｜fim▁begin｜>",  # noqa: RUF001 (DeepSeek writes it so)
+        "<｜fim▁begin｜>",
         "<PRE>",
         "▁<PRE>",
         "<|code_prefix|>",

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from .reasoning import has_marks
+
 
 class Syntax(StrEnum):
     """The language of a template."""
@@ -44,7 +46,7 @@ class Template:
     @property
     def has_thinking(self) -> bool:
         """It keeps the model's reasoning apart from its answers."""
-        if self.kind is Syntax.JINJA and "<think>" in self.text:
+        if self.kind is Syntax.JINJA and has_marks(self.text):
             return True
         return self._mentions(
             r"\.(Thinking|Think|ThinkLevel|IsThinkSet)\b",

@@ -66,7 +66,7 @@ def template_context(
     system = next((turn.content for turn in turns if turn.role == Role.SYSTEM), "")
     context: JsonObject = {
         "messages": [_turn(turn) for turn in turns],
-        "tools": [*request.tools] or None,
+        "tools": [*request.tools] if request.tools and request.tool_choice.mode != "none" else None,
         "add_generation_prompt": True,
         "bos_token": bos,
         "eos_token": eos,

@@ -6,6 +6,8 @@ A dialect (`daemon/http/*.py`) parses its wire format into a `Request`, hands it
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -32,6 +34,23 @@ class ToolCall:
     arguments: JsonObject
     id: str = ""
     index: int = 0
+
+    def arguments_json(self) -> str:
+        """The arguments as the JSON text that OpenAI's and Anthropic's clients parse."""
+        return json.dumps(self.arguments, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPart:
+    """A piece of a call while it is written; the first of an index has its name and id.
+
+    `arguments` of all parts of an index, joined, are the JSON text of the call's arguments.
+    """
+
+    index: int
+    name: str
+    arguments: str
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +158,18 @@ class Delta:
     thinking: str = ""
     tool_calls: tuple[ToolCall, ...] = ()  # whole calls, in order
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_parts: tuple[ToolCallPart, ...] = ()  # the same calls, as they are being written
+
+
+def joined(deltas: Sequence[Delta]) -> Delta:
+    """One delta that adds what all of these add, in their order."""
+    return Delta(
+        "".join(delta.content for delta in deltas),
+        "".join(delta.thinking for delta in deltas),
+        tuple(call for delta in deltas for call in delta.tool_calls),
+        tuple(logprob for delta in deltas for logprob in delta.logprobs),
+        tuple(part for delta in deltas for part in delta.tool_parts),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from ..supervisor import Supervisor, Use
 from . import capabilities
 from .conversation import conversation, shorter, template_context, without_template
 from .options import chosen, completed, may_shift
+from .output import OutputParser, OutputShape, output_shape
 from .render import Renderer
 from .request import (
     Delta,
@@ -32,12 +33,12 @@ from .request import (
     Finished,
     FinishReason,
     Format,
+    JsonObject,
     Message,
     Metrics,
     Request,
     Started,
 )
-from .thinking import THINK_END, THINK_START, ThinkingSplitter
 
 
 class PromptTooLong(InvalidRequest):
@@ -64,6 +65,7 @@ class Work:
     options: Options
     use: Use
     started_ns: int
+    shape: OutputShape
 
     @property
     def loaded(self) -> Loaded:
@@ -105,7 +107,8 @@ class ChatService:
                 yield Finished(FinishReason.LOAD)
                 return
             template = Template.of(request.template) if request.template else model.template
-            work = Work(request, model, template, options, use, started_ns)
+            shape = output_shape(request, template, thinks=_may_think(request, model))
+            work = Work(request, model, template, options, use, started_ns, shape)
             async with aclosing(self._answer(work)) as events:
                 async for event in events:
                     yield event
@@ -123,9 +126,9 @@ class ChatService:
         frames, counted = await self._begin(work, prompt)
         async with aclosing(frames):
             yield Started(counted.prompt_tokens)
-            splitter = _splitter(work, prompt)
+            parser = work.shape.parser(work.request, prompt.text)
             async for frame in frames:
-                for event in _events(frame, work, splitter):
+                for event in _events(frame, work, parser):
                     yield event
 
     async def _begin(
@@ -175,6 +178,7 @@ class ChatService:
         else:
             context = template_context(request, turns, bos=loaded.bos, eos=loaded.eos)
             text = await self._renderer.render(work.template.text, work.template.kind, context)
+            text += work.shape.prefill
         if loaded.add_bos and loaded.bos:
             text = text.removeprefix(loaded.bos)  # the tokenizer adds it
         if request.messages is None:
@@ -199,17 +203,20 @@ def _generate(work: Work, prompt: Prompt) -> Generate:
     request, options = work.request, completed(work.options)
     suffix = request.suffix if request.suffix and not _renders_suffix(work.template) else None
     constraint = request.format
-    thinks = _may_think(work) and request.think is not False
+    shape = work.shape
+    thinks = shape.thinks and request.think is not False
+    schema = shape.forced or (_schema(constraint) if constraint else None)
     return Generate(
         id=0,
         options=options,
         prompt=prompt.text,
         tokens=prompt.tokens,
         images=_images(request),
-        json_schema=_schema_text(constraint) if constraint else None,
+        json_schema=None if schema is None else json.dumps(schema),
         grammar=constraint.grammar if constraint else options.grammar or None,
-        constrain_after=THINK_END if thinks else None,
-        reasoning_start="" if _opened(prompt) else THINK_START,
+        constrain_after=shape.tags.end if thinks else None,
+        reasoning_start="" if _opened(work, prompt) else shape.tags.start,
+        special=shape.control_tokens,
         logprobs=request.top_logprobs if request.logprobs else -1,
         truncate=prompt.truncate,
         shift=may_shift(work.options, request.shift),
@@ -224,53 +231,46 @@ def _images(request: Request) -> tuple[bytes, ...]:
     return request.images + tuple(image for turn in turns for image in turn.images)
 
 
-def _schema_text(constraint: Format) -> str | None:
-    schema = constraint.json_schema
-    if schema is None:
-        return None
-    return json.dumps({} if schema is True else {"enum": []} if schema is False else schema)
+def _schema(constraint: Format) -> JsonObject | None:
+    """True allows any JSON, False none."""
+    match constraint.json_schema:
+        case True:
+            return {}
+        case False:
+            return {"enum": []}
+        case schema:
+            return schema
 
 
 def _renders_suffix(template: Template | None) -> bool:
     return template is not None and template.has_suffix
 
 
-def _splitter(work: Work, prompt: Prompt) -> ThinkingSplitter | None:
-    return ThinkingSplitter(opened=_opened(prompt)) if _may_think(work) else None
+def _may_think(request: Request, model: Model) -> bool:
+    return not request.raw and "thinking" in model.capabilities
 
 
-def _may_think(work: Work) -> bool:
-    return not work.request.raw and "thinking" in work.model.capabilities
-
-
-def _opened(prompt: Prompt) -> bool:
+def _opened(work: Work, prompt: Prompt) -> bool:
     """Whether the answer begins inside the model's reasoning."""
-    return prompt.text.rstrip().endswith(THINK_START)
+    return prompt.text.rstrip().endswith(work.shape.tags.start)
 
 
-def _events(frame: GenerateEvent, work: Work, splitter: ThinkingSplitter | None) -> Iterator[Event]:
+def _events(frame: GenerateEvent, work: Work, parser: OutputParser | None) -> Iterator[Event]:
     match frame:
         case Chunk():
-            yield from _delta(frame, splitter)
+            delta = parser.feed(frame.text) if parser else Delta(frame.text)
+            if delta != Delta() or frame.logprobs:
+                yield replace(delta, logprobs=frame.logprobs)
         case Done():
-            rest = splitter.finish() if splitter else None
-            if rest and (rest.thinking or rest.content):
-                yield Delta(rest.content, rest.thinking)
-            yield _finished(frame, work)
+            rest = parser.finish() if parser else Delta()
+            if rest != Delta():
+                yield rest
+            yield _finished(frame, work, called=parser is not None and parser.called)
         case Evaluated():
             raise AssertionError("a prompt is counted once")
 
 
-def _delta(chunk: Chunk, splitter: ThinkingSplitter | None) -> Iterator[Delta]:
-    if splitter is None:
-        yield Delta(chunk.text, logprobs=chunk.logprobs)
-        return
-    split = splitter.feed(chunk.text)
-    if split.thinking or split.content or chunk.logprobs:
-        yield Delta(split.content, split.thinking, logprobs=chunk.logprobs)
-
-
-def _finished(done: Done, work: Work) -> Finished:
+def _finished(done: Done, work: Work, *, called: bool) -> Finished:
     metrics = Metrics(
         total_ns=time.monotonic_ns() - work.started_ns,
         load_ns=work.use.load_ns,
@@ -281,4 +281,6 @@ def _finished(done: Done, work: Work) -> Finished:
         generate_ns=done.generate_ns,
     )
     reason = FinishReason(done.reason)
+    if called and reason is not FinishReason.LENGTH:
+        reason = FinishReason.TOOL_CALLS
     return Finished(reason, metrics, done.stop_sequence, done.context)

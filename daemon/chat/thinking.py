@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
 
-THINK_START: Final = "<think>"
-THINK_END: Final = "</think>"
+from qm.modelfiles.reasoning import THINK, Tags
 
 
 class State(Enum):
@@ -33,9 +31,9 @@ class ThinkingSplitter:
     `opened` says that the prompt already ends inside the reasoning, as many templates do.
     """
 
-    def __init__(self, *, opened: bool, start: str = THINK_START, end: str = THINK_END) -> None:
+    def __init__(self, *, opened: bool, tags: Tags = THINK) -> None:
         self._state = State.THINKING if opened else State.START
-        self._start, self._end = start, end
+        self._start, self._end = tags.start, tags.end
         self._held = ""
         self._thought = False  # whether reasoning text came yet: white space before it is dropped
 
@@ -92,14 +90,14 @@ class ThinkingSplitter:
         if tag:
             self._held, self._state = after, State.BETWEEN
             return Split(thinking=text.rstrip())
-        sure = len(text) - _torn(text, self._end)
+        sure = len(text) - torn(text, self._end)
         sure = len(text[:sure].rstrip())  # white space before the closing tag is dropped
         self._held = text[sure:]
         self._thought = self._thought or sure > 0
         return Split(thinking=text[:sure])
 
 
-def _torn(text: str, tag: str) -> int:
+def torn(text: str, tag: str) -> int:
     """Length of the longest end of `text` that may be the beginning of `tag`."""
     longest = min(len(text), len(tag) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(tag[:size])), 0)

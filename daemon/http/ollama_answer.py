@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeAlias
 
 from qm.store.errors import QmError
 
-from ..chat.request import Delta, Event, Finished, FinishReason, Metrics, ToolCall
+from ..chat.request import Delta, Event, Finished, FinishReason, Metrics, ToolCall, joined
 from ..runner.wire import TokenLogprob
 from .edge import line
 from .fields import JsonObject
@@ -71,6 +72,8 @@ async def stream(model: str, events: AsyncGenerator[Event], body: Body) -> Async
     async with aclosing(events):
         async for event in events:
             match event:
+                case Delta() if replace(event, tool_parts=()) == Delta():
+                    continue  # Ollama's clients get calls whole
                 case Delta():
                     yield line(_chunk(model, body(event), done=False) | _logprobs(event.logprobs))
                 case Finished():
@@ -89,15 +92,6 @@ async def whole(model: str, events: AsyncGenerator[Event], body: Body) -> JsonOb
                     total = joined(deltas)
                     return _final(model, body(total), event) | _logprobs(total.logprobs)
     raise AnswerCutShort("the answer ended before it was complete")
-
-
-def joined(deltas: list[Delta]) -> Delta:
-    return Delta(
-        content="".join(delta.content for delta in deltas),
-        thinking="".join(delta.thinking for delta in deltas),
-        tool_calls=tuple(call for delta in deltas for call in delta.tool_calls),
-        logprobs=tuple(entry for delta in deltas for entry in delta.logprobs),
-    )
 
 
 def _chunk(model: str, body: JsonObject, *, done: bool) -> JsonObject:

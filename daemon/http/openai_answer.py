@@ -8,12 +8,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from ..chat.request import Delta, Event, Finished, FinishReason, JsonObject, ToolCall
+from ..chat.request import Delta, Event, Finished, FinishReason, JsonObject, ToolCall, joined
 from ..runner.wire import TokenLogprob
 from .choices import interleaved
 from .content import arguments_text, new_id
 from .edge import sse
-from .ollama_answer import AnswerCutShort, joined
+from .ollama_answer import AnswerCutShort
 
 FINGERPRINT = "fp_qm"
 DONE = b"data: [DONE]\n\n"

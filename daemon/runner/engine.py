@@ -218,7 +218,9 @@ class Engine:
     def _append(self, sequence: Sequence, token: int) -> None:
         """Adds a token to an answer, which may end with it."""
         sequence.append(token)
-        self._show(sequence, sequence.text.feed(self._vocabulary.piece(token)))
+        self._show(
+            sequence, sequence.text.feed(self._vocabulary.piece(token, sequence.request.special))
+        )
         if sequence.text.stopped_by:
             self._finish(sequence, "stop_sequence")
         elif sequence.n_generated >= sequence.n_predict:

@@ -103,7 +103,7 @@ class Vocabulary:
         self.fim_pre = int(C.llama_vocab_fim_pre(self.pointer))
         self.fim_suf = int(C.llama_vocab_fim_suf(self.pointer))
         self.fim_mid = int(C.llama_vocab_fim_mid(self.pointer))
-        self._pieces: dict[int, bytes] = {}
+        self._pieces: dict[tuple[int, bool], bytes] = {}
         self._ends: dict[int, bool] = {}
 
     @property
@@ -125,11 +125,11 @@ class Vocabulary:
                 raise LlamaError("bad_option", "the text has too many tokens to count")
             room = min(-count, len(data) + 16)
 
-    def piece(self, token: int) -> bytes:
-        """The bytes that `token` stands for; nothing for control tokens."""
-        known = self._pieces.get(token)
+    def piece(self, token: int, special: bool = False) -> bytes:
+        """The bytes that `token` stands for; nothing for control tokens, unless `special`."""
+        known = self._pieces.get((token, special))
         if known is None:
-            known = self._pieces[token] = self._piece(token, special=False)
+            known = self._pieces[token, special] = self._piece(token, special=special)
         return known
 
     def text(self, token: int) -> str:

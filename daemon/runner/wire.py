@@ -133,6 +133,7 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
     truncate: bool = False  # cut the middle of a too-long prompt instead of failing
     shift: bool = True  # drop old tokens when the context is full instead of stopping
     return_context: bool = False
+    special: bool = False  # control tokens are part of the text
     suffix: str | None = None  # fill-in-the-middle: prompt is what stands before the gap
     client: str = ""
 

@@ -1,0 +1,237 @@
+"""From the text of a block of calls to the calls: one reader a notation, all of them pure."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ..request import JsonObject
+
+
+class Malformed(ValueError):
+    """The text is no call in this notation; the user gets it as it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool's name and its arguments."""
+
+    name: str
+    arguments: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The parameters' schemas of the tools on offer, by name."""
+
+    schemas: Mapping[str, JsonObject]
+
+    @classmethod
+    def of(cls, documents: tuple[JsonObject, ...]) -> Tools:
+        functions = [document.get("function") or document for document in documents]
+        return cls({str(f.get("name", "")): f.get("parameters") or {} for f in functions})
+
+    def parameter(self, tool: str, name: str) -> JsonObject:
+        """The schema of one parameter; an empty one when it is not known."""
+        schema = (self.schemas.get(tool, {}).get("properties") or {}).get(name)
+        return schema if isinstance(schema, dict) else {}
+
+
+def read_json(text: str, tools: Tools) -> list[Call]:
+    """Objects with name and arguments, alone, in a list, or behind each other."""
+    calls = [call for value in _json_values(text) for call in _calls_in(value)]
+    if not calls:
+        raise Malformed(text)
+    return calls
+
+
+_SEPARATORS = " \t\r\n,;"
+
+
+def _json_values(text: str) -> Iterator[object]:
+    decoder = json.JSONDecoder()
+    at = 0
+    while at < len(text):
+        if text[at] in _SEPARATORS:
+            at += 1
+            continue
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except (json.JSONDecodeError, RecursionError):
+            yield _literal(text[at:])
+            return
+        yield value
+
+
+def _literal(text: str) -> object:
+    """Python's notation, which models mix up with JSON."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise Malformed(text) from error
+
+
+def _calls_in(value: object) -> Iterator[Call]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _calls_in(item)
+        return
+    if not isinstance(value, dict):
+        raise Malformed(value)
+    function = value.get("function")
+    inner = function if isinstance(function, dict) else value
+    name = inner.get("name") or inner.get("tool_name") or (function if inner is value else None)
+    given = [inner[key] for key in ("arguments", "parameters", "args", "input") if key in inner]
+    if not isinstance(name, str) or not name:
+        raise Malformed(value)
+    yield Call(name, arguments(given[0] if given else {}))
+
+
+def arguments(value: object) -> JsonObject:
+    """The arguments' object, also when it comes as JSON in a string. Raises Malformed."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value or "{}")
+        except json.JSONDecodeError as error:
+            raise Malformed(value) from error
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Malformed(value)
+    return value
+
+
+def read_tagged(text: str, tools: Tools) -> list[Call]:
+    """What stands in `<tool_call>`: JSON, Qwen's XML or GLM's keys and values."""
+    body = text.strip()
+    if body.startswith(("{", "[")):
+        return read_json(body, tools)
+    if body.startswith("<function="):
+        return [_xml_call(match, tools) for match in _FUNCTION.finditer(body)] or _no(body)
+    return [_keyed_call(body, tools)]
+
+
+_FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
+_PARAMETER = re.compile(
+    r"<parameter=([^>\s]+)>\n?(.*?)\n?(?:</parameter>|(?=<parameter=)|\Z)", re.DOTALL
+)
+_KEYED = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
+
+
+def _no(text: str) -> list[Call]:
+    raise Malformed(text)
+
+
+def _xml_call(match: re.Match[str], tools: Tools) -> Call:
+    name, body = match.groups()
+    pairs = _PARAMETER.findall(body)
+    return Call(name, {key: typed(value, tools.parameter(name, key)) for key, value in pairs})
+
+
+def _keyed_call(body: str, tools: Tools) -> Call:
+    name = body.partition("<arg_key>")[0].strip()
+    if not re.fullmatch(r"[\w.\-/]+", name):
+        raise Malformed(body)
+    pairs = [(key.strip(), value) for key, value in _KEYED.findall(body)]
+    return Call(name, {key: typed(value, tools.parameter(name, key)) for key, value in pairs})
+
+
+def typed(text: str, schema: JsonObject) -> object:
+    """A value written without quotes, by its schema's type; unknown types are tried as JSON."""
+    if schema.get("type") == "string":
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"True": True, "False": False, "None": None}.get(text.strip(), text)
+
+
+def read_python(text: str, tools: Tools) -> list[Call]:
+    """Calls in Python's notation, such as `[weather(city="Oslo"), now()]`."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise Malformed(text) from error
+    nodes = tree.elts if isinstance(tree, ast.List | ast.Tuple) else [tree]
+    return [_python_call(node, tools) for node in nodes] or _no(text)
+
+
+def _python_call(node: ast.expr, tools: Tools) -> Call:
+    if not isinstance(node, ast.Call):
+        raise Malformed(ast.unparse(node))
+    name = ast.unparse(node.func)
+    positional = list(tools.schemas.get(name, {}).get("properties") or {})
+    if len(node.args) > len(positional):
+        raise Malformed(name)
+    pairs = [
+        *zip(positional, node.args, strict=False),
+        *((keyword.arg, keyword.value) for keyword in node.keywords),
+    ]
+    try:
+        return Call(name, {str(key): ast.literal_eval(value) for key, value in pairs if key})
+    except ValueError as error:
+        raise Malformed(name) from error
+
+
+def read_json_or_python(text: str, tools: Tools) -> list[Call]:
+    """JSON, else Python: Llama's `<|python_tag|>` stands before either."""
+    try:
+        return read_json(text, tools)
+    except Malformed:
+        return read_python(text, tools)
+
+
+_MISTRAL = re.compile(r"\s*([\w.\-]+)\s*(?:\[CALL_ID\]\s*([\w\-]+)\s*)?(?:\[ARGS\])?\s*(?=\{)")
+
+
+def read_mistral(text: str, tools: Tools) -> list[Call]:
+    """A JSON list, or names each followed by `[ARGS]` and an object."""
+    if text.lstrip().startswith(("[", "{")):
+        return read_json(text.replace("[TOOL_CALLS]", ""), tools)
+    calls, at = [], 0
+    text = text.replace("[TOOL_CALLS]", " ")
+    while match := _MISTRAL.match(text, at):
+        try:
+            value, at = json.JSONDecoder().raw_decode(text, match.end())
+        except json.JSONDecodeError as error:
+            raise Malformed(text) from error
+        calls.append(Call(match[1], arguments(value)))
+    if not calls or text[at:].strip():
+        raise Malformed(text)
+    return calls
+
+
+_DEEPSEEK = re.compile(
+    r"<｜tool▁call▁begin｜>(.*?)<｜tool▁sep｜>(.*?)<｜tool▁call▁end｜>", re.DOTALL
+)
+_FENCED = re.compile(r"\s*([^\n{]+?)\s*```(?:json)?\s*(.*?)\s*```\s*", re.DOTALL)
+
+
+def read_deepseek(text: str, tools: Tools) -> list[Call]:
+    """DeepSeek's blocks: a name and JSON, in a fence (V3, R1) or without (V3.1)."""
+    calls = []
+    for before, after in _DEEPSEEK.findall(text):
+        fenced = _FENCED.fullmatch(after)
+        name, body = fenced.groups() if fenced else (before, after)
+        calls.append(Call(name.strip(), arguments(body.strip())))
+    return calls or _no(text)
+
+
+_GEMMA = re.compile(r"\s*call:([\w.\-]+)\{(.*)\}\s*", re.DOTALL)
+_GEMMA_PAIR = re.compile(r"([\w.\-]+):(?:<escape>(.*?)<escape>|([^,]*))(?:,|\Z)", re.DOTALL)
+
+
+def read_gemma(text: str, tools: Tools) -> list[Call]:
+    """FunctionGemma's `call:name{key:<escape>text<escape>,count:3}`."""
+    match = _GEMMA.fullmatch(text)
+    if match is None:
+        raise Malformed(text)
+    name = match[1]
+    given = {
+        key: quoted or typed(bare, tools.parameter(name, key))
+        for key, quoted, bare in _GEMMA_PAIR.findall(match[2])
+    }
+    return [Call(name, given)]

@@ -1,0 +1,184 @@
+"""Finds blocks of tool calls in an answer while it streams."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from enum import Enum, auto
+
+from ..request import Delta, ToolCall, ToolCallPart, joined
+from ..thinking import torn
+from .calls import Call, Malformed, Tools
+from .formats import ToolFormat
+from .scanner import ArgumentScanner
+
+
+class State(Enum):
+    """Where in the answer we are."""
+
+    START = auto()  # only white space so far: a call without marks may still begin
+    TEXT = auto()
+    BLOCK = auto()  # between the marks of a block
+    BARE = auto()  # in what looks like a call without marks
+
+
+class ToolCallParser:
+    """Feed it the answer in any pieces; marks never show, and nothing is ever lost.
+
+    A block that can't be read comes out as the text that it is, marks included. `opened` says that
+    the prompt ends inside a block already.
+    """
+
+    def __init__(self, form: ToolFormat, tools: Tools, *, opened: bool = False) -> None:
+        self._form = form
+        self._tools = tools
+        self._held = ""
+        self._mark = ""
+        self._ids: list[str] = []
+        self._n_calls = 0
+        self._state = State.BLOCK if opened else State.START
+        self._scanner = self._new_scanner()
+
+    @property
+    def called(self) -> bool:
+        """Whether the answer holds a call."""
+        return self._n_calls > 0
+
+    def feed(self, text: str) -> Delta:
+        """What can be told by now; the rest is held until more comes."""
+        self._held += text
+        added = self._scan(text)
+        while True:
+            state, held = self._state, self._held
+            added = joined([added, self._step()])
+            if self._state is state and len(self._held) == len(held):
+                return added
+
+    def finish(self) -> Delta:
+        """What was held back, now that nothing follows."""
+        held, self._held = self._held, ""
+        if self._state in (State.BLOCK, State.BARE) and held.strip():
+            return self._read(held, closed_by="")
+        return Delta(content="" if self.called and not held.strip() else held)
+
+    # States -------------------------------------------------------------------------------------
+
+    def _step(self) -> Delta:
+        match self._state:
+            case State.START:
+                return self._start()
+            case State.TEXT:
+                return self._text()
+            case State.BLOCK:
+                return self._block()
+            case State.BARE:
+                return self._bare()
+
+    def _start(self) -> Delta:
+        body = self._held.lstrip()
+        if not body:
+            return Delta()
+        if self._form.bare and may_be_call(body, self._tools):
+            self._enter(State.BARE, "")
+            return Delta(tool_parts=self._scan_parts(self._held))
+        self._state = State.TEXT
+        return Delta()
+
+    def _bare(self) -> Delta:
+        if not may_be_call(self._held.lstrip(), self._tools):
+            self._state = State.TEXT
+        return Delta()
+
+    def _text(self) -> Delta:
+        found = [(self._held.find(mark), mark) for mark in self._form.starts if mark in self._held]
+        if not found:
+            marks = self._form.starts
+            sure = len(self._held) - max((torn(self._held, mark) for mark in marks), default=0)
+            if marks:  # white space before a block belongs to it, and shows only if it is no call
+                sure = len(self._held[:sure].rstrip())
+            content, self._held = self._held[:sure], self._held[sure:]
+            return Delta(content=content)
+        at, mark = min(found)
+        before, self._held = self._held[:at], self._held[at + len(mark) :]
+        content = before.rstrip()
+        self._enter(State.BLOCK, before[len(content) :] + mark)
+        return Delta(content=content, tool_parts=self._scan_parts(self._before_end(self._held)))
+
+    def _block(self) -> Delta:
+        found = [(self._held.find(mark), mark) for mark in self._form.ends if mark in self._held]
+        if not found:
+            return Delta()
+        at, mark = min(found)
+        body, self._held = self._held[:at], self._held[at + len(mark) :]
+        added = self._read(body, closed_by=mark)
+        self._state = State.TEXT if added.content else State.START
+        return added
+
+    def _enter(self, state: State, mark: str) -> None:
+        self._state, self._mark = state, mark
+        self._scanner = self._new_scanner()
+
+    # Calls --------------------------------------------------------------------------------------
+
+    def _new_scanner(self) -> ArgumentScanner:
+        return ArgumentScanner(self._tools.schemas, self._n_calls)
+
+    def _scan(self, text: str) -> Delta:
+        """Parts of a call in the block that we are in."""
+        if self._state not in (State.BLOCK, State.BARE):
+            return Delta()
+        return Delta(tool_parts=self._scan_parts(text))
+
+    def _scan_parts(self, text: str) -> tuple[ToolCallPart, ...]:
+        if not self._form.json_body:
+            return ()
+        parts = self._scanner.feed(text)
+        return tuple(self._with_id(part) for part in parts)
+
+    def _before_end(self, text: str) -> str:
+        ends = [text.find(mark) for mark in self._form.ends if mark in text]
+        return text[: min(ends)] if ends else text
+
+    def _read(self, body: str, *, closed_by: str) -> Delta:
+        """The calls of a whole block, with the parts that were not streamed."""
+        try:
+            calls = self._form.read(body, self._tools)
+        except Malformed:
+            return Delta(content=self._mark + body + closed_by)
+        if self._state is State.BARE and any(
+            call.name not in self._tools.schemas for call in calls
+        ):
+            return Delta(content=body)
+        whole = tuple(self._numbered(call) for call in calls)
+        streamed = self._scanner.started
+        late = tuple(
+            ToolCallPart(call.index, call.name, call.arguments_json(), call.id)
+            for call in whole
+            if call.index >= streamed
+        )
+        return Delta(tool_calls=whole, tool_parts=late)
+
+    def _numbered(self, call: Call) -> ToolCall:
+        index = self._n_calls
+        self._n_calls += 1
+        return ToolCall(call.name, call.arguments, self._id(index), index)
+
+    def _with_id(self, part: ToolCallPart) -> ToolCallPart:
+        if not part.name:
+            return part
+        return ToolCallPart(part.index, part.name, part.arguments, self._id(part.index))
+
+    def _id(self, index: int) -> str:
+        while len(self._ids) <= index:
+            self._ids.append(f"call_{secrets.token_hex(4)}")
+        return self._ids[index]
+
+
+def may_be_call(text: str, tools: Tools) -> bool:
+    """Whether `text`, which begins an answer, may be a call to one of the tools without marks."""
+    written = re.sub(r"\s+", "", text[:400])
+    heads = ['{"type":"function"', '{"function":']
+    for name in tools.schemas:
+        heads += [f'{{"name":"{name}"', f"[{name}(", f"{name}("]
+    heads += [f"[{head}" for head in heads if head.startswith("{")]
+    return any(head.startswith(written) or written.startswith(head) for head in heads)

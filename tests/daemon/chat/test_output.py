@@ -1,0 +1,111 @@
+"""What an answer may hold is decided before it begins; then its pieces come apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from qm.daemon.chat.output import OutputShape, output_shape
+from qm.daemon.chat.request import Delta, Request, ToolChoice, joined
+from qm.daemon.chat.tools.required import UnknownTool, call_schema
+from qm.modelfiles.template import Template
+
+CHATML = Template.of("{% if tools %}<tool_call>{% endif %}{{ messages }}")
+MISTRAL = Template.of("{% if tools %}[TOOL_CALLS]{% endif %}{{ messages }}")
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {"properties": {"city": {"$ref": "#/$defs/c"}}, "$defs": {"c": {}}},
+    },
+}
+NOW = {"type": "function", "function": {"name": "now"}}
+CALL = '{"name": "now", "arguments": {}}'
+
+
+def shape(template: Template = CHATML, *, thinks: bool = False, **fields: Any) -> OutputShape:
+    """The shape of an answer to a request with two tools."""
+    return output_shape(asked(**fields), template, thinks=thinks)
+
+
+def asked(**fields: Any) -> Request:
+    """A request with two tools."""
+    return Request(model="m", messages=(), **({"tools": (WEATHER, NOW)} | fields))
+
+
+def read(expected: OutputShape, text: str, prompt: str = "") -> Delta:
+    """What a client gets of `text`, whole."""
+    parser = expected.parser(asked(), prompt)
+    assert parser is not None
+    return joined([parser.feed(text), parser.finish()])
+
+
+def test_text_alone_needs_no_parser() -> None:
+    """Without tools and reasoning the text passes as it is."""
+    assert shape(tools=()).parser(asked(tools=()), "") is None
+    assert shape(tool_choice=ToolChoice("none")).parser(asked(), "") is None
+
+
+def test_reasoning_then_a_call() -> None:
+    """A call is looked for behind the reasoning, never in it."""
+    text = f"<think>maybe <tool_call>{CALL}</tool_call></think><tool_call>{CALL}</tool_call>"
+    delta = read(shape(thinks=True), text)
+    assert delta.thinking == f"maybe <tool_call>{CALL}</tool_call>"
+    assert [call.name for call in delta.tool_calls] == ["now"]
+    assert delta.content == ""
+
+
+def test_a_required_call_begins_in_the_prompt() -> None:
+    """The prompt opens the block, so that the answer is the call and nothing else."""
+    expected = shape(tool_choice=ToolChoice("required"))
+    assert expected.prefill == "<tool_call>\n"
+    assert [call.name for call in read(expected, CALL).tool_calls] == ["now"]
+
+
+def test_a_required_call_without_marks() -> None:
+    """Where marks can't be written ahead, the call is plain JSON."""
+    for expected in (
+        shape(MISTRAL, tool_choice=ToolChoice("required")),
+        shape(thinks=True, tool_choice=ToolChoice("required")),
+    ):
+        assert expected.prefill == ""
+    expected = shape(MISTRAL, tool_choice=ToolChoice("required"))
+    assert [call.name for call in read(expected, CALL).tool_calls] == ["now"]
+
+
+def test_a_required_call_after_reasoning() -> None:
+    """The call follows the reasoning."""
+    expected = shape(thinks=True, tool_choice=ToolChoice("required"))
+    delta = read(expected, f"<think>Hm.</think>\n{CALL}")
+    assert (delta.thinking, delta.content) == ("Hm.", "")
+    assert [call.name for call in delta.tool_calls] == ["now"]
+
+
+def test_control_tokens_are_asked_for_where_marks_are() -> None:
+    """The runner leaves control tokens out, unless a mark is one."""
+    assert shape(MISTRAL).control_tokens
+    assert not shape(CHATML).control_tokens
+
+
+def test_the_schema_of_a_required_call() -> None:
+    """One of the tools, with its own parameters; definitions stand where references look."""
+    schema = call_schema([WEATHER, NOW], ToolChoice("required"))
+    assert schema is not None
+    names = [call["properties"]["name"]["const"] for call in schema["anyOf"]]
+    assert names == ["weather", "now"]
+    assert schema["$defs"] == {"c": {}}
+
+
+def test_a_named_call() -> None:
+    """A named tool is the only one; a name that is not on offer is refused."""
+    schema = call_schema([WEATHER, NOW], ToolChoice("required", "now"))
+    assert schema is not None
+    assert schema["properties"]["name"] == {"const": "now"}
+    with pytest.raises(UnknownTool, match="'gone'"):
+        call_schema([WEATHER], ToolChoice("required", "gone"))
+
+
+def test_nothing_is_required_by_default() -> None:
+    """`auto` and `none` hold the answer to nothing."""
+    assert call_schema([WEATHER], ToolChoice()) is None
+    assert call_schema([WEATHER], ToolChoice("none")) is None
