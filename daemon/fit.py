@@ -180,8 +180,9 @@ class _Case:
 
     def _compute_bytes(self, placement: Placement) -> int:
         """Activations of a micro-batch, and the logits of each sequence's last token."""
+        n_outputs = placement.n_parallel + placement.n_spare
         activations = placement.n_ubatch * _ACTIVATIONS * self.facts.n_embd
-        return _FLOAT_BYTES * (activations + placement.n_parallel * self.facts.n_vocab)
+        return _FLOAT_BYTES * (activations + n_outputs * self.facts.n_vocab)
 
     def _reason(self, placement: Placement) -> str:
         cut = f"; memory is short for {self.target}" if placement.n_ctx < self.target else ""

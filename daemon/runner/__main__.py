@@ -39,8 +39,7 @@ def main() -> int:
     loaded = _wait_for_model(connection, intake, log)
     if loaded is not None:
         model, context, placement = loaded
-        slots, turns = placement.n_parallel, _turns(placement)
-        Engine(connection, intake, model, context, slots=slots, turns=turns).run()
+        Engine(connection, intake, model, context, _turns(placement)).run()
         context.free()
         model.free()
     connection.close()

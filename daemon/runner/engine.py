@@ -24,10 +24,9 @@ from .embedding import embed
 from .intake import EmbedWork, Intake, Work
 from .llama import Batch, Context, LlamaError, Model
 from .logprobs import token_logprob
+from .reuse import Reuse
 from .sequence import REPEATS_LIMIT, Sequence
-from .slots import Slots
 
-HEADROOM: Final = 32  # cells for its answer that a request must find to be admitted
 FRESH_TOKENS: Final = 64  # an answer that is shorter gets its turns sooner
 _NO_ROOM: Final = 1  # what llama_decode returns when cells are short
 
@@ -41,8 +40,6 @@ class Engine:
         intake: Intake,
         model: Model,
         context: Context,
-        *,
-        slots: int,
         turns: Turns,
     ) -> None:
         self._connection = connection
@@ -51,7 +48,7 @@ class Engine:
         self._model = model
         self._context = context
         self._batch = Batch(context.n_batch)
-        self._slots = Slots(slots)
+        self._reuse = Reuse(context)
         self._running: list[Sequence] = []
         self._waiting: deque[Sequence] = deque()
         self._embeds: deque[EmbedWork] = deque()
@@ -110,25 +107,25 @@ class Engine:
 
     def _admit(self) -> None:
         """Gives free slots to waiting requests, to clients with the fewest running ones first."""
-        while self._waiting:
+        while self._waiting and len(self._running) < self._context.n_parallel:
             load = Counter(sequence.request.client for sequence in self._running)
             sequence = min(self._waiting, key=lambda waiting: load[waiting.request.client])
-            taken = self._slots.take(sequence.tokens) if self._has_room(sequence) else None
-            if taken is None:
+            if not (
+                self._reuse.has_room(sequence, self._running)
+                and self._reuse.seat(sequence, self._running)
+            ):
                 return
             self._waiting.remove(sequence)
-            slot, shared = taken
-            if shared < len(slot.cached) and not self._context.remove(slot.id, shared):
-                self._context.remove(slot.id, -1)  # this memory forgets all or nothing
-                shared = 0
-            sequence.slot, sequence.n_evaluated = slot, shared
             self._running.append(sequence)
-            if not sequence.admitted_ns:
-                self._begin(sequence, shared)
+            if sequence.leader is None:
+                self._begin(sequence)
 
-    def _begin(self, sequence: Sequence, shared: int) -> None:
-        sequence.admitted_ns, sequence.n_cached = time.perf_counter_ns(), shared
-        self._send(wire.Evaluated(sequence.request.id, sequence.n_prompt, shared))
+    def _begin(self, sequence: Sequence) -> None:
+        """Tells once what of the prompt was cached."""
+        if sequence.admitted_ns:
+            return
+        sequence.admitted_ns, sequence.n_cached = time.perf_counter_ns(), sequence.n_evaluated
+        self._send(wire.Evaluated(sequence.request.id, sequence.n_prompt, sequence.n_cached))
         if sequence.n_predict == 0:
             self._finish(sequence, "length")
 
@@ -149,7 +146,7 @@ class Engine:
         self._pace.learn(time.perf_counter() - started, prompt_tokens, generating)
         now = time.perf_counter_ns()
         for sequence, count in planned:
-            sequence.n_evaluated += count
+            self._reuse.evaluated(sequence, count)
             if sequence.output >= 0:
                 self._advance(sequence, now)
 
@@ -160,12 +157,11 @@ class Engine:
 
     def _plan(self) -> tuple[list[tuple[Sequence, int]], int]:
         """Fills the batch; who has how many tokens in it, and how many belong to prompts."""
-        generating = [sequence for sequence in self._running if sequence.generating]
-        prompting = [sequence for sequence in self._running if not sequence.generating]
-        for sequence in generating:
+        for sequence in [one for one in self._running if one.generating]:
             if sequence.n_evaluated >= sequence.limit and not self._shift(sequence):
                 self._finish(sequence, "length")
-        generating = [sequence for sequence in generating if sequence.slot]
+        generating = [sequence for sequence in self._running if sequence.generating]
+        prompting = self._prompting()
         beside = len(generating) or int(self._turns.contended)
         total = self._pace.budget(beside, self._batch.room) if prompting else 0
         counts = shares([sequence.pending for sequence in prompting], total)
@@ -184,6 +180,13 @@ class Engine:
                 self._add_prompt(sequence, count)
                 planned.append((sequence, count))
         return planned, sum(counts)
+
+    def _prompting(self) -> list[Sequence]:
+        """Whose prompts are to be evaluated now."""
+        for sequence in [one for one in self._running if one.leader is not None]:
+            if self._reuse.ready(sequence, self._running):
+                self._begin(sequence)
+        return [one for one in self._running if not one.generating and one.leader is None]
 
     def _add_prompt(self, sequence: Sequence, count: int) -> None:
         start = sequence.n_evaluated
@@ -267,8 +270,7 @@ class Engine:
 
     def _release(self, sequence: Sequence) -> None:
         if sequence.slot is not None:
-            self._slots.give_back(sequence.slot, sequence.tokens[: sequence.n_evaluated])
-            sequence.slot = None
+            self._reuse.release(sequence)
             self._running.remove(sequence)
         else:
             self._waiting.remove(sequence)
@@ -278,34 +280,18 @@ class Engine:
 
     def _make_room(self, needed: int) -> bool:
         """Frees cells for `needed` more tokens; False when a running sequence had to give way."""
-        while self._used_cells() + needed > self._context.n_ctx:
-            evicted = self._slots.evict()
-            if evicted is not None:
-                self._context.remove(evicted.id, -1)
-            elif len(self._running) > 1:
-                self._preempt(self._running[-1])
-                return False
-            else:
+        while not self._reuse.slots.cells_fit(self._context.n_ctx - needed):
+            if self._reuse.evict():
+                continue
+            if len(self._running) == 1:
                 return True  # alone: `limit` never exceeds the cache
+            self._preempt(self._running[-1])
+            return False
         return True
-
-    def _has_room(self, sequence: Sequence) -> bool:
-        """Whether `sequence` could run beside the others for a while, not be preempted at once."""
-        beside = [*self._running, sequence]
-        wanted = sum(len(other.tokens) + HEADROOM for other in beside)
-        return len(beside) == 1 or wanted <= self._context.n_ctx
-
-    def _used_cells(self) -> int:
-        running = sum(sequence.n_evaluated for sequence in self._running)
-        return running + self._slots.cached_cells()
 
     def _preempt(self, sequence: Sequence) -> None:
         """Takes the cells of a running sequence; it will be evaluated again, to the same text."""
-        slot = sequence.slot
-        assert slot is not None
-        self._context.remove(slot.id, -1)
-        self._slots.give_back(slot, [])
-        sequence.slot, sequence.n_evaluated = None, 0
+        self._reuse.forget(sequence)
         self._running.remove(sequence)
         self._waiting.appendleft(sequence)
 
@@ -313,20 +299,13 @@ class Engine:
         """Drops old tokens of a full context; False when the request or the model forbids it."""
         if not (sequence.request.shift and self._context.can_shift):
             return False
-        slot = sequence.slot
-        assert slot is not None
-        keep = sequence.keep(self._vocabulary.add_bos)
-        dropped = sequence.drop_old(keep)
-        self._context.remove(slot.id, keep, keep + dropped)
-        self._context.shift(slot.id, keep + dropped, -dropped)
+        self._reuse.shift(sequence, sequence.keep(self._vocabulary.add_bos))
         return True
 
     def _on_failure(self, status: int, planned: list[Sequence]) -> None:
         """A step that llama.cpp refused: make room and try again, or fail those who were in it."""
         if status == _NO_ROOM:
-            evicted = self._slots.evict()
-            if evicted is not None:
-                self._context.remove(evicted.id, -1)
+            if self._reuse.evict():
                 return
             if len(self._running) > 1:
                 self._preempt(self._running[-1])
@@ -335,10 +314,8 @@ class Engine:
             message = f"llama.cpp could not evaluate the batch (status {status})"
             self._fail(sequence, message)
         for sequence in self._running:
-            sequence.n_evaluated = 0  # what the cache holds now is unknown
-        for slot in self._slots.all:
-            slot.cached = []
-        self._context.clear()
+            sequence.n_evaluated, sequence.leader = 0, None
+        self._reuse.clear()  # what the cache holds now is unknown
 
     def _fail(self, sequence: Sequence, message: str) -> None:
         sequence.n_evaluated = 0

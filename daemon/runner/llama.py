@@ -195,6 +195,7 @@ class Model:
         self.n_ctx_train = int(C.llama_model_n_ctx_train(self.pointer))
         self.n_embd = int(C.llama_model_n_embd_out(self.pointer))
         self.has_decoder = bool(C.llama_model_has_decoder(self.pointer))
+        self.has_window = int(C.llama_model_n_swa(self.pointer)) > 0
         # State that is no list of cells: a prefix of it can't be taken back or shared.
         self.is_recurrent = bool(
             C.llama_model_is_recurrent(self.pointer) or C.llama_model_is_hybrid(self.pointer)
@@ -223,6 +224,10 @@ class Context:
     """KV cache and compute buffers of one model, for `n_parallel` sequences. Raises LlamaError."""
 
     def __init__(self, model: Model, placement: Placement, log: Log, *, embedding: bool) -> None:
+        self.can_share = not (model.is_recurrent or embedding)
+        self.n_slots = placement.n_parallel + (placement.n_spare if self.can_share else 0)
+        self._guards = model.has_window and not embedding
+        n_seq = self.n_slots * (2 if self._guards else 1)
         threads = placement.n_threads or os.cpu_count() or 1
         n_ubatch = min(placement.n_ubatch, placement.n_batch)
         if embedding:  # mean pooling aborts when sequences can't share a batch evenly
@@ -231,9 +236,9 @@ class Context:
             "n_ctx": placement.n_ctx,
             "n_batch": n_ubatch if embedding else placement.n_batch,
             "n_ubatch": n_ubatch,
-            "n_seq_max": placement.n_parallel,
+            "n_seq_max": n_seq,
             # Logits are asked for one token a sequence: don't reserve room for a whole batch.
-            "n_outputs_max": 0 if embedding else placement.n_parallel,
+            "n_outputs_max": 0 if embedding else n_seq,
             "n_threads": threads,
             "n_threads_batch": threads,
             "flash_attn_type": _choice(FLASH_ATTENTION, placement.flash_attention),
@@ -264,7 +269,23 @@ class Context:
 
     def remove(self, sequence: int, start: int, end: int = -1) -> bool:
         """Forgets positions [start, end); False when this memory can't forget a part."""
+        if self._guards:
+            C.llama_memory_seq_rm(self._memory, sequence + self.n_slots, start, end)
         return bool(C.llama_memory_seq_rm(self._memory, sequence, start, end))
+
+    def share(self, source: int, target: int, start: int, end: int) -> None:
+        """Lets sequence `target` use the cells of `source` in [start, end), guarded alike."""
+        C.llama_memory_seq_cp(self._memory, source, target, start, end)
+        self.guard(target, start, end)
+
+    def guard(self, sequence: int, start: int, end: int) -> None:
+        """Keeps cells of [start, end) that have left a sliding window from being overwritten.
+
+        llama.cpp takes such cells for new tokens, unless a second sequence has them too. Without
+        them a prompt that branches off before the window would be answered wrongly.
+        """
+        if self._guards:
+            C.llama_memory_seq_cp(self._memory, sequence, sequence + self.n_slots, start, end)
 
     def shift(self, sequence: int, start: int, delta: int) -> None:
         """Moves what stands at `start` and later by `delta` positions."""

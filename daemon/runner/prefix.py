@@ -22,13 +22,3 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
 def reusable_prefix(cached: Sequence[int], prompt: Sequence[int]) -> int:
     """How many tokens of `prompt` need no evaluation; its last one always does, for its logits."""
     return min(common_prefix(cached, prompt), len(prompt) - 1)
-
-
-def worth_reusing(cached: Sequence[int], prompt: Sequence[int]) -> int:
-    """How much of `cached` the slot's next user would save; 0 when taking it would waste more.
-
-    A few shared tokens, such as a template's first line, are no reason to overwrite what another
-    conversation left there.
-    """
-    shared = reusable_prefix(cached, prompt)
-    return shared if 2 * shared >= min(len(cached), len(prompt)) else 0

@@ -12,6 +12,7 @@ from .structured import ConstrainedSampler
 from .text import AnswerText
 
 UNLIMITED_CONTEXTS: Final = 10  # an answer without num_predict ends after as many contexts
+UNTOUCHED: Final = 1 << 62
 REPEATS_LIMIT: Final = 30  # one token over and over is a model that hangs, not an answer
 
 
@@ -32,7 +33,10 @@ class Sequence:
     n_prompt: int
     n_predict: int
     slot: Slot | None = None
+    leader: Sequence | None = None  # whose evaluation of `awaited` tokens it waits for
+    awaited: int = 0
     n_evaluated: int = 0
+    pure: int = UNTOUCHED  # so many tokens are in the cache as if evaluated from the start
     n_cached: int = 0
     n_generated: int = 0
     repeats: int = 0
@@ -45,6 +49,11 @@ class Sequence:
     @property
     def pending(self) -> int:
         return len(self.tokens) - self.n_evaluated
+
+    @property
+    def exact(self) -> int:
+        """How much of what is in the cache others may use: nothing that a shift has moved."""
+        return min(self.n_evaluated, self.pure)
 
     @property
     def generating(self) -> bool:

@@ -1,24 +1,49 @@
 """Slots: the sequences of one unified KV cache, what each holds and who uses it.
 
-A slot that no request uses keeps its cells, so that the next request with the same beginning
-needn't evaluate it again. When cells run short, the longest unused ones go first.
+There are more of them than requests that run at once. A slot that no request uses keeps its cells,
+so that the next request with the same beginning needn't evaluate it again. When cells run short,
+the longest unused ones go first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from .prefix import reusable_prefix, worth_reusing
+from . import cells
+from .cells import Spans
+from .prefix import reusable_prefix
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Slot:
-    """One sequence id of the KV cache. `cached` holds the tokens in its cells, while it is idle."""
+    """One sequence id of the KV cache. `cached` holds the tokens in its cells, while it is idle.
+
+    `floor` is the least number of tokens that can be reused: less of it was never stored.
+    """
 
     id: int
     cached: list[int] = field(default_factory=list)
     busy: bool = False
     used_at: int = 0  # a count of uses, not a time
+    spans: Spans = ()
+    origin: int = 0
+    floor: int = 0
+    guarded: int = 0  # positions up to here can't be overwritten
+
+    def grow(self, end: int) -> None:
+        """Its user has evaluated all positions up to `end`."""
+        self.spans = cells.grown(self.spans, self.origin, end)
+
+    def shrink(self, end: int) -> None:
+        """Cells from position `end` on are no longer its own."""
+        self.spans = cells.between(self.spans, 0, end)
+        self.guarded = min(self.guarded, end)
+
+    def reusable(self, prompt: list[int]) -> int:
+        """How much of `prompt` an idle slot has."""
+        length = reusable_prefix(self.cached, prompt)
+        return length if length >= self.floor else 0
 
 
 class Slots:
@@ -27,31 +52,31 @@ class Slots:
     def __init__(self, count: int) -> None:
         self.all = [Slot(number) for number in range(count)]
         self._uses = 0
+        self._origins = 0
 
     def idle(self) -> list[Slot]:
         return [slot for slot in self.all if not slot.busy]
 
-    def take(self, prompt: list[int]) -> tuple[Slot, int] | None:
-        """The idle slot that suits `prompt` best, and how much of it is cached there.
+    def spare(self, but: Collection[Slot] = ()) -> Slot | None:
+        """An idle slot to overwrite: an empty one, else the longest unused."""
+        idle = (slot for slot in self.all if not slot.busy and slot not in but)
+        return min(idle, key=lambda slot: (bool(slot.cached), slot.used_at), default=None)
 
-        The longest shared beginning wins; without one, an empty slot, then the longest unused.
-        """
-        idle = self.idle()
-        if not idle:
-            return None
-        worth = {slot.id: worth_reusing(slot.cached, prompt) for slot in idle}
-        best = max(idle, key=lambda slot: (worth[slot.id], not slot.cached, -slot.used_at))
-        best.busy = True
-        return best, reusable_prefix(best.cached, prompt)
+    def take(self, slot: Slot) -> None:
+        """Marks it as used; what is evaluated in it from now on is its own."""
+        self._origins += 1
+        slot.busy, slot.origin = True, self._origins
 
     def give_back(self, slot: Slot, cached: list[int]) -> None:
         """Makes `slot` idle; it holds `cached` from now on."""
         self._uses += 1
         slot.busy, slot.cached, slot.used_at = False, cached, self._uses
+        slot.shrink(len(cached))
 
-    def cached_cells(self) -> int:
-        """Cells that idle slots hold."""
-        return sum(len(slot.cached) for slot in self.all if not slot.busy)
+    def cells_fit(self, room: int) -> bool:
+        """Whether what all slots hold, each cell counted once, is at most `room`."""
+        most = sum(slot.spans[-1].end for slot in self.all if slot.spans)
+        return most <= room or cells.count(slot.spans for slot in self.all) <= room
 
     def evict(self) -> Slot | None:
         """Empties the longest unused idle slot; None when nothing is left to evict."""
@@ -59,5 +84,17 @@ class Slots:
         if not holding:
             return None
         oldest = min(holding, key=lambda slot: slot.used_at)
-        oldest.cached = []
+        self.empty(oldest)
         return oldest
+
+    def empty(self, slot: Slot) -> None:
+        """Nothing of it is in the cache any more."""
+        slot.cached, slot.floor = [], 0
+        slot.shrink(0)
+
+    def sharing(self, slot: Slot, start: int) -> list[Slot]:
+        """Other slots that hold cells of `slot` from position `start` on."""
+        mine = cells.between(slot.spans, start, 1 << 62)
+        return [
+            other for other in self.all if other is not slot and cells.shared(mine, other.spans)
+        ]

@@ -91,6 +91,7 @@ class Placement(msgspec.Struct, frozen=True):
     use_mlock: bool = False
     rpc_servers: tuple[str, ...] = ()
     n_ctx_seq: int = 0
+    n_spare: int = 4  # conversations whose cells are kept besides those of requests that run
 
 
 # Daemon to runner ---------------------------------------------------------------------------

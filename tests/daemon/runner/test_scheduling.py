@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 from qm.daemon.runner.batching import FIRST_CHUNK, GRAIN, SMALLEST_CHUNK, Pace, shares
+from qm.daemon.runner.cells import between, count, grown, shared
 from qm.daemon.runner.prefix import common_prefix, reusable_prefix
 from qm.daemon.runner.slots import Slots
 
@@ -24,47 +25,49 @@ def test_the_last_token_is_always_evaluated() -> None:
     assert reusable_prefix([1, 2, 3, 4], [1, 2, 3]) == 2
 
 
-def test_the_slot_with_the_longest_shared_beginning_wins() -> None:
-    """Then an empty one, then the longest unused."""
+def test_a_spare_slot_is_an_empty_one_or_the_longest_unused() -> None:
+    """Those that are busy, or named, are left alone."""
     slots = Slots(3)
-    first = slots.take([1, 2, 3])
-    second = slots.take([9, 9])
-    assert first is not None
-    assert second is not None
-    slots.give_back(first[0], [1, 2, 3, 4])
-    slots.give_back(second[0], [9, 9])
-    again = slots.take([1, 2, 3, 5])
-    assert again == (first[0], 3)
-    fresh = slots.take([7, 7])
-    assert fresh is not None
-    assert fresh[0].cached == []
-    assert slots.take([7]) == (second[0], 0)
-    assert slots.take([7]) is None
-
-
-def test_a_few_shared_tokens_do_not_cost_another_conversation_its_cache() -> None:
-    """Every chat begins alike; an empty slot is taken then, or the longest unused."""
-    slots = Slots(2)
-    first = slots.take([1])
-    assert first is not None
-    slots.give_back(first[0], [1, 2, 3, 4, 5, 6, 7, 8])
-    other = slots.take([1, 9, 9, 9, 9, 9, 9, 9])
-    assert other is not None
-    assert other[0] is not first[0]
-    assert slots.take([1, 2, 3, 4, 5, 6, 7, 8, 9]) == (first[0], 8)
+    first, second, third = slots.all
+    for slot in (first, second):
+        slots.take(slot)
+    slots.give_back(second, [9, 9])
+    slots.give_back(first, [1, 2, 3, 4])
+    assert slots.spare() is third
+    slots.take(third)
+    assert slots.spare() is second
+    assert slots.spare((second,)) is first
+    slots.take(first)
+    assert slots.spare((second,)) is None
 
 
 def test_eviction_empties_the_longest_unused_idle_slot() -> None:
     """Busy slots are left alone."""
     slots = Slots(3)
-    taken = [slots.take([n])[0] for n in range(3)]  # type: ignore[index]  # three are free
-    slots.give_back(taken[1], [1, 1])
-    slots.give_back(taken[0], [2, 2, 2])
-    assert slots.cached_cells() == 5
-    assert slots.evict() is taken[1]
-    assert slots.evict() is taken[0]
+    for number, slot in enumerate(slots.all):
+        slots.take(slot)
+        slot.grow(number + 1)
+    slots.give_back(slots.all[1], [1, 1])
+    slots.give_back(slots.all[0], [2])
+    assert slots.cells_fit(6)
+    assert not slots.cells_fit(5)
+    assert slots.evict() is slots.all[1]
+    assert slots.evict() is slots.all[0]
     assert slots.evict() is None
-    assert slots.cached_cells() == 0
+    assert slots.cells_fit(3)
+
+
+def test_shared_cells_count_once() -> None:
+    """Two that took over the beginning of a third, at different lengths."""
+    first = grown((), 1, 100)
+    second = grown(between(first, 0, 60), 2, 80)
+    third = grown(between(second, 0, 70), 3, 75)
+    assert count([first, second, third]) == 100 + 20 + 5
+    assert count([second, third]) == 60 + 20 + 5
+    assert count([third]) == 75
+    assert shared(first, third)
+    assert not shared(between(first, 60, 100), third)
+    assert shared(between(second, 60, 80), third)
 
 
 @given(st.lists(st.integers(0, 500), max_size=8), st.integers(0, 600))
