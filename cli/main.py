@@ -21,6 +21,8 @@ COMMANDS = {
     "create": ("create", "Build a model from a Modelfile, a GGUF or another model."),
     "list": ("models", "List the models that are here."),
     "show": ("show", "Say what a model is made of."),
+    "import": ("transfer", "Take in models that other programs keep here, without a copy."),
+    "export": ("transfer", "Write a model out as a GGUF, or as a store for Ollama."),
     "cp": ("models", "Give a model a second name."),
     "rm": ("models", "Delete models."),
     "ps": ("running", "List the models that are loaded."),

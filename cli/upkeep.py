@@ -65,6 +65,11 @@ def df_command(as_json: bool) -> None:
         return
     click.echo(table(("MODEL", "SIZE", "OWN", "SHARED"), [_row(item) for item in usage["models"]]))
     click.echo(f"\n{totals_text(usage)}")
+    for blob in usage["blobs"]:
+        if blob.get("source"):
+            users = ", ".join(blob["models"]) or "no model"
+            size = size_text(blob["size"])
+            click.echo(f"shared:     {size} of {users} with {blob['source']} ({blob['kind']})")
     for entry in usage["unreadable"]:
         click.echo(f"unreadable: {entry['path']}: {entry['reason']}", err=True)
 

@@ -88,4 +88,41 @@ def pull(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     return {"status": "success"}
 
 
-KINDS: dict[str, Kind] = {"create": create, "adopt": adopt, "verify": verify, "pull": pull}
+def import_models(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """Takes in the models that lie below `paths`; each has an outcome of its own."""
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from qm.modelfiles.build.importing import Wishes, import_models  # noqa: PLC0415
+    from qm.store.name import Name  # noqa: PLC0415
+    from qm.store.store import open_store  # noqa: PLC0415
+
+    name = Name.parse(args["name"]) if args.get("name") else None
+    wishes = Wishes(dry_run=args["dry_run"], copy=args["copy"], name=name)
+    paths = [Path(path) for path in args["paths"]]
+    models = import_models(open_store(home), paths, wishes, progress)
+    return {"status": "success", "models": [asdict(model) for model in models]}
+
+
+def export(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """Writes the model `model` to `path`: its files, or a store for Ollama."""
+    from qm.modelfiles.build.exporting import export_files, export_store  # noqa: PLC0415
+    from qm.store.name import Name  # noqa: PLC0415
+    from qm.store.store import open_store  # noqa: PLC0415
+
+    write = export_store if args["ollama"] else export_files
+    done = write(open_store(home), Name.parse(args["model"]), Path(args["path"]), progress)
+    return {
+        "status": "success",
+        "paths": [str(path) for path in done.paths],
+        "size": done.size_bytes,
+    }
+
+
+KINDS: dict[str, Kind] = {
+    "create": create,
+    "adopt": adopt,
+    "verify": verify,
+    "import": import_models,
+    "export": export,
+    "pull": pull,
+}

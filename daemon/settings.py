@@ -248,6 +248,22 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     return Settings(**values)
 
 
+def model_folders(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """Where other programs keep their models on this machine, as far as the folders exist."""
+    environ = os.environ if environ is None else environ
+    cache = Path(environ.get("XDG_CACHE_HOME") or "~/.cache")
+    hub_home = Path(environ.get("HF_HOME") or cache / "huggingface")
+    candidates = (
+        Path(environ.get("OLLAMA_MODELS") or "~/.ollama/models"),
+        Path("/usr/share/ollama/.ollama/models"),
+        Path(environ.get("HF_HUB_CACHE") or hub_home / "hub"),
+        Path("~/.lmstudio/models"),
+        cache / "lm-studio" / "models",
+    )
+    expanded = (path.expanduser().absolute() for path in candidates)
+    return tuple(path for path in dict.fromkeys(expanded) if path.is_dir())
+
+
 def config_path(environ: Mapping[str, str]) -> Path:
     """The TOML file that is read, whether or not it exists."""
     given = environ.get("QM_CONFIG")

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from .durable import disk_error, sync_file
 from .errors import Conflict, InvalidRequest
+from .filesystem import network_file_system
 from .hashing import Progress, chunks, hash_file
 from .layout import Layout
-from .publish import publish
+from .publish import publish, publish_in_place
 from .watch import Watch
-from .writer import open_writer
+from .writer import open_writer, refuse_other
 
 _MAGIC = b"GGUF"
 _MAX_HEADER_BYTES = 100_000_000  # the limit that safetensors itself sets
@@ -44,11 +45,25 @@ class SourceChanged(Conflict):
     code = "source_changed"
 
 
+class NeedsCopy(Conflict):
+    """The file can neither be shared nor watched where it is."""
+
+    code = "needs_copy"
+
+
+class Fallback(StrEnum):
+    """What to do with a file that can't be shared by link."""
+
+    COPY = "copy"
+    IN_PLACE = "in place"
+
+
 class How(StrEnum):
     """The way a file's bytes came into the store."""
 
     LINK = "link"
     REFLINK = "reflink"
+    IN_PLACE = "in place"
     COPY = "copy"
     PRESENT = "present"
 
@@ -62,38 +77,48 @@ class Adoption:
     how: How
 
 
-def adopt(layout: Layout, path: Path, *, on_progress: Progress | None = None) -> Adoption:
-    """The file at `path` as a blob: a reflink, else a watched hard link, else a copy."""
-    with _open_gguf(path) as fd:
+def adopt(
+    layout: Layout,
+    path: Path,
+    *,
+    digest: str | None = None,
+    fallback: Fallback = Fallback.COPY,
+    on_progress: Progress | None = None,
+) -> Adoption:
+    """The file at `path` as a blob: a reflink, else a watched hard link, else the `fallback`.
+
+    With a `digest` any file will do whose bytes have it. Raises NotAGguf, SourceChanged,
+    DigestMismatch, NeedsCopy.
+    """
+    with _open_source(path, any_kind=digest is not None) as fd:
+        source = _Source(layout, fd, path, digest, on_progress)
         before = os.fstat(fd)
-        adoption = (
-            _reflink(layout, fd, on_progress)
-            or _link(layout, fd, path, on_progress)
-            or _copy(layout, fd, on_progress)
-        )
+        adoption = source.reflink() or source.link() or source.fall_back(fallback)
         _refuse_changed(path, before, os.fstat(fd))
         return adoption
 
 
 @contextmanager
-def _open_gguf(path: Path) -> Iterator[int]:
+def _open_source(path: Path, *, any_kind: bool) -> Iterator[int]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise _not_a_gguf(path) from error
     try:
-        if not _looks_like_weights(fd):
+        if not _looks_like_weights(fd, any_kind=any_kind):
             raise _not_a_gguf(path)
         yield fd
     finally:
         os.close(fd)
 
 
-def _looks_like_weights(fd: int) -> bool:
+def _looks_like_weights(fd: int, *, any_kind: bool) -> bool:
     """GGUF by its magic; safetensors by a sensible header length before a JSON object."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         return False
+    if any_kind:
+        return True
     try:
         start = os.pread(fd, 9, 0)
     except OSError:  # files of /proc fail in ways of their own
@@ -108,28 +133,63 @@ def _not_a_gguf(path: Path) -> NotAGguf:
     return NotAGguf(f"no readable GGUF file at {str(path)!r}")
 
 
-def _reflink(layout: Layout, fd: int, on_progress: Progress | None) -> Adoption | None:
-    with open_writer(layout) as writer:
-        if not writer.clone(fd, on_progress):
-            return None
-        digest, new = writer.commit_new()
-    return Adoption(digest, writer.written_bytes, How.REFLINK if new else How.PRESENT)
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A user's open file, and the ways to take it in."""
 
+    layout: Layout
+    fd: int
+    path: Path
+    expected: str | None
+    on_progress: Progress | None
 
-def _link(layout: Layout, fd: int, path: Path, on_progress: Progress | None) -> Adoption | None:
-    before = os.fstat(fd)
-    with _linked(layout, fd, path) as probe:
-        if probe is None:  # found out before the file is read
-            return None
-    digest = hash_file(fd, on_progress)
-    sync_file(fd)
-    _refuse_changed(path, before, os.fstat(fd))
-    with _linked(layout, fd, path) as temporary:
-        if temporary is None:
-            raise SourceChanged(f"{path} was moved or replaced while it was read; try again")
-        watch = Watch.of(before, str(path.absolute()))
-        new = publish(layout, temporary, digest, watch=watch)
-    return Adoption(digest, before.st_size, How.LINK if new else How.PRESENT)
+    def reflink(self) -> Adoption | None:
+        with open_writer(self.layout, digest=self.expected) as writer:
+            if not writer.clone(self.fd, self.on_progress):
+                return None
+            digest, new = writer.commit_new()
+        return Adoption(digest, writer.written_bytes, How.REFLINK if new else How.PRESENT)
+
+    def link(self) -> Adoption | None:
+        with _linked(self.layout, self.fd, self.path) as probe:
+            if probe is None:  # found out before the file is read
+                return None
+        digest, before = self._hashed()
+        with _linked(self.layout, self.fd, self.path) as temporary:
+            if temporary is None:
+                raise SourceChanged(f"{self.path} was moved or replaced while it was read")
+            watch = Watch.of(before, str(self.path.absolute()))
+            new = publish(self.layout, temporary, digest, watch=watch)
+        return Adoption(digest, before.st_size, How.LINK if new else How.PRESENT)
+
+    def fall_back(self, fallback: Fallback) -> Adoption:
+        if fallback is Fallback.COPY:
+            return self._copy()
+        kind = network_file_system(self.path)
+        if kind is not None:  # its times and inodes tell too little to watch a file by them
+            raise NeedsCopy(f"{self.path} is on a network disk ({kind}) and must be copied")
+        digest, before = self._hashed()
+        where = self.path.absolute()
+        watch = Watch.of(before, str(where))
+        new = publish_in_place(self.layout, where, digest, watch)
+        return Adoption(digest, before.st_size, How.IN_PLACE if new else How.PRESENT)
+
+    def _hashed(self) -> tuple[str, os.stat_result]:
+        """The digest of the bytes that are on the disk, and the file's status at that."""
+        before = os.fstat(self.fd)
+        digest = hash_file(self.fd, self.on_progress)
+        refuse_other(digest, self.expected)
+        sync_file(self.fd)
+        _refuse_changed(self.path, before, os.fstat(self.fd))
+        return digest, before
+
+    def _copy(self) -> Adoption:
+        size_bytes = os.fstat(self.fd).st_size
+        with open_writer(self.layout, digest=self.expected, size_bytes=size_bytes) as writer:
+            for data in chunks(self.fd, self.on_progress):
+                writer.write(data)
+            digest, new = writer.commit_new()
+        return Adoption(digest, size_bytes, How.COPY if new else How.PRESENT)
 
 
 @contextmanager
@@ -150,15 +210,6 @@ def _linked(layout: Layout, fd: int, path: Path) -> Iterator[Path | None]:
         yield temporary if os.path.samestat(temporary.lstat(), os.fstat(fd)) else None
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _copy(layout: Layout, fd: int, on_progress: Progress | None) -> Adoption:
-    size_bytes = os.fstat(fd).st_size
-    with open_writer(layout, size_bytes=size_bytes) as writer:
-        for data in chunks(fd, on_progress):
-            writer.write(data)
-        digest, new = writer.commit_new()
-    return Adoption(digest, size_bytes, How.COPY if new else How.PRESENT)
 
 
 def _refuse_changed(path: Path, before: os.stat_result, after: os.stat_result) -> None:

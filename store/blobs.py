@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from .adopt import Adoption, adopt
+from .adopt import Adoption, Fallback, adopt
 from .claims import claim
 from .errors import NotFound, QmError
 from .hashing import Progress, hash_file
@@ -27,6 +27,12 @@ class BlobMissing(NotFound):
     code = "blob_missing"
 
 
+class BlobUnreachable(BlobMissing):
+    """The file that the blob is kept in, outside of the store, can't be reached now."""
+
+    code = "blob_unreachable"
+
+
 class BlobCorrupt(QmError):
     """A blob's bytes are no longer those that its name promises."""
 
@@ -37,7 +43,8 @@ class BlobKind(StrEnum):
     """Whose file a blob is."""
 
     OWN = "own"
-    ADOPTED = "adopted"
+    ADOPTED = "adopted"  # a second name of a user's file
+    IN_PLACE = "in place"  # a user's file, where it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class BlobInfo:
     digest: str
     size_bytes: int
     kind: BlobKind
+    source: str | None = None  # the user's file that it shares its bytes with
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +73,9 @@ class Blobs:
 
     def path(self, digest: str) -> Path:
         """The blob's file; raises BlobMissing, or BlobChanged for an adopted file."""
-        check_unchanged(self.layout, digest, self._status(digest))
-        return self.layout.blob(digest)
+        path, status = self.layout.blob(digest), self._status(digest)
+        check_unchanged(self.layout, digest, status, in_place=path.is_symlink())
+        return path
 
     def size(self, digest: str) -> int:
         """The blob's size in bytes; raises BlobMissing."""
@@ -98,9 +107,19 @@ class Blobs:
             writer.write(data)
             return writer.commit()
 
-    def adopt(self, path: Path, *, on_progress: Progress | None = None) -> Adoption:
-        """Takes a user's GGUF file in, without a copy where the file system allows it."""
-        return adopt(self.layout, path, on_progress=on_progress)
+    def adopt(
+        self,
+        path: Path,
+        *,
+        digest: str | None = None,
+        fallback: Fallback = Fallback.COPY,
+        on_progress: Progress | None = None,
+    ) -> Adoption:
+        """Takes a user's file in, without a copy where the file system allows it.
+
+        It must be a GGUF, or have the `digest` that the caller expects.
+        """
+        return adopt(self.layout, path, digest=digest, fallback=fallback, on_progress=on_progress)
 
     def verify(self, digest: str, on_progress: Progress | None = None) -> None:
         """Reads the whole blob; raises BlobCorrupt, BlobChanged or BlobMissing."""
@@ -119,23 +138,39 @@ class Blobs:
             status = self.layout.blob(digest).lstat()
         except FileNotFoundError:
             raise _missing(digest) from None
+        if stat.S_ISLNK(status.st_mode) and read_watch(self.layout, digest) is not None:
+            status = self._status_in_place(digest)
         if not stat.S_ISREG(status.st_mode):
             raise BlobCorrupt(f"blob {digest} is not a regular file")
         return status
 
+    def _status_in_place(self, digest: str) -> os.stat_result:
+        """Of the user's file; its disk may be unplugged, or the file gone."""
+        path = self.layout.blob(digest)
+        try:
+            return path.stat()
+        except OSError as error:
+            raise BlobUnreachable(
+                f"blob {digest} is the file {path.readlink()}, which can't be reached "
+                f"({error.strerror}); plug its disk in, or import the file again"
+            ) from None
+
     def _info(self, digest: str) -> BlobInfo | None:
         """None for a blob that was collected a moment ago."""
+        watch = read_watch(self.layout, digest)
+        if watch is not None and self.layout.blob(digest).is_symlink():
+            return BlobInfo(digest, watch.size_bytes, BlobKind.IN_PLACE, watch.source)
         try:
             status = self._status(digest)
         except BlobMissing:
             return None
-        watch = read_watch(self.layout, digest)
-        adopted = watch is not None and watch.is_about(status)
-        return BlobInfo(digest, status.st_size, BlobKind.ADOPTED if adopted else BlobKind.OWN)
+        if watch is not None and watch.is_about(status):
+            return BlobInfo(digest, status.st_size, BlobKind.ADOPTED, watch.source)
+        return BlobInfo(digest, status.st_size, BlobKind.OWN)
 
 
 def _digest_of(path: Path, on_progress: Progress | None) -> str:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    fd = os.open(path, os.O_RDONLY)  # in place it is a link to the user's file
     try:
         return hash_file(fd, on_progress)
     finally:

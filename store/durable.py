@@ -12,6 +12,7 @@ from pathlib import Path
 from .errors import QmError
 
 _FULL_FSYNC = getattr(fcntl, "F_FULLFSYNC", None)  # macOS: fsync alone leaves the drive's cache
+_FICLONE = 0x40049409  # linux/fs.h: share the other file's extents
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -51,6 +52,17 @@ def sync_directory(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def clone(fd: int, source_fd: int) -> bool:
+    """Lets the empty file `fd` share the bytes of another; False where that can't be."""
+    if sys.platform != "linux":
+        return False
+    try:
+        fcntl.ioctl(fd, _FICLONE, source_fd)
+    except OSError:  # another file system, or one without reflinks: the caller copies
+        return False
+    return True
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

@@ -141,7 +141,9 @@ def _kept(blobs: Mapping[str, BlobInfo], keepers: Mapping[str, Keeper]) -> tuple
 
 
 def _freed_bytes(store: Store, blob: BlobInfo) -> int:
-    """Nothing for a hard link to a file that its owner still has."""
+    """Nothing for a file that its owner still has."""
+    if blob.kind is BlobKind.IN_PLACE:
+        return 0
     if blob.kind is BlobKind.ADOPTED and store.layout.blob(blob.digest).stat().st_nlink > 1:
         return 0
     return blob.size_bytes

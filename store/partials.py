@@ -29,7 +29,7 @@ class Partial:
 
 def list_partials(layout: Layout) -> list[Partial]:
     """Everything unfinished, in use or not."""
-    return [_partial(path) for path in sorted(layout.partial.iterdir()) if path.exists()]
+    return [_partial(path) for path in sorted(layout.partial.iterdir()) if os.path.lexists(path)]
 
 
 def expired_partials(layout: Layout, *, now_s: float) -> Iterator[Partial]:
@@ -66,6 +66,8 @@ def _disk_bytes(status: os.stat_result) -> int:
 
 
 def _is_locked(path: Path) -> bool:
+    if path.is_symlink() and path.name.startswith("link-"):  # of a file to be used in place
+        return False
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:  # a symbolic link or a file of somebody else: not ours to judge

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 from pathlib import Path
 
 from .claims import claim
@@ -11,7 +12,7 @@ from .durable import disk_error, sync_directory
 from .hashing import hash_file
 from .layout import Layout
 from .locks import naming, publishing
-from .watch import Watch, write_watch
+from .watch import Watch, read_watch, write_watch
 
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -43,6 +44,36 @@ def publish(layout: Layout, temporary: Path, digest: str, *, watch: Watch | None
     return True
 
 
+def publish_in_place(layout: Layout, source: Path, digest: str, watch: Watch) -> bool:
+    """Makes a user's file, where it is, the blob `digest`; False if its own file is here already.
+
+    The record comes before the link: until both agree the blob is refused.
+    """
+    temporary = layout.partial / f"link-{secrets.token_hex(12)}"
+    try:
+        with publishing(layout), naming(layout):
+            claim(layout, digest)
+            if _is_own(layout, digest):
+                return False
+            temporary.symlink_to(source)
+            write_watch(layout, digest, watch)
+            temporary.rename(layout.blob(digest))
+            sync_directory(layout.blobs)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(error, f"publishing {digest}") from error
+    return True
+
+
+def _is_own(layout: Layout, digest: str) -> bool:
+    """Whether a sound file of the store has the blob's name."""
+    path = layout.blob(digest)
+    if path.is_symlink() or not path.exists():
+        return False
+    watch, status = read_watch(layout, digest), path.stat()
+    return watch is None or not watch.is_about(status) or watch.difference(status) is None
+
+
 def _place(layout: Layout, temporary: Path, digest: str) -> bool:
     try:
         placed = _link(temporary, layout.blob(digest))
@@ -60,7 +91,7 @@ def _place(layout: Layout, temporary: Path, digest: str) -> bool:
 def _place_watched(layout: Layout, temporary: Path, digest: str, watch: Watch) -> bool:
     """The record comes before the blob; the lock keeps another adoption from changing it."""
     with naming(layout):
-        if layout.blob(digest).exists():
+        if os.path.lexists(layout.blob(digest)):
             return False
         write_watch(layout, digest, watch)
         placed = _link(temporary, layout.blob(digest))
@@ -79,14 +110,19 @@ def _link(temporary: Path, target: Path) -> bool:
 def _rename_into_place(layout: Layout, temporary: Path, digest: str) -> bool:
     """For file systems without hard links: the lock stands in for link's exclusiveness."""
     with naming(layout):
-        if layout.blob(digest).exists():
+        if os.path.lexists(layout.blob(digest)):
             return False
         temporary.rename(layout.blob(digest))
         return True
 
 
 def _is_sound(path: Path, digest: str, temporary: Path) -> bool | None:
-    """None when the blob was collected a moment ago, for want of a lease."""
+    """None when the blob was collected a moment ago, for want of a lease.
+
+    A file that is used in place never counts: the store's own is worth more.
+    """
+    if path.is_symlink():
+        return False
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:

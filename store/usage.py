@@ -15,12 +15,16 @@ from .store import Store
 
 @dataclass(frozen=True, slots=True)
 class BlobUse:
-    """A blob and the models that need it; an orphan has none."""
+    """A blob and the models that need it; an orphan has none.
+
+    `source` is the user's file that it shares its bytes with.
+    """
 
     digest: str
     size_bytes: int
     kind: BlobKind
     models: tuple[str, ...]
+    source: str | None = None
 
     @property
     def is_shared(self) -> bool:
@@ -88,7 +92,8 @@ def uses_of_blobs(
         for digest in stored.manifest.blobs():
             users[digest].append(str(stored.name))
     for blob in blobs:
-        yield BlobUse(blob.digest, blob.size_bytes, blob.kind, tuple(users[blob.digest]))
+        models = tuple(users[blob.digest])
+        yield BlobUse(blob.digest, blob.size_bytes, blob.kind, models, blob.source)
 
 
 def uses_of_models(

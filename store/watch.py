@@ -68,13 +68,21 @@ def read_watch(layout: Layout, digest: str) -> Watch | None:
         raise WatchUnreadable(f"the record of an adopted file is unreadable: {path}") from error
 
 
-def check_unchanged(layout: Layout, digest: str, status: os.stat_result) -> None:
-    """Raises BlobChanged when the blob shares an adopted file that changed."""
+def check_unchanged(
+    layout: Layout, digest: str, status: os.stat_result, *, in_place: bool = False
+) -> None:
+    """Raises BlobChanged when the blob shares an adopted file that changed.
+
+    A file that is used in place (`in_place`) must be the very one that was hashed.
+    """
     watch = read_watch(layout, digest)
-    if watch is None or not watch.is_about(status):
-        return
-    if (difference := watch.difference(status)) is not None:
+    if watch is not None and watch.is_about(status):
+        difference = watch.difference(status)
+    else:
+        difference = "another file is in its place" if in_place else None
+    if difference is not None:
+        source = watch.source if watch is not None else "of a user"
         raise BlobChanged(
-            f"blob {digest} shares the file {watch.source}, and {difference}; "
-            "remove the model and create it again"
+            f"blob {digest} shares the file {source}, and {difference}; "
+            "import it again, or remove the model and create it again"
         )

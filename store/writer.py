@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import secrets
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .durable import disk_error, sync_file, write_all
+from .durable import clone, disk_error, sync_file, write_all
 from .errors import InvalidRequest
 from .hashing import Progress, chunks, digest_text
 from .layout import Layout, parse_digest
@@ -19,7 +17,6 @@ from .locks import publishing, try_lock
 from .publish import publish
 
 _BLOB_MODE = 0o444
-_FICLONE = 0x40049409  # linux/fs.h: share the other file's extents
 
 
 class DigestMismatch(InvalidRequest):
@@ -59,11 +56,7 @@ class BlobWriter:
 
     def clone(self, source_fd: int, on_progress: Progress | None = None) -> bool:
         """Shares the bytes of another file, where the file system can; False if it can't."""
-        if sys.platform != "linux" or self.written_bytes:
-            return False
-        try:
-            fcntl.ioctl(self._fd, _FICLONE, source_fd)
-        except OSError:  # another file system, or one without reflinks: the caller copies
+        if self.written_bytes or not clone(self._fd, source_fd):
             return False
         for data in chunks(self._fd, on_progress):
             self._count(len(data))
@@ -106,10 +99,13 @@ class BlobWriter:
             raise DigestMismatch(
                 f"{self.written_bytes} bytes came, {self._expected_bytes} were announced"
             )
-        if self._expected_digest is not None and digest != self._expected_digest:
-            raise DigestMismatch(
-                f"digest mismatch: expected {self._expected_digest}, the bytes are {digest}"
-            )
+        refuse_other(digest, self._expected_digest)
+
+
+def refuse_other(digest: str, expected: str | None) -> None:
+    """Raises DigestMismatch unless the bytes' digest is the expected one, if one is."""
+    if expected is not None and digest != expected:
+        raise DigestMismatch(f"digest mismatch: expected {expected}, the bytes are {digest}")
 
 
 @contextmanager

@@ -70,10 +70,45 @@ async def _adopt(request: web.Request, services: Services) -> web.StreamResponse
     """Takes a file of this user in. Nobody may make us open files from afar."""
     if not is_local(request):
         raise LocalOnly("adopting files works over the unix socket only")
-    path = (await read_fields(request)).text("path")
+    path = _require_absolute((await read_fields(request)).text("path"))
+    return await Stream(request).send(progress_lines(services.jobs.run("adopt", {"path": path})))
+
+
+async def _import(request: web.Request, services: Services) -> web.StreamResponse:
+    """Finds models below folders of this user and takes them in."""
+    if not is_local(request):
+        raise LocalOnly("importing works over the unix socket only")
+    fields = await read_fields(request)
+    paths = fields.texts("paths")
+    for path in paths:
+        _require_absolute(path)
+    arguments = {
+        "paths": list(paths),
+        "dry_run": fields.boolean("dry_run", False),
+        "copy": fields.boolean("copy", False),
+        "name": str(Name.parse(name)) if (name := fields.text("name")) else "",
+    }
+    return await Stream(request).send(progress_lines(services.jobs.run("import", arguments)))
+
+
+async def _export(request: web.Request, services: Services) -> web.StreamResponse:
+    """Writes a model out, as this user."""
+    if not is_local(request):
+        raise LocalOnly("exporting works over the unix socket only")
+    fields = await read_fields(request)
+    path = _require_absolute(fields.text("path"))
+    arguments = {
+        "model": str(Name.parse(model_name(fields))),
+        "path": path,
+        "ollama": fields.boolean("ollama", False),
+    }
+    return await Stream(request).send(progress_lines(services.jobs.run("export", arguments)))
+
+
+def _require_absolute(path: str) -> str:
     if not os.path.isabs(path):  # noqa: PTH117  the text goes on as it is
         raise InvalidField("path must be absolute")
-    return await Stream(request).send(progress_lines(services.jobs.run("adopt", {"path": path})))
+    return path
 
 
 async def _verify(request: web.Request, services: Services) -> web.StreamResponse:
@@ -128,6 +163,7 @@ def _usage(used: Usage) -> JsonObject:
                 "digest": blob.digest,
                 "size": blob.size_bytes,
                 "kind": blob.kind,
+                "source": blob.source,
                 "models": list(blob.models),
             }
             for blob in used.blobs
@@ -151,6 +187,8 @@ ADMIN = Dialect(
         Route("POST", "/qm/unload", _unload),
         Route("POST", "/qm/rm", _remove),
         Route("POST", "/qm/adopt", _adopt),
+        Route("POST", "/qm/import", _import),
+        Route("POST", "/qm/export", _export),
         Route("POST", "/qm/verify", _verify),
         Route("POST", "/qm/gc", _gc),
         Route("GET", "/qm/df", _df),

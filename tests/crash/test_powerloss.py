@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qm.store import adopt as adopt_module
 from qm.store.image import CONFIG_TYPE, MODEL_TYPE, Descriptor, Manifest
 from qm.store.layout import Layout
 from qm.store.leases import hold
 from qm.store.name import Name
 from qm.store.store import Store, open_store
+from qm.store.writer import BlobWriter
 
 OLD, NEW = b"GGUF old weights", b"GGUF new weights"
 CALLS = ("open", "write", "pwrite", "fsync", "link", "rename", "unlink", "mkdir", "rmdir")
@@ -166,7 +166,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store with the old model `m`."""
-    monkeypatch.setattr(adopt_module, "_reflink", lambda *_: None)  # the disk model knows no clones
+    monkeypatch.setattr(BlobWriter, "clone", lambda *_: False)  # the disk model knows no clones
     store = open_store(tmp_path / "store")
     config = Descriptor(CONFIG_TYPE, store.blobs.put(b"{}"), 2)
     layer = Descriptor(MODEL_TYPE, store.blobs.put(OLD), len(OLD))

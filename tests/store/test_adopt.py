@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from qm.store import adopt as adopt_module
 from qm.store.adopt import How, NotAGguf, SourceChanged
 from qm.store.blobs import BlobChanged, BlobKind
 from qm.store.manifests import Descriptor, Manifest
 from qm.store.name import Name
 from qm.store.store import Store
 from qm.store.watch import WatchUnreadable
+from qm.store.writer import BlobWriter
 
 DATA = b"GGUF" + bytes(range(256)) * 10_000
 
@@ -86,7 +86,7 @@ def truncate(path: Path) -> None:
 @pytest.fixture
 def linked(store: Store, source: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The digest of a hard-linked file, also where reflinks would have been taken."""
-    monkeypatch.setattr(adopt_module, "_reflink", lambda *_: None)
+    monkeypatch.setattr(BlobWriter, "clone", lambda *_: False)
     adoption = store.blobs.adopt(source)
     assert adoption.how is How.LINK
     return adoption.digest
@@ -169,7 +169,7 @@ def test_another_file_system_means_a_copy(
             raise OSError(errno.EXDEV, "other device")
         real_link(src, dst, **options)
 
-    monkeypatch.setattr(adopt_module, "_reflink", lambda *_: None)
+    monkeypatch.setattr(BlobWriter, "clone", lambda *_: False)
     monkeypatch.setattr(os, "link", across)
     seen: list[tuple[int, int]] = []
     adoption = store.blobs.adopt(source, on_progress=lambda *step: seen.append(step))
@@ -229,7 +229,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(
     store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A digest of two states of a file would be the digest of neither."""
-    monkeypatch.setattr(adopt_module, "_reflink", lambda *_: None)
+    monkeypatch.setattr(BlobWriter, "clone", lambda *_: False)
     with pytest.raises(SourceChanged):
         store.blobs.adopt(source, on_progress=lambda *_: append(source))
     assert store.blobs.list() == []
@@ -239,7 +239,7 @@ def test_a_file_replaced_while_it_is_read_is_refused(
     store: Store, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The name must still mean the file whose bytes were hashed."""
-    monkeypatch.setattr(adopt_module, "_reflink", lambda *_: None)
+    monkeypatch.setattr(BlobWriter, "clone", lambda *_: False)
     new = tmp_path / "new"
     new.write_bytes(DATA[::-1])
 
