@@ -17,6 +17,8 @@ from .http.edge import is_local
 from .http.routes import install_http
 from .jobs import Jobs
 from .listen import peer_uid
+from .planner import Planner
+from .prober import Prober
 from .services import SERVICES, Lifecycle, Services
 from .settings import Settings
 from .supervisor import Supervisor
@@ -31,7 +33,9 @@ async def running_services(
     jobs = Jobs(
         settings.home, max_running=settings.max_jobs, log_directory=settings.log_file.parent
     )
-    async with Supervisor(settings).running() as supervisor:
+    prober = Prober(settings.log_file.parent)
+    planner = Planner(settings, prober)
+    async with Supervisor(settings, planner=planner).running() as supervisor:
         try:
             yield Services(
                 settings=settings,
@@ -45,6 +49,7 @@ async def running_services(
             )
         finally:
             await jobs.close()
+            await prober.close()
             await renderer.close()
 
 

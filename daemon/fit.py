@@ -1,132 +1,89 @@
 """Where a model goes and what that takes: facts, machine and wishes in, a placement out.
 
-Pure. Weights are counted from the tensor table; the KV cache follows from the architecture's
-numbers; compute buffers are estimated after what llama.cpp allocates for one micro-batch.
+Pure. What is maximised, in this order: the context that is the least wanted, layers on GPUs,
+experts on GPUs, companions (projector, draft) on a GPU, the better KV type, and then context
+again, up to what is wanted. Nothing in a `Fit` could be improved alone and still fit; more memory
+never makes one worse. Layers fill the devices from the last one back, as llama.cpp splits them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from qm.store.errors import QmError
-from qm.store.gguf import Header
-
+from .devices import CPU
+from .facts import ModelFacts
 from .hardware import Machine
-from .runner.wire import Options, Placement
+from .packing import CONTEXT_STEP, Packing, Split
+from .placing import RUNNER_BYTES, Costs, DoesNotFit, Fit, NoSuchDevice, Room, Wanted, mib
+from .runner.wire import Options, Placement, TensorOverride
 
 MIN_CONTEXT = 4  # as Ollama clamps num_ctx
 LEAST_AUTOMATIC_CONTEXT = 512  # where nobody asked for a number, less than this is no use
-_CONTEXT_STEP = 256  # llama.cpp pads the KV cache to this
-RUNNER_BYTES = 48 << 20  # its process with llama.cpp, before any model
 _ACTIVATIONS = 16  # rows as wide as the embedding that one token's evaluation holds, at most
 _FLOAT_BYTES = 4
+_MASK_BYTES = 2  # of one token's attention to one place of the context
 _MAX_UBATCH = 512
-KV_BYTES_PER_ELEMENT = {
-    "f32": 4.0,
-    "f16": 2.0,
-    "bf16": 2.0,
-    "q8_0": 34 / 32,
-    "q5_1": 24 / 32,
-    "q5_0": 22 / 32,
-    "q4_1": 20 / 32,
-    "q4_0": 18 / 32,
-    "iq4_nl": 18 / 32,
-}
+_SPARE = 4  # sequences that keep finished conversations, as `Placement.n_spare`
+EXPERTS_OF = r"blk\.({})\.ffn_.*_(ch|)exps"
 
 
-class DoesNotFit(QmError):
-    """The model needs more memory than the machine can give; the message has the account."""
-
-    code = "out_of_memory"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """The numbers of a model that decide its size."""
-
-    weights_bytes: int
-    n_ctx_train: int
-    n_embd: int
-    n_vocab: int
-    kv_elements: int  # a token, all layers, keys and values together
+def estimated_costs(facts: ModelFacts, ubatch: int, n_parallel: int) -> Costs:
+    """Activations of a micro-batch and the logits of each sequence's last token."""
+    activations = ubatch * _ACTIVATIONS * facts.n_embd
+    n_outputs = n_parallel + _SPARE
+    fixed = _FLOAT_BYTES * (activations + n_outputs * facts.n_vocab)
+    return Costs(fixed, fixed, _MASK_BYTES * ubatch)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What holds where the request's options say nothing."""
-
-    context_length: int
-    n_parallel: int
-    kv_type: str = "f16"
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A placement, what it is predicted to take, and why it is as it is.
-
-    `target_n_ctx` is the context that was wanted; `placement.n_ctx` is less only where nobody
-    asked for a number and memory is short.
-    """
-
-    placement: Placement
-    target_n_ctx: int
-    weights_bytes: int
-    kv_bytes: int
-    compute_bytes: int
-    reason: str
-
-    @property
-    def predicted_bytes(self) -> int:
-        """What llama.cpp should report to have allocated."""
-        return self.weights_bytes + self.kv_bytes + self.compute_bytes
-
-    @property
-    def needed_bytes(self) -> int:
-        """What the machine must have for it."""
-        return self.predicted_bytes + RUNNER_BYTES
+def fit(
+    facts: ModelFacts,
+    machine: Machine,
+    wishes: Options,
+    wanted: Wanted,
+    *,
+    rooms: tuple[Room, ...] = (),
+    costs: Costs | None = None,
+) -> Fit:
+    """The best placement for these wishes. Raises DoesNotFit with the numbers, NoSuchDevice."""
+    n_parallel = wishes.num_parallel or wanted.n_parallel
+    costs = costs or estimated_costs(facts, n_ubatch(wishes), n_parallel)
+    packing = Packing(facts, costs, _in_order(rooms, wishes), machine.available_bytes)
+    servers = tuple(dict.fromkeys(room.endpoint for room in rooms if room.endpoint))
+    case = _Case(packing, machine, wishes, wanted, servers)
+    found = [best for kv_type in case.kv_types if (best := case.best(kv_type))]
+    if not found:
+        raise case.refusal()
+    return case.fitted(max(found, key=lambda one: one.rank))
 
 
-def model_facts(header: Header, extra_weights_bytes: int = 0) -> ModelFacts:
-    """The facts of one GGUF; numbers that it does not give count as zero.
-
-    `extra_weights_bytes` are the files that load with it: projectors, adapters, further parts.
-    """
-    return ModelFacts(
-        weights_bytes=header.weights_bytes + extra_weights_bytes,
-        n_ctx_train=header.context_length or 0,
-        n_embd=header.embedding_length or 0,
-        n_vocab=max(
-            (one.shape[-1] for one in header.tensors if _is_vocabulary(one.name)), default=0
-        ),
-        kv_elements=_kv_elements(header),
-    )
+def n_ubatch(wishes: Options) -> int:
+    """How many tokens are evaluated at once at most."""
+    return min(wishes.num_batch or _MAX_UBATCH, _MAX_UBATCH)
 
 
-def fit(facts: ModelFacts, machine: Machine, wishes: Options, wanted: Wanted) -> Fit:
-    """The placement for these wishes. Raises DoesNotFit with the numbers."""
-    case = _Case(facts, machine, wishes, wanted)
-    whole = case.sized(case.target)
-    if whole.needed_bytes <= machine.available_bytes:
-        return whole
-    smaller = None if case.asked else case.shrunk()
-    if smaller is not None:
-        return smaller
-    raise DoesNotFit(
-        f"the model needs {_mib(whole.needed_bytes)} with a context of {case.target} tokens "
-        f"(weights {_mib(whole.weights_bytes)}, KV cache {_mib(whole.kv_bytes)}, "
-        f"compute {_mib(whole.compute_bytes)}); {_mib(machine.available_bytes)} are available. "
-        "Try a smaller num_ctx or a smaller quantisation"
-    )
+def target_context(facts: ModelFacts, wishes: Options, wanted: Wanted) -> int:
+    """How many tokens of context are wanted."""
+    asked = wishes.num_ctx if wishes.num_ctx and wishes.num_ctx > 0 else wanted.context_length
+    most = facts.n_ctx_train or asked or wanted.least_context
+    return max(MIN_CONTEXT, min(asked or most, most))
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
     """One question to `fit`."""
 
-    facts: ModelFacts
+    packing: Packing
     machine: Machine
     wishes: Options
     wanted: Wanted
+    servers: tuple[str, ...]  # all, since the names of remote devices count them
+
+    @property
+    def facts(self) -> ModelFacts:
+        return self.packing.facts
+
+    # What is asked ----------------------------------------------------------------------------
 
     @property
     def asked(self) -> bool:
@@ -135,85 +92,202 @@ class _Case:
 
     @property
     def target(self) -> int:
-        wish = (self.wishes.num_ctx or 0) if self.asked else self.wanted.context_length
-        return max(MIN_CONTEXT, min(wish, self.facts.n_ctx_train or wish))
+        return target_context(self.facts, self.wishes, self.wanted)
 
-    def sized(self, n_ctx: int) -> Fit:
-        placement = self._placement(n_ctx)
+    @property
+    def floor(self) -> int:
+        """The context that layers on GPUs must not cost."""
+        if self.asked or self.wanted.context_length:
+            return self.target
+        return min(self.target, self.wanted.least_context)
+
+    @property
+    def kv_types(self) -> tuple[str, ...]:
+        return (self.wishes.kv_type,) if self.wishes.kv_type else self.wanted.kv_types
+
+    @property
+    def most_layers(self) -> int:
+        """All layers and the output, or as many as were asked for."""
+        most = len(self.facts.layers) + 1 if self.packing.rooms else 0
+        asked = self.wishes.num_gpu
+        return most if asked is None or asked < 0 else min(asked, most)
+
+    # Finding ----------------------------------------------------------------------------------
+
+    def best(self, kv_type: str) -> Split | None:
+        """The best split with this KV type; None when the host can't hold any."""
+        floor = self._largest(
+            self._steps(min(LEAST_AUTOMATIC_CONTEXT, self.floor), self.floor),
+            lambda n_ctx: self._fits_host(self._split(n_ctx, kv_type)),
+        )
+        if floor is None:
+            return None
+        split = self._split(floor, kv_type)
+        if floor == self.floor and floor < self.target:
+            split = self._grown(split)
+        return replace(split, rank=self._rank(split))
+
+    def _grown(self, least: Split) -> Split:
+        """With as much more context as costs nothing else."""
+        goal = self._rank(least)[1:-1]
+
+        def costs_nothing(n_ctx: int) -> bool:
+            split = self._split(n_ctx, least.kv_type)
+            return self._rank(split)[1:-1] >= goal and self._fits_host(split)
+
+        found = self._largest(self._steps(least.n_ctx, self.target), costs_nothing)
+        return self._split(found or least.n_ctx, least.kv_type)
+
+    def _steps(self, least: int, most: int) -> list[int]:
+        """Contexts worth trying; only the most where somebody asked for it."""
+        if self.asked:
+            return [most]
+        whole = range(-(-least // CONTEXT_STEP) * CONTEXT_STEP, most, CONTEXT_STEP)
+        return [*whole, most]
+
+    @staticmethod
+    def _largest(numbers: list[int], possible: Callable[[int], bool]) -> int | None:
+        """The last number that is possible; if one is, all before it are."""
+        low, high = 0, len(numbers)
+        while low < high:
+            middle = (low + high) // 2
+            if possible(numbers[middle]):
+                low = middle + 1
+            else:
+                high = middle
+        return numbers[low - 1] if low else None
+
+    def _rank(self, split: Split) -> tuple[int, ...]:
+        """What makes one split better than another, the weightiest first."""
+        kinds = self.kv_types
+        return (
+            min(split.n_ctx, self.floor),
+            split.n_layers,
+            -split.n_host_experts,
+            int(split.companions_on_gpu),
+            -kinds.index(split.kv_type),
+            split.n_ctx,
+        )
+
+    def _split(self, n_ctx: int, kv_type: str) -> Split:
+        """Most layers, then most experts, then companions on GPUs with this context."""
+        n_blocks = len(self.facts.layers)
+
+        def packed(
+            count: int, n_host_experts: int, reserved_bytes: int = 0
+        ) -> tuple[tuple[Room, int], ...] | None:
+            return self.packing.packed(count, n_host_experts, n_ctx, kv_type, reserved_bytes)
+
+        counts = list(range(self.most_layers + 1))
+        count = self._largest(counts, lambda one: packed(one, n_blocks) is not None) or 0
+        spared = [n_blocks - one for one in range(n_blocks + 1)] if self.facts.has_experts else []
+        first = max(0, n_blocks + 1 - count)
+        spared = [one for one in spared if one <= n_blocks - first] if count else []
+        left_out = (
+            self._largest(spared, lambda one: packed(count, one) is not None) if spared else 0
+        )
+        left_out = left_out or 0
+        beside = packed(count, left_out, self.packing.companions(n_ctx, kv_type)) if count else None
+        segments = packed(count, left_out) or ()
+        return Split(n_ctx, kv_type, beside or segments, left_out, beside is not None)
+
+    def _fits_host(self, split: Split) -> bool:
+        """Companions pass through the host's memory on their way to a GPU, and count there too."""
+        needed = self.packing.uses(split)[0].total_bytes + RUNNER_BYTES
+        if split.companions_on_gpu:
+            needed += self.packing.companions(split.n_ctx, split.kv_type)
+        return needed <= self.machine.available_bytes
+
+    # Telling ----------------------------------------------------------------------------------
+
+    def fitted(self, split: Split) -> Fit:
+        """The split as what a runner performs, with its account."""
+        first = len(self.facts.layers) + 1 - split.n_layers
+        experts = range(first, first + split.n_host_experts)
+        placement = self._placement(split, tuple(experts))
+        uses = self.packing.uses(split)
+        n_host = first if split.n_layers else first + 1
+        mapped = self.facts.mapped_bytes(n_host, max(n_host, first + split.n_host_experts))
         return Fit(
             placement=placement,
             target_n_ctx=self.target,
-            weights_bytes=self.facts.weights_bytes,
-            kv_bytes=self._kv_bytes(n_ctx),
-            compute_bytes=self._compute_bytes(placement),
-            reason=self._reason(placement),
+            uses=uses,
+            n_layers=len(self.facts.layers) + 1,
+            n_host_experts=split.n_host_experts,
+            companions_on_gpu=split.companions_on_gpu,
+            reason=self._reason(split, placement),
+            needed_bytes=uses[0].total_bytes + RUNNER_BYTES,
+            mapped_bytes=mapped if placement.use_mmap else 0,
+            rank=split.rank,
         )
 
-    def shrunk(self) -> Fit | None:
-        """The largest context that fits, in whole steps; None when not even the least does."""
-        room = self.machine.available_bytes - self.sized(0).needed_bytes
-        step_bytes = self._kv_bytes(_CONTEXT_STEP)
-        n_ctx = room // step_bytes * _CONTEXT_STEP if step_bytes else 0
-        if n_ctx < min(LEAST_AUTOMATIC_CONTEXT, self.target):
-            return None
-        return self.sized(min(n_ctx, self.target))
-
-    def _placement(self, n_ctx: int) -> Placement:
+    def _placement(self, split: Split, experts: tuple[int, ...]) -> Placement:
+        used = [room for room, _ in split.segments]
+        pattern = EXPERTS_OF.format("|".join(map(str, experts)))
         n_batch = self.wishes.num_batch or _MAX_UBATCH
         return Placement(
-            n_ctx=n_ctx,
+            n_ctx=split.n_ctx,
             n_batch=n_batch,
-            n_ubatch=min(n_batch, _MAX_UBATCH),
+            n_ubatch=n_ubatch(self.wishes),
             n_parallel=self.wishes.num_parallel or self.wanted.n_parallel,
             n_threads=self.wishes.num_thread or self.machine.n_cores,
-            kv_type=self._kv_type,
+            n_gpu_layers=split.n_layers,
+            devices=tuple(room.name for room in used),
+            layers=tuple(count for _, count in split.segments),
+            overrides=(TensorOverride(pattern, CPU),) if experts else (),
+            kv_type=split.kv_type,
             use_mmap=self.wishes.use_mmap is not False,
+            rpc_servers=self.servers if any(room.endpoint for room in used) else (),
         )
 
-    @property
-    def _kv_type(self) -> str:
-        return self.wishes.kv_type or self.wanted.kv_type
+    def _reason(self, split: Split, placement: Placement) -> str:
+        parts = [_where(split, len(self.facts.layers) + 1, placement.n_threads)]
+        if split.n_host_experts:
+            parts.append(f"experts of {split.n_host_experts} layers on the CPU")
+        asked = self.wishes.num_gpu or 0
+        if (
+            asked > split.n_layers
+            and self.packing.rooms
+            and split.n_layers < len(self.facts.layers) + 1
+        ):
+            parts.append(f"no room for the {asked} layers that were asked for")
+        cut = f"; memory is short for {self.target}" if split.n_ctx < self.target else ""
+        trained = self.facts.n_ctx_train
+        parts.append(f"context {split.n_ctx} of {trained} trained{cut}")
+        if split.kv_type != self.kv_types[0]:
+            parts.append(f"KV cache as {split.kv_type}, since {self.kv_types[0]} takes too much")
+        return ", ".join(parts)
 
-    def _kv_bytes(self, n_ctx: int) -> int:
-        padded = -(-n_ctx // _CONTEXT_STEP) * _CONTEXT_STEP
-        return int(padded * self.facts.kv_elements * KV_BYTES_PER_ELEMENT[self._kv_type])
-
-    def _compute_bytes(self, placement: Placement) -> int:
-        """Activations of a micro-batch, and the logits of each sequence's last token."""
-        n_outputs = placement.n_parallel + placement.n_spare
-        activations = placement.n_ubatch * _ACTIVATIONS * self.facts.n_embd
-        return _FLOAT_BYTES * (activations + n_outputs * self.facts.n_vocab)
-
-    def _reason(self, placement: Placement) -> str:
-        cut = f"; memory is short for {self.target}" if placement.n_ctx < self.target else ""
-        return (
-            f"on the CPU with {placement.n_threads} threads, context {placement.n_ctx} "
-            f"of {self.facts.n_ctx_train} trained{cut}"
+    def refusal(self) -> DoesNotFit:
+        """Why nothing fits, with the numbers of what would be least."""
+        n_ctx = self.target if self.asked else min(self.target, LEAST_AUTOMATIC_CONTEXT)
+        least = self._split(n_ctx, self.kv_types[-1])
+        host, *devices = self.packing.uses(least)
+        beside = (
+            f" beside {mib(sum(one.total_bytes for one in devices))} on GPUs" if devices else ""
+        )
+        return DoesNotFit(
+            f"the model needs {mib(host.total_bytes + RUNNER_BYTES)} of host memory{beside} with a "
+            f"context of {n_ctx} tokens (weights {mib(host.weights_bytes)}, KV cache "
+            f"{mib(host.kv_bytes)}, compute {mib(host.compute_bytes)}); "
+            f"{mib(self.machine.available_bytes)} are available. "
+            "Try a smaller num_ctx or a smaller quantisation"
         )
 
 
-def _is_vocabulary(tensor_name: str) -> bool:
-    return tensor_name in ("token_embd.weight", "output.weight")
+def _in_order(rooms: tuple[Room, ...], wishes: Options) -> tuple[Room, ...]:
+    """The devices to fill: the one asked for first, then as the registry has them."""
+    main = wishes.main_gpu or 0
+    if rooms and main >= len(rooms):
+        names = ", ".join(room.name for room in rooms) or "none"
+        raise NoSuchDevice(f"main_gpu is {main}, but the GPUs are: {names}")
+    ordered = (*rooms[main : main + 1], *rooms[:main], *rooms[main + 1 :])
+    return tuple(room for room in ordered if room.room_bytes > 0)
 
 
-def _kv_elements(header: Header) -> int:
-    n_layers = header.block_count or 0
-    heads = _numbers(header, "attention.head_count") or [1]
-    kv_heads = _numbers(header, "attention.head_count_kv") or heads
-    if len(kv_heads) == 1:
-        kv_heads = kv_heads * n_layers
-    head_size = (header.embedding_length or 0) // max(1, *heads)
-    key = header.of_architecture("attention.key_length") or head_size
-    value = header.of_architecture("attention.value_length") or head_size
-    return sum(kv_heads[:n_layers]) * (key + value)
-
-
-def _numbers(header: Header, name: str) -> list[int]:
-    """One number for all layers, or one a layer."""
-    value = header.metadata.get(f"{header.architecture}.{name}")
-    listed = value if isinstance(value, list | tuple) else [value]
-    return [one for one in listed if isinstance(one, int)]
-
-
-def _mib(size_bytes: int) -> str:
-    return f"{size_bytes / (1 << 20):,.0f} MiB"
+def _where(split: Split, n_layers: int, n_threads: int) -> str:
+    if not split.n_layers:
+        return f"on the CPU with {n_threads} threads"
+    names = ", ".join(f"{count} on {room.name}" for room, count in split.segments)
+    rest = "" if split.n_layers == n_layers else f", the rest on the CPU with {n_threads} threads"
+    return f"{split.n_layers} of {n_layers} layers on GPUs ({names}){rest}"

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from qm.modelfiles.model import Model
 from qm.store.errors import QmError
 
-from .fit import Fit, ModelFacts, model_facts
+from .facts import ModelFacts, model_facts
+from .placing import Fit
 from .runner.process import Runner
 from .runner.wire import Load, Loaded
 
@@ -117,4 +118,4 @@ def runner_key(model: Model) -> str:
 def facts_of(model: Model) -> ModelFacts:
     """What placement needs to know of all its files. Raises OSError when one has gone."""
     extra = [*model.weights[1:], *model.adapters, *model.projectors]
-    return model_facts(model.header, sum(path.stat().st_size for path in extra))
+    return model_facts(model.header, extra_bytes=sum(path.stat().st_size for path in extra))

@@ -25,6 +25,7 @@ _UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1
 _TERM = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
 _DURATION = re.compile(rf"([-+]?)((?:{_TERM})+|0)", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE | re.ASCII)
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -85,6 +86,17 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * 1024**power)
 
 
+def parse_budgets(text: str) -> dict[str, int]:
+    """Bytes by device of "CUDA0:8GiB,CUDA1:512MiB"; under "" of "8GiB", which is for each."""
+    budgets: dict[str, int] = {}
+    for word in _words(text):
+        device, _, size = word.rpartition(":")
+        if device in budgets:
+            raise ValueError(f"it has two sizes for {device or 'every device'}")
+        budgets[device] = parse_size(size)
+    return budgets
+
+
 def parse_address(text: str) -> Address | None:
     """Host and port of "host", "host:port", ":port", "[::1]:port"; None for "off"."""
     text = text.strip().removeprefix("http://").rstrip("/")
@@ -122,6 +134,21 @@ def _positive(text: str) -> int:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word for word in re.split(r"[,\s]+", text) if word)
+
+
+def _kv_types(text: str) -> tuple[str, ...]:
+    words = _words(text)
+    unknown = [word for word in words if word not in KV_TYPES]
+    if unknown or not words:
+        raise ValueError(f"must be of {', '.join(KV_TYPES)}")
+    return words
+
+
+def _endpoints(text: str) -> tuple[str, ...]:
+    for word in _words(text):
+        if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", word):
+            raise ValueError(f"{word!r} is no host:port")
+    return tuple(dict.fromkeys(_words(text)))
 
 
 def _level(text: str) -> str:
@@ -182,11 +209,22 @@ SETTINGS = (
             "Most requests that may wait; past it the answer is 503."),
     Setting("QM_NUM_PARALLEL", "num_parallel", "count", _positive, "4",
             "Requests that one loaded model works on at once, sharing its context."),
-    Setting("QM_CONTEXT_LENGTH", "context_length", "count", _positive, "4096",
+    Setting("QM_CONTEXT_LENGTH", "context_length", "count", _count, "4096",
             "Context in tokens where neither request nor Modelfile says; never more than the model "
-            "was trained for."),
+            "was trained for; 0 is as much as fits."),
     Setting("QM_MEMORY_LIMIT", "memory_limit_bytes", "size", parse_size, "0",
             "Most memory that loaded models may take together; 0 is what the machine has free."),
+    Setting("QM_KV_TYPE", "kv_types", "list", _kv_types, "f16",
+            "Type of KV caches; of several, the later ones are for when memory is short "
+            "(f16,q8_0)."),
+    Setting("QM_GPU_RESERVE", "gpu_reserve_bytes", "size", parse_size, "512MiB",
+            "Memory of each GPU that is left to others."),
+    Setting("QM_GPU_MEMORY", "gpu_memory", "budgets", parse_budgets, "",
+            "Most memory that a model may take of a GPU: 4GiB for each, or "
+            "CUDA0:8GiB,CUDA1:0 by name; 0 leaves a device alone."),
+    Setting("QM_RPC", "rpc", "list", _endpoints, "",
+            "Workers on other machines (host:port) whose memory is used too. What goes there and "
+            "back is neither encrypted nor authenticated."),
     Setting("QM_LOAD_TIMEOUT", "load_timeout_s", "duration", _wait, "5m",
             "A load that makes no progress for this long is given up."),
     Setting("QM_DRAIN_TIMEOUT", "drain_timeout_s", "duration", parse_keep_alive, "10s",
@@ -222,6 +260,10 @@ class Settings:
     num_parallel: int
     context_length: int
     memory_limit_bytes: int
+    kv_types: tuple[str, ...]
+    gpu_reserve_bytes: int
+    gpu_memory: Mapping[str, int]
+    rpc: tuple[str, ...]
     load_timeout_s: float
     drain_timeout_s: float
     max_jobs: int

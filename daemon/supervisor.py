@@ -10,18 +10,20 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from qm.modelfiles.model import Model
 from qm.store.errors import QmError
 
 from . import logs
-from .fit import RUNNER_BYTES, Fit, Wanted, fit
+from .fit import target_context
 from .hardware import Machine, anonymous_bytes, read_machine
 from .loaded import LoadedModel, Process, facts_of, runner_key
+from .placing import RUNNER_BYTES, Fit
+from .planner import Planner, Question
 from .runner.process import Runner
 from .runner.wire import Loaded, Options, Placement
 from .scheduler import (
@@ -34,6 +36,7 @@ from .scheduler import (
     Request,
     Resident,
     Scheduler,
+    State,
     Unload,
 )
 from .settings import Settings
@@ -43,8 +46,7 @@ from .turns import Board
 _log = logs.Log("supervisor")
 
 # Load options that, once set by a client, can't be met by a runner that was loaded otherwise.
-# Those for GPUs join them when placement uses GPUs.
-_EXACT = ("kv_type", "use_mmap")
+_EXACT = ("kv_type", "use_mmap", "num_gpu", "main_gpu")
 
 
 class LoadBroken(QmError):
@@ -82,12 +84,14 @@ class Supervisor:
         *,
         spawn: Spawn | None = None,
         machine: Callable[[], Machine] = read_machine,
+        planner: Planner | None = None,
     ) -> None:
         self._settings = settings
         self._board = Board()
         spawn = spawn or partial(Runner.spawn, board=self._board)
         self._spare = Spare(spawn, settings.log_file.parent)
         self._machine = machine
+        self._planner = planner or Planner(settings, None)
         limits = Limits(settings.max_queue, settings.max_loaded_models, settings.num_parallel)
         self._scheduler = Scheduler(limits, machine().available_bytes)
         self._tickets: dict[int, _Ticket] = {}
@@ -124,7 +128,7 @@ class Supervisor:
         ShuttingDown, DoesNotFit, NotEnoughMemory, or what the load failed with.
         """
         asked_ns = time.monotonic_ns()
-        ticket = self._ticket(model, wishes or Options(), keep_alive_s, client)
+        ticket = await self._ticket(model, wishes or Options(), keep_alive_s, client)
         self._tickets[ticket.request.id] = ticket
         try:
             self._perform(self._scheduler.on_request(ticket.request, time.monotonic()))
@@ -178,16 +182,13 @@ class Supervisor:
 
     # Asking -----------------------------------------------------------------------------------
 
-    def _ticket(
+    async def _ticket(
         self, model: Model, wishes: Options, keep_alive_s: float | None, client: str
     ) -> _Ticket:
-        machine = self._empty_machine()
-        self._perform(self._scheduler.on_memory(machine.available_bytes, time.monotonic()))
-        wanted = Wanted(self._settings.context_length, self._settings.num_parallel)
-        placed = fit(facts_of(model), machine, wishes, wanted)
         exact = tuple(
             (name, value) for name in _EXACT if (value := getattr(wishes, name)) is not None
         )
+        placed = self._placed(model, wishes, exact) or await self.plan(model, wishes)
         request = Request(
             id=next(self._ids),
             key=runner_key(model),
@@ -196,6 +197,29 @@ class Supervisor:
             client=client,
         )
         return _Ticket(request, model, placed, asyncio.get_running_loop().create_future())
+
+    async def plan(
+        self, model: Model, wishes: Options, budgets: Mapping[str, int] | None = None
+    ) -> Fit:
+        """Where the model would go, were nothing loaded that could be unloaded for it."""
+        facts, machine = facts_of(model), self._empty_machine()
+        self._perform(self._scheduler.on_memory(machine.available_bytes, time.monotonic()))
+        return await self._planner.plan(Question(model, facts, wishes, machine, budgets=budgets))
+
+    def _placed(
+        self, model: Model, wishes: Options, exact: tuple[tuple[str, object], ...]
+    ) -> Fit | None:
+        """The placement of a runner that serves these wishes as it is, if there is one."""
+        process = self._processes.get(runner_key(model))
+        resident = self._scheduler.residents.get(runner_key(model))
+        if process is None or resident is None or resident.doomed:
+            return None
+        if resident.state is State.UNLOADING:
+            return None
+        n_ctx = target_context(facts_of(model), wishes, self._planner.wanted)
+        if not resident.serves(Need(n_ctx, 0, exact)):
+            return None
+        return replace(process.fit, target_n_ctx=n_ctx)
 
     def _empty_machine(self) -> Machine:
         """This machine as if no model were loaded; others can be unloaded for a new one.

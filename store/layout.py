@@ -81,6 +81,11 @@ class Layout:
         return self.root / "steps"
 
     @property
+    def facts(self) -> Path:
+        """What was measured of weights, by digest; can be measured again."""
+        return self.root / "facts"
+
+    @property
     def trash(self) -> Path:
         """What garbage collection took out of sight and is about to unlink."""
         return self.root / "trash"
@@ -107,6 +112,9 @@ class Layout:
     def trashed(self, digest: str) -> Path:
         return self.trash / _file_name(digest)
 
+    def facts_of(self, digest: str) -> Path:
+        return self.facts / f"{_file_name(digest)}.json"
+
     def manifest(self, name: Name) -> Path:
         return self.manifests / name.host / name.namespace / name.model / name.tag
 
@@ -122,6 +130,7 @@ class Layout:
             self.watched,
             self.kv,
             self.steps,
+            self.facts,
             self.trash,
         ):
             directory.mkdir(mode=0o755, exist_ok=True)

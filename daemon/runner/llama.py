@@ -13,6 +13,7 @@ from typing import Any, Final
 from qm.modelfiles.native import C, fill
 
 from .llama_log import Log
+from .registry import add_servers, buffer_type, device_pointer
 from .wire import Placement
 
 KV_TYPES: Final = {
@@ -45,39 +46,32 @@ class _TensorOverride(ctypes.Structure):
     _fields_ = (("pattern", ctypes.c_char_p), ("buft", ctypes.c_void_p))
 
 
-def _ggml(name: str, *arguments: Any) -> Any:
-    """A function of ggml's registry that returns a pointer; the binding doesn't declare these."""
-    function = getattr(C._lib, name)
-    function.restype = ctypes.c_void_p
-    return function(*arguments)
-
-
 def _device(name: str) -> int:
-    pointer = _ggml("ggml_backend_dev_by_name", ctypes.c_char_p(name.encode()))
+    pointer = device_pointer(name)
     if not pointer:
         raise LlamaError("load_failed", f"there is no device {name!r} on this machine")
-    return int(pointer)
+    return pointer
 
 
 def _device_fields(placement: Placement) -> dict[str, object]:
-    """Model parameters that say which device holds what. Arrays in it must outlive the load."""
-    fields: dict[str, object] = {"n_gpu_layers": placement.n_gpu_layers}
-    fields["main_gpu"] = placement.main_gpu
-    if placement.devices:
-        handles = [_device(name) for name in placement.devices]
-        array = (ctypes.c_void_p * (len(handles) + 1))(*handles, None)
-        fields["devices"] = ctypes.cast(array, ctypes.c_void_p)
+    """Model parameters that say which device holds what. Arrays in it must outlive the load.
+
+    The list of devices is always given: without one llama.cpp would compute on every GPU it finds.
+    """
+    handles = [_device(name) for name in placement.devices]
+    array = (ctypes.c_void_p * (len(handles) + 1))(*handles, None)
+    fields: dict[str, object] = {
+        "devices": ctypes.cast(array, ctypes.c_void_p),
+        "n_gpu_layers": placement.n_gpu_layers,
+        "main_gpu": placement.main_gpu,
+    }
     if placement.layers:
         split = [float(layers) for layers in placement.layers]
         split += [0.0] * (C.llama_max_devices() - len(split))
         fields["tensor_split"] = (ctypes.c_float * len(split))(*split)
     if placement.overrides:
         rows: Any = [  # Any: ctypes makes structs of tuples
-            (
-                o.pattern.encode(),
-                _ggml("ggml_backend_dev_buffer_type", ctypes.c_void_p(_device(o.device))),
-            )
-            for o in placement.overrides
+            (o.pattern.encode(), buffer_type(_device(o.device))) for o in placement.overrides
         ]
         table = (_TensorOverride * (len(rows) + 1))(*rows)
         fields["tensor_buft_overrides"] = ctypes.cast(table, ctypes.c_void_p)
@@ -179,12 +173,17 @@ class Model:
         placement: Placement,
         on_progress: Callable[[float], bool],
         log: Log,
+        *,
+        dry: bool = False,
     ) -> None:
-        if placement.rpc_servers:
-            raise LlamaError("unsupported", "remote devices can't be used yet")
+        """`dry`: allocates nothing, so that a context of it tells what a real one would take."""
+        if wrong := add_servers(placement.rpc_servers):
+            raise LlamaError("device_lost", f"an RPC server of this placement: {wrong}")
         self._progress = C.llama_progress_callback(lambda fraction, _: on_progress(fraction))
         fields = _device_fields(placement) | {
-            "load_mode": _load_mode(placement),
+            # A dry run aborts unless it reads nothing of the file.
+            "load_mode": 0 if dry else _load_mode(placement),
+            "no_alloc": dry,
             "progress_callback": self._progress,
         }
         params = fill(C.llama_model_default_params(), fields)

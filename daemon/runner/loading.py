@@ -9,6 +9,7 @@ from . import wire
 from .intake import Intake
 from .llama import Batch, Context, LlamaError, Model
 from .llama_log import Log
+from .measure import buffers, by_device
 
 _PROGRESS_STEP: Final = 0.02
 
@@ -80,6 +81,6 @@ def _describe(request: wire.Load, model: Model, context: Context, log: Log) -> w
         can_share=not model.is_recurrent,
         has_fim=vocabulary.has_fim,
         pooling=context.pooling,
-        memory=log.memory(),
+        memory=by_device(buffers(context.pointer)) or log.memory(),
         n_ctx_total=context.n_ctx,
     )

@@ -1,34 +1,60 @@
-"""Placement: what a model takes, and which context fits."""
+"""Placement: what goes where, and which context fits."""
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from qm.daemon.fit import (
-    KV_BYTES_PER_ELEMENT,
-    DoesNotFit,
-    ModelFacts,
-    Wanted,
-    fit,
-    model_facts,
-)
+from qm.daemon.facts import LayerFacts, ModelFacts, model_facts
+from qm.daemon.fit import fit
 from qm.daemon.hardware import Machine
+from qm.daemon.packing import KV_BYTES_PER_ELEMENT
+from qm.daemon.placing import RUNNER_BYTES, Costs, DoesNotFit, Fit, NoSuchDevice, Room, Wanted
 from qm.daemon.runner.wire import Options
 from qm.modelfiles.parameters import KV_TYPES
-from qm.store.gguf import Header, Tensor, Value, read_header
+from qm.store.gguf import read_header
 
-GIB = 1 << 30
-FACTS = ModelFacts(
-    weights_bytes=4 * GIB, n_ctx_train=131072, n_embd=4096, n_vocab=128256, kv_elements=32 * 2048
-)
+MIB, GIB = 1 << 20, 1 << 30
 WANTED = Wanted(context_length=4096, n_parallel=4)
+COSTS = Costs(host_bytes=200 * MIB, device_bytes=300 * MIB, token_bytes=1024)
+
+
+def synthetic(
+    n_layers: int, dense: int, experts: int, kv: int, *, table: int, tied: bool = False
+) -> ModelFacts:
+    """A model of uniform layers, sizes in MiB."""
+    layer = LayerFacts(dense * MIB, experts * MIB, kv)
+    return ModelFacts(
+        n_ctx_train=131072,
+        n_embd=4096,
+        n_vocab=128256,
+        input_bytes=table * MIB,
+        output_bytes=table * MIB,
+        tied_bytes=table * MIB if tied else 0,
+        layers=(layer,) * n_layers,
+    )
+
+
+MODELS = {
+    "8B": synthetic(32, 130, 0, 2048, table=400),
+    "70B": synthetic(80, 480, 0, 2048, table=850),
+    "8x7B": synthetic(32, 60, 740, 2048, table=80),
+    "120B-MoE": synthetic(36, 40, 1600, 1024, table=600),
+    "tiny tied": synthetic(30, 2, 0, 384, table=30, tied=True),
+}
+EIGHT = MODELS["8B"]
 
 
 def machine(available_bytes: int, n_cores: int = 8) -> Machine:
     return Machine(available_bytes * 2, available_bytes, n_cores)
+
+
+def gpus(*room_bytes: int) -> tuple[Room, ...]:
+    return tuple(Room(f"GPU{index}", size, size) for index, size in enumerate(room_bytes))
 
 
 def test_every_kv_type_of_the_options_has_a_size() -> None:
@@ -36,51 +62,18 @@ def test_every_kv_type_of_the_options_has_a_size() -> None:
     assert set(KV_BYTES_PER_ELEMENT) == set(KV_TYPES)
 
 
-def test_facts_of_a_real_model(smollm2_gguf: Path) -> None:
-    """SmolLM2-135M: 30 layers, 3 of 9 heads for keys and values, 64 wide."""
-    facts = model_facts(read_header(smollm2_gguf), extra_weights_bytes=5)
-    assert facts.kv_elements == 30 * 3 * (64 + 64)
-    assert facts.n_ctx_train == 8192
-    assert facts.n_vocab == 49152
-    assert 90 << 20 < facts.weights_bytes < smollm2_gguf.stat().st_size
-
-
-def test_what_is_predicted_for_a_real_model(smollm2_gguf: Path) -> None:
+def test_what_is_estimated_for_a_real_model(smollm2_gguf: Path) -> None:
     """llama.cpp reports 96.6 MB of weights, 94.4 of KV cache and 18.4 of compute buffers."""
     facts = model_facts(read_header(smollm2_gguf))
     found = fit(facts, machine(GIB), Options(num_ctx=4096), WANTED)
     assert found.kv_bytes == 4096 * 23040
-    assert found.predicted_bytes == pytest.approx(209_306_254, rel=0.02)
-
-
-def test_kv_heads_may_differ_between_layers() -> None:
-    """Some architectures give one number a layer, some leave layers without attention."""
-    metadata: dict[str, Value] = {
-        "general.architecture": "x",
-        "x.block_count": 3,
-        "x.embedding_length": 128,
-        "x.attention.head_count": 4,
-        "x.attention.head_count_kv": (4, 0, 2),
-        "x.attention.key_length": 16,
-        "x.attention.value_length": 8,
-    }
-    tensor = Tensor("token_embd.weight", "F32", (128, 100), 0, 51200)
-    header = Header(3, metadata, (tensor,), 0, 32, 51200)
-    facts = model_facts(header)
-    assert facts.kv_elements == 6 * 24
-    assert facts.n_vocab == 100
-
-
-def test_numbers_that_are_missing_count_as_zero() -> None:
-    """A strange model is placed by its weights alone instead of failing here."""
-    facts = model_facts(Header(3, {}, (), 0, 32, 0))
-    assert facts == ModelFacts(0, 0, 0, 0, 0)
-    assert fit(facts, machine(GIB), Options(), WANTED).placement.n_ctx == 4096
+    assert found.weights_bytes == 96_576_768
+    assert found.predicted_bytes == pytest.approx(209_306_254, rel=0.03)
 
 
 def test_the_default_context_holds_where_nobody_asks() -> None:
     """Memory permitting."""
-    found = fit(FACTS, machine(64 * GIB), Options(), WANTED)
+    found = fit(EIGHT, machine(64 * GIB), Options(), WANTED)
     assert found.placement.n_ctx == found.target_n_ctx == 4096
     assert found.placement.n_threads == 8
     assert found.placement.n_parallel == 4
@@ -91,36 +84,36 @@ def test_the_default_context_holds_where_nobody_asks() -> None:
 @pytest.mark.parametrize(("asked", "given"), [(8192, 8192), (10**9, 131072), (1, 4), (0, 4096)])
 def test_an_asked_context_is_clamped_to_what_was_trained(asked: int, given: int) -> None:
     """From 4 tokens to the model's own limit; 0 leaves it to us."""
-    found = fit(FACTS, machine(640 * GIB), Options(num_ctx=asked), WANTED)
+    found = fit(EIGHT, machine(640 * GIB), Options(num_ctx=asked), WANTED)
     assert found.placement.n_ctx == given
 
 
 def test_an_unasked_context_shrinks_to_fit_and_says_so() -> None:
     """Rather than refusing a model that works with less."""
-    found = fit(FACTS, machine(5 * GIB), Options(), Wanted(65536, 1))
+    found = fit(EIGHT, machine(7 * GIB), Options(), Wanted(65536, 1), costs=COSTS)
     assert 512 <= found.placement.n_ctx < 65536
     assert found.target_n_ctx == 65536
-    assert found.needed_bytes <= 5 * GIB
+    assert found.needed_bytes <= 7 * GIB
     assert "memory is short for 65536" in found.reason
 
 
 def test_an_asked_context_is_never_shrunk() -> None:
     """Cutting it silently is what others do."""
     with pytest.raises(DoesNotFit, match="65536 tokens") as caught:
-        fit(FACTS, machine(5 * GIB), Options(num_ctx=65536), WANTED)
-    assert "5,120 MiB are available" in str(caught.value)
+        fit(EIGHT, machine(6 * GIB), Options(num_ctx=65536), WANTED)
+    assert "6,144 MiB are available" in str(caught.value)
 
 
 def test_weights_that_do_not_fit_are_refused() -> None:
     """With every number, not a crash later."""
-    with pytest.raises(DoesNotFit, match="weights 4,096 MiB"):
-        fit(FACTS, machine(3 * GIB), Options(), WANTED)
+    with pytest.raises(DoesNotFit, match="weights 4,960 MiB"):
+        fit(EIGHT, machine(3 * GIB), Options(), WANTED)
 
 
 def test_wishes_override_per_value() -> None:
     """What the request says wins over the settings and the machine."""
     wishes = Options(num_thread=3, num_parallel=2, num_batch=64, kv_type="q8_0", use_mmap=False)
-    placement = fit(FACTS, machine(64 * GIB), wishes, WANTED).placement
+    placement = fit(EIGHT, machine(64 * GIB), wishes, WANTED).placement
     assert placement.n_threads == 3
     assert placement.n_parallel == 2
     assert placement.n_batch == placement.n_ubatch == 64
@@ -128,29 +121,262 @@ def test_wishes_override_per_value() -> None:
     assert not placement.use_mmap
 
 
-@given(
-    available=st.integers(0, 64 * GIB),
+def test_all_layers_go_to_a_gpu_with_room() -> None:
+    """The output too; the input's table stays with the host, as llama.cpp has it."""
+    found = fit(EIGHT, machine(64 * GIB), Options(), WANTED, rooms=gpus(24 * GIB))
+    assert found.placement.layers == (33,)
+    assert found.placement.n_gpu_layers == 33
+    assert found.uses[0].weights_bytes == EIGHT.input_bytes
+    assert found.uses[0].kv_bytes == 0
+    assert found.uses[1].n_layers == 33
+
+
+def test_one_gpu_that_holds_all_is_enough() -> None:
+    """Spreading would only cost transfers."""
+    found = fit(EIGHT, machine(64 * GIB), Options(), WANTED, rooms=gpus(2 * GIB, 24 * GIB))
+    assert found.placement.devices == ("GPU1",)
+
+
+def test_layers_spread_over_several_gpus() -> None:
+    """In the order of the devices, none over its room."""
+    rooms = gpus(3 * GIB, 2 * GIB, 2 * GIB)
+    found = fit(EIGHT, machine(64 * GIB), Options(), WANTED, rooms=rooms, costs=COSTS)
+    assert found.placement.devices == ("GPU0", "GPU1", "GPU2")
+    assert found.placement.n_gpu_layers == sum(found.placement.layers) == 33
+
+
+def test_the_main_gpu_comes_first() -> None:
+    """And one that isn't there is the request's mistake, unless there are no GPUs at all."""
+    rooms = gpus(24 * GIB, 24 * GIB)
+    found = fit(EIGHT, machine(64 * GIB), Options(main_gpu=1), WANTED, rooms=rooms)
+    assert found.placement.devices == ("GPU1",)
+    with pytest.raises(NoSuchDevice, match="GPU0, GPU1"):
+        fit(EIGHT, machine(64 * GIB), Options(main_gpu=2), WANTED, rooms=rooms)
+    assert fit(EIGHT, machine(64 * GIB), Options(main_gpu=2), WANTED).placement.devices == ()
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0, 0), (5, 5), (10**6, 33), (-1, 33), (None, 33)])
+def test_asked_layers_are_given_up_to_what_there_is(asked: int | None, given: int) -> None:
+    """More than the model has means all."""
+    wishes = Options(num_gpu=asked)
+    found = fit(EIGHT, machine(64 * GIB), wishes, WANTED, rooms=gpus(24 * GIB))
+    assert found.placement.n_gpu_layers == given
+
+
+def test_asked_layers_that_do_not_fit_are_not_forced() -> None:
+    """What fits is placed, and the reason says so."""
+    found = fit(
+        EIGHT, machine(64 * GIB), Options(num_gpu=20), WANTED, rooms=gpus(2 * GIB), costs=COSTS
+    )
+    assert 0 < found.placement.n_gpu_layers < 20
+    assert "no room for the 20 layers" in found.reason
+
+
+def test_experts_leave_before_whole_layers() -> None:
+    """Attention of all layers stays on the GPU, experts of the first ones go to the CPU."""
+    found = fit(
+        MODELS["120B-MoE"], machine(64 * GIB), Options(), WANTED, rooms=gpus(24 * GIB), costs=COSTS
+    )
+    assert found.placement.n_gpu_layers == 37
+    assert 0 < found.n_host_experts < 36
+    assert [one.device for one in found.placement.overrides] == ["CPU"]
+    assert "experts of" in found.reason
+
+
+def test_a_projector_and_a_draft_count() -> None:
+    """On the GPU when there is room beside all layers, else on the host; never for nothing."""
+    facts = replace(EIGHT, extra_bytes=GIB, extra_kv_elements=1000)
+    large = fit(facts, machine(64 * GIB), Options(), WANTED, rooms=gpus(8 * GIB), costs=COSTS)
+    small = fit(facts, machine(64 * GIB), Options(), WANTED, rooms=gpus(6 * GIB), costs=COSTS)
+    assert large.companions_on_gpu
+    assert not small.companions_on_gpu
+    assert large.predicted_bytes == small.predicted_bytes
+    assert small.uses[0].weights_bytes == EIGHT.input_bytes + GIB
+
+
+def test_a_smaller_kv_type_is_used_only_when_allowed_and_needed() -> None:
+    """f16 first; q8_0 where that brings layers to the GPU."""
+    room = gpus(6 * GIB)
+    allowed = replace(WANTED, kv_types=("f16", "q8_0"))
+    wishes = Options(num_ctx=16384)
+
+    def chosen(wanted: Wanted, rooms: tuple[Room, ...]) -> str:
+        found = fit(EIGHT, machine(64 * GIB), wishes, wanted, rooms=rooms, costs=COSTS)
+        return found.placement.kv_type
+
+    assert chosen(WANTED, room) == "f16"
+    assert chosen(allowed, room) == "q8_0"
+    assert chosen(allowed, gpus(24 * GIB)) == "f16"
+
+
+def test_context_grows_to_what_fits_where_that_is_wanted() -> None:
+    """But never for a layer on the GPU."""
+    rooms = gpus(8 * GIB)
+    whole = fit(EIGHT, machine(64 * GIB), Options(), Wanted(0, 1), rooms=rooms, costs=COSTS)
+    assert whole.placement.n_gpu_layers == 33
+    assert 4096 < whole.placement.n_ctx < 131072
+    assert whole.uses[1].total_bytes <= 8 * GIB
+    most = fit(EIGHT, machine(999 * GIB), Options(), Wanted(0, 1), rooms=gpus(99 * GIB))
+    assert most.placement.n_ctx == 131072
+
+
+# Properties ---------------------------------------------------------------------------------------
+
+N = int(os.environ.get("QM_TEST_EXAMPLES", "150"))  # thousands for a campaign
+sizes = st.integers(0, 96 * 1024).map(lambda mebibytes: mebibytes * MIB)
+models = st.sampled_from(sorted(MODELS)).map(MODELS.__getitem__)
+options = st.builds(
+    Options,
     num_ctx=st.none() | st.integers(1, 200_000),
-    kv_type=st.sampled_from(KV_TYPES),
+    num_gpu=st.none() | st.integers(-1, 100),
+    kv_type=st.none() | st.sampled_from(KV_TYPES),
 )
-def test_a_placement_never_exceeds_the_memory(
-    available: int, num_ctx: int | None, kv_type: str
-) -> None:
-    """Whatever is wished for; and what was asked for is what is given."""
-    wishes = Options(num_ctx=num_ctx, kv_type=kv_type)
+wanted = st.builds(
+    Wanted,
+    context_length=st.sampled_from((0, 2048, 4096, 65536)),
+    n_parallel=st.just(4),
+    kv_types=st.sampled_from((("f16",), ("f16", "q8_0"))),
+)
+costs = st.builds(
+    Costs,
+    host_bytes=st.integers(0, GIB),
+    device_bytes=st.integers(0, GIB),
+    token_bytes=st.integers(0, 65536),
+)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs]:
+    facts = draw(models)
+    if draw(st.booleans()):
+        facts = replace(facts, extra_bytes=draw(st.integers(0, 4 * GIB)), extra_kv_elements=512)
+    rooms = tuple(draw(st.lists(sizes, max_size=4)))
+    return facts, draw(sizes), rooms, draw(options), draw(wanted), draw(costs)
+
+
+def placed(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs],
+) -> Fit | None:
+    facts, host, rooms, wishes, want, cost = case
     try:
-        found = fit(FACTS, machine(available), wishes, WANTED)
+        return fit(facts, machine(host), wishes, want, rooms=gpus(*rooms), costs=cost)
     except DoesNotFit:
+        return None
+
+
+@settings(max_examples=N, deadline=None)
+@given(cases())
+def test_a_placement_never_exceeds_any_memory(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs],
+) -> None:
+    """Whatever is wished for; and an asked context is what is given."""
+    found = placed(case)
+    if found is None:
         return
-    assert found.needed_bytes <= available
-    if num_ctx is not None:
-        assert found.placement.n_ctx == max(4, min(num_ctx, 131072))
+    facts, host, rooms, wishes, _, _ = case
+    assert found.needed_bytes <= host
+    by_name = {room.name: room.room_bytes for room in gpus(*rooms)}
+    for use in found.uses[1:]:
+        assert use.total_bytes <= by_name[use.device]
+    assert sum(use.n_layers for use in found.uses) == len(facts.layers) + 1
+    expected = facts.weights_bytes + facts.extra_bytes
+    if found.device_bytes:
+        expected += facts.tied_bytes
+    assert found.weights_bytes == expected
+    if wishes.num_ctx:
+        assert found.placement.n_ctx == max(4, min(wishes.num_ctx, facts.n_ctx_train))
 
 
-@given(available=st.integers(5 * GIB, 64 * GIB), more=st.integers(0, 8 * GIB))
-def test_more_memory_never_gives_less_context(available: int, more: int) -> None:
-    """Monotone in memory."""
-    wanted = Wanted(131072, 1)
-    before = fit(FACTS, machine(available), Options(), wanted).placement.n_ctx
-    after = fit(FACTS, machine(available + more), Options(), wanted).placement.n_ctx
-    assert after >= before
+@settings(max_examples=N, deadline=None)
+@given(cases(), st.integers(0, 4), st.integers(1, 16 * GIB))
+def test_more_memory_is_never_worse(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs], where: int, more: int
+) -> None:
+    """Monotone in the memory of the host and of each device."""
+    facts, host, rooms, wishes, want, cost = case
+    if where < len(rooms):
+        grown = (*rooms[:where], rooms[where] + more, *rooms[where + 1 :])
+        after = placed((facts, host, grown, wishes, want, cost))
+    else:
+        after = placed((facts, host + more, rooms, wishes, want, cost))
+    before = placed(case)
+    if before is not None:
+        assert after is not None
+        assert after.rank >= before.rank
+
+
+@settings(max_examples=N, deadline=None)
+@given(cases())
+def test_no_single_change_that_fits_is_better(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs],
+) -> None:
+    """One more layer, one layer's experts back, more context, or the better KV type: none fits.
+
+    Checked by asking for exactly that change and counting anew, without the search.
+    """
+    found = placed(case)
+    if found is None or case[3].num_gpu is not None:
+        return
+    for n_layers, n_host_experts, n_ctx, kv_type in _changes(case, found):
+        assert not _fits(case, n_layers, n_host_experts, n_ctx, kv_type)
+
+
+def _changes(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs], found: Fit
+) -> list[tuple[int, int, int, str]]:
+    """What would be better than `found` in one respect and the same in all others."""
+    facts, _, rooms, wishes, want, _ = case
+    now = found.placement
+    layers, experts = now.n_gpu_layers, found.n_host_experts
+    changes = []
+    if layers < len(facts.layers) + 1 and any(rooms):
+        n_offloaded = min(layers, len(facts.layers)) if facts.has_experts else 0
+        changes.append((layers + 1, n_offloaded, now.n_ctx, now.kv_type))
+    if experts:
+        changes.append((layers, experts - 1, now.n_ctx, now.kv_type))
+    if not wishes.num_ctx and now.n_ctx < found.target_n_ctx and not found.companions_on_gpu:
+        longer = min(found.target_n_ctx, now.n_ctx // 256 * 256 + 256)
+        changes.append((layers, experts, longer, now.kv_type))
+    if now.kv_type != (wishes.kv_type or want.kv_types[0]):
+        changes.append((layers, experts, now.n_ctx, want.kv_types[0]))
+    return changes
+
+
+def _fits(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs],
+    n_layers: int,
+    n_host_experts: int,
+    n_ctx: int,
+    kv_type: str,
+) -> bool:
+    """Whether some contiguous split over the devices has room for this, counted plainly."""
+    facts, host, rooms, _, _, cost = case
+    padded = -(-n_ctx // 256) * 256
+    per_element = padded * KV_BYTES_PER_ELEMENT[kv_type]
+    first = len(facts.layers) + 1 - n_layers
+    on_host = facts.layers[: min(first, len(facts.layers))]
+    needed = facts.input_bytes + cost.host_bytes + cost.token_bytes * n_ctx + RUNNER_BYTES
+    needed += facts.extra_bytes + int(facts.extra_kv_elements * per_element)
+    needed += sum(one.weights_bytes + int(one.kv_elements * per_element) for one in on_host)
+    needed += sum(one.expert_bytes for one in facts.layers[first : first + n_host_experts])
+    needed += 0 if n_layers else facts.output_bytes - facts.tied_bytes
+    if needed > host:
+        return False
+    wanted_sizes = [
+        one.dense_bytes
+        + (one.expert_bytes if index >= n_host_experts else 0)
+        + int(one.kv_elements * per_element)
+        for index, one in enumerate(facts.layers[first:])
+    ]
+    wanted_sizes += [facts.output_bytes] if n_layers else []
+    reachable = {0}
+    for room in rooms:
+        left = room - cost.device_bytes - cost.token_bytes * n_ctx
+        for start in sorted(reachable):
+            total = 0
+            for end in range(start, len(wanted_sizes)):
+                total += wanted_sizes[end]
+                if total > left:
+                    break
+                reachable.add(end + 1)
+    return len(wanted_sizes) in reachable

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from typing import Protocol, cast
 
 import pytest
-from qm.daemon.fit import DoesNotFit
 from qm.daemon.hardware import Machine
 from qm.daemon.loaded import LoadStalled
+from qm.daemon.placing import DoesNotFit
 from qm.daemon.runner.failures import RunnerFailed
 from qm.daemon.runner.process import Runner
 from qm.daemon.runner.wire import Load, Loaded, Options
@@ -224,7 +224,7 @@ async def test_a_row_tells_what_is_loaded(start: Start) -> None:
     assert row.context_length == 2048
     assert row.expires_at == math.inf
     assert row.pid == bench.runners[0].pid
-    assert row.predicted_bytes == row.size_bytes == 300 * MIB
+    assert row.predicted_bytes == row.size_bytes == 302 * MIB
     assert "context 2048" in row.reason
     await user.leave()
 

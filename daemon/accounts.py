@@ -1,0 +1,102 @@
+"""Turns llama.cpp's account of buffers into a prediction, and into costs that fit better. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .devices import CPU, BufferBytes
+from .facts import ModelFacts
+from .packing import Packing, Split
+from .placing import RUNNER_BYTES, Costs, DeviceUse, Fit, Room
+
+
+def with_account(fit: Fit, facts: ModelFacts, buffers: tuple[BufferBytes, ...]) -> Fit:
+    """`fit` with llama.cpp's own numbers in place of ours.
+
+    Companions were not part of the dry run, so ours stay. Of weights in a mapped file llama.cpp
+    will report the mapped range, which is more than what is needed of it.
+    """
+    uses = [_measured(use, buffers) for use in fit.uses]
+    companion = 1 if fit.companions_on_gpu else 0
+    extra_kv = _companion_kv(fit, facts)
+    uses[companion] = replace(
+        uses[companion],
+        weights_bytes=uses[companion].weights_bytes + facts.extra_bytes,
+        kv_bytes=uses[companion].kv_bytes + extra_kv,
+    )
+    needed = uses[0].total_bytes + RUNNER_BYTES
+    plain = sum(one.weights_bytes for one in buffers if one.buffer == CPU)
+    if fit.mapped_bytes and plain:
+        mapped = uses[0].weights_bytes - plain + fit.mapped_bytes
+        uses[0] = replace(uses[0], weights_bytes=mapped)
+    return replace(fit, uses=tuple(uses), needed_bytes=needed, measured=True)
+
+
+def fits(fit: Fit, host_bytes: int) -> bool:
+    """Whether every device has the room that the fit's account asks for."""
+    on_devices = all(use.total_bytes <= use.room_bytes for use in fit.uses[1:])
+    return on_devices and fit.needed_bytes <= host_bytes
+
+
+def corrected(fit: Fit, facts: ModelFacts, costs: Costs, buffers: tuple[BufferBytes, ...]) -> Costs:
+    """Costs under which our own count of this fit comes out as llama.cpp's."""
+    n_ctx, counted = fit.placement.n_ctx, _counted(fit, facts, costs)
+    host, *devices = [_measured(use, buffers) for use in counted]
+    kv_counted = sum(use.kv_bytes for use in counted)
+    kv_measured = sum(one.kv_bytes for one in buffers)
+    scale = costs.kv_scale * kv_measured / kv_counted if kv_counted else costs.kv_scale
+    on_context = costs.token_bytes * n_ctx
+    most = max(
+        (_beside_cache(one, ours) for one, ours in zip(devices, counted[1:], strict=True)),
+        default=costs.device_bytes + on_context,
+    )
+    return replace(
+        costs,
+        host_bytes=max(0, _beside_cache(host, counted[0]) - on_context),
+        device_bytes=max(0, most - on_context),
+        kv_scale=scale,
+    )
+
+
+def _beside_cache(measured: DeviceUse, counted: DeviceUse) -> int:
+    """Compute buffers, and what weights take more than the file says: padding, repacking."""
+    return measured.compute_bytes + max(0, measured.weights_bytes - counted.weights_bytes)
+
+
+def _counted(fit: Fit, facts: ModelFacts, costs: Costs) -> tuple[DeviceUse, ...]:
+    """The fit's account by our own count, without companions."""
+    bare = replace(facts, extra_bytes=0, extra_kv_elements=0)
+    placement = fit.placement
+    rooms = {use.device: use for use in fit.uses[1:]}
+    split = Split(
+        placement.n_ctx,
+        placement.kv_type,
+        tuple(
+            (_room(rooms[name]), count)
+            for name, count in zip(placement.devices, placement.layers, strict=True)
+        ),
+        fit.n_host_experts,
+        False,
+    )
+    return Packing(bare, costs, (), fit.uses[0].free_bytes).uses(split)
+
+
+def _room(use: DeviceUse) -> Room:
+    return Room(use.device, use.room_bytes, use.free_bytes)
+
+
+def _measured(use: DeviceUse, buffers: tuple[BufferBytes, ...]) -> DeviceUse:
+    own = [one for one in buffers if one.device == use.device]
+    return replace(
+        use,
+        weights_bytes=sum(one.weights_bytes for one in own),
+        kv_bytes=sum(one.kv_bytes for one in own),
+        compute_bytes=sum(one.compute_bytes for one in own),
+    )
+
+
+def _companion_kv(fit: Fit, facts: ModelFacts) -> int:
+    placement = fit.placement
+    costs = Costs(0, 0, 0)
+    packing = Packing(facts, costs, (), 0)
+    return packing.companions(placement.n_ctx, placement.kv_type) - facts.extra_bytes

@@ -1,0 +1,59 @@
+"""What a model can be put on: devices as ggml's registry names them, and what was measured there.
+
+Values that cross from the child processes that hold llama.cpp to the daemon, which never does.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+CPU = "CPU"  # what every device that is no GPU counts as: the host's own memory
+RPC = "RPC"  # the registry's name of devices on other machines
+
+
+class Device(msgspec.Struct, frozen=True):
+    """One device of ggml's backend registry, with its memory as of now.
+
+    `name` is what placements use; `buffer` what llama.cpp calls its memory. `endpoint` is set for
+    a device of another machine.
+    """
+
+    name: str
+    description: str
+    kind: str  # gpu, igpu, cpu or accel
+    backend: str
+    free_bytes: int
+    total_bytes: int
+    buffer: str = ""
+    endpoint: str = ""
+
+    @property
+    def holds_layers(self) -> bool:
+        """Whether layers can go there; what isn't a GPU computes in the host's memory."""
+        return self.kind in ("gpu", "igpu") and self.total_bytes > 0
+
+
+class Devices(msgspec.Struct, frozen=True):
+    """All devices, and which of the remote ones that were asked for are missing, and why."""
+
+    devices: tuple[Device, ...]
+    missing: tuple[tuple[str, str], ...] = ()  # endpoint, reason
+    supports_offload: bool = False
+    binding: str = ""  # version of llama-cpp-python
+
+    @property
+    def gpus(self) -> tuple[Device, ...]:
+        return tuple(one for one in self.devices if one.holds_layers)
+
+
+class BufferBytes(msgspec.Struct, frozen=True):
+    """What llama.cpp accounts to one kind of buffer: `CPU`, `CPU_REPACK`, `CUDA0`, `CUDA_Host`…
+
+    `device` is the name of the device that holds it.
+    """
+
+    buffer: str
+    device: str
+    weights_bytes: int = 0
+    kv_bytes: int = 0
+    compute_bytes: int = 0

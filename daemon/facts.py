@@ -1,0 +1,166 @@
+"""A model in numbers: what each of its layers weighs, and what a token of context takes there.
+
+Pure; read from GGUF headers alone. llama.cpp's dry run says later where these numbers are not true.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from qm.store.gguf import Header, Tensor
+
+_LAYER = re.compile(r"blk\.(\d+)\.")
+_EXPERT = re.compile(r"_(?:exps|chexps)\.")  # experts of which a token uses a few
+_INPUT = ("token_embd", "token_types", "position_embd", "per_layer_token_embd", "rope_")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFacts:
+    """One block. `kv_elements` are the numbers that a token leaves in its cache."""
+
+    dense_bytes: int
+    expert_bytes: int
+    kv_elements: int
+
+    @property
+    def weights_bytes(self) -> int:
+        return self.dense_bytes + self.expert_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a tensor lies in the file. Layer -1 is the input, one past the last the output."""
+
+    layer: int
+    is_expert: bool
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """The numbers of a model that decide what it takes.
+
+    `output_bytes` is what the last step needs where it runs on a GPU; of that `tied_bytes` are a
+    copy of the input's table, which the host has anyway. `extra_bytes` belongs to companions:
+    projector, adapters, a draft model's weights.
+    """
+
+    n_ctx_train: int
+    n_embd: int
+    n_vocab: int
+    input_bytes: int
+    output_bytes: int
+    tied_bytes: int
+    layers: tuple[LayerFacts, ...]
+    extra_bytes: int = 0
+    extra_kv_elements: int = 0
+    spans: tuple[Span, ...] = field(default=(), repr=False)
+
+    @property
+    def weights_bytes(self) -> int:
+        own = self.input_bytes + self.output_bytes - self.tied_bytes
+        return own + sum(layer.weights_bytes for layer in self.layers)
+
+    @property
+    def kv_elements(self) -> int:
+        return sum(layer.kv_elements for layer in self.layers)
+
+    @property
+    def has_experts(self) -> bool:
+        return any(layer.expert_bytes for layer in self.layers)
+
+    def mapped_bytes(self, n_host_layers: int, n_host_experts: int) -> int:
+        """What of the file is mapped where the host has the first `n_host_layers` layers, and the
+        experts of the first `n_host_experts`: llama.cpp maps from the first to the last tensor
+        that the host needs, whatever lies between.
+        """
+        needed = [
+            span
+            for span in self.spans
+            if span.layer < (n_host_experts if span.is_expert else n_host_layers)
+        ]
+        if not needed:
+            return 0
+        return max(span.end for span in needed) - min(span.start for span in needed)
+
+
+def model_facts(
+    header: Header,
+    *,
+    extra_bytes: int = 0,
+    draft: Header | None = None,
+    parts: Iterable[Header] = (),
+) -> ModelFacts:
+    """The facts of a GGUF and the `parts` that follow it; numbers that it lacks count as zero."""
+    tensors = [*header.tensors, *(tensor for part in parts for tensor in part.tensors)]
+    n_layers = header.block_count or 0
+    spans = tuple(_span(one, n_layers) for one in tensors)
+    tied = _size(tensors, "token_embd.weight") if not _size(tensors, "output.weight") else 0
+    drafted = draft.weights_bytes if draft else 0
+    return ModelFacts(
+        n_ctx_train=header.context_length or 0,
+        n_embd=header.embedding_length or 0,
+        n_vocab=max((one.shape[-1] for one in tensors if _is_vocabulary(one)), default=0),
+        input_bytes=sum(one.size_bytes for one in tensors if _is_input(one)),
+        output_bytes=tied + sum(one.size_bytes for one in tensors if _is_output(one)),
+        tied_bytes=tied,
+        layers=_layers(spans, kv_elements(header)),
+        extra_bytes=extra_bytes + drafted,
+        extra_kv_elements=sum(kv_elements(draft)) if draft else 0,
+        spans=spans[: len(header.tensors)],
+    )
+
+
+def kv_elements(header: Header) -> tuple[int, ...]:
+    """For each layer, how many numbers a token leaves in the KV cache."""
+    n_layers = header.block_count or 0
+    heads = _numbers(header, "attention.head_count") or [1]
+    kv_heads = _numbers(header, "attention.head_count_kv") or heads
+    if len(kv_heads) == 1:
+        kv_heads = kv_heads * n_layers
+    kv_heads = (kv_heads + [0] * n_layers)[:n_layers]
+    head_size = (header.embedding_length or 0) // max(1, *heads)
+    key = header.of_architecture("attention.key_length") or head_size
+    value = header.of_architecture("attention.value_length") or head_size
+    return tuple(count * (key + value) for count in kv_heads)
+
+
+def _layers(spans: tuple[Span, ...], kv: tuple[int, ...]) -> tuple[LayerFacts, ...]:
+    dense, experts = [0] * len(kv), [0] * len(kv)
+    for span in spans:
+        if 0 <= span.layer < len(kv):
+            (experts if span.is_expert else dense)[span.layer] += span.end - span.start
+    return tuple(map(LayerFacts, dense, experts, kv))
+
+
+def _span(tensor: Tensor, n_layers: int) -> Span:
+    match = _LAYER.match(tensor.name)
+    layer = int(match[1]) if match else -1 if _is_input(tensor) else n_layers
+    is_expert = bool(_EXPERT.search(tensor.name))
+    return Span(layer, is_expert, tensor.offset, tensor.offset + tensor.size_bytes)
+
+
+def _is_input(tensor: Tensor) -> bool:
+    return tensor.name.startswith(_INPUT)
+
+
+def _is_output(tensor: Tensor) -> bool:
+    return not _is_input(tensor) and not _LAYER.match(tensor.name)
+
+
+def _is_vocabulary(tensor: Tensor) -> bool:
+    return tensor.name in ("token_embd.weight", "output.weight")
+
+
+def _size(tensors: list[Tensor], name: str) -> int:
+    return sum(one.size_bytes for one in tensors if one.name == name)
+
+
+def _numbers(header: Header, name: str) -> list[int]:
+    """One number for all layers, or one a layer."""
+    value = header.metadata.get(f"{header.architecture}.{name}")
+    listed = value if isinstance(value, list | tuple) else [value]
+    return [one for one in listed if isinstance(one, int)]

@@ -1,0 +1,148 @@
+"""What goes where, counted: layers onto devices one after the other, and what each then holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .devices import CPU
+from .facts import ModelFacts
+from .placing import RUNNER_BYTES, Costs, DeviceUse, Room
+
+CONTEXT_STEP = 256  # llama.cpp pads the KV cache to this
+KV_BYTES_PER_ELEMENT = {
+    "f32": 4.0,
+    "f16": 2.0,
+    "bf16": 2.0,
+    "q8_0": 34 / 32,
+    "q5_1": 24 / 32,
+    "q5_0": 22 / 32,
+    "q4_1": 20 / 32,
+    "q4_0": 18 / 32,
+    "iq4_nl": 18 / 32,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One answer that is possible: what goes where."""
+
+    n_ctx: int
+    kv_type: str
+    segments: tuple[tuple[Room, int], ...]  # devices and how many layers each has
+    n_host_experts: int  # of the layers on GPUs, how many leave their experts to the host
+    companions_on_gpu: bool
+    rank: tuple[int, ...] = ()
+
+    @property
+    def n_layers(self) -> int:
+        return sum(count for _, count in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """A model and the memory for it."""
+
+    facts: ModelFacts
+    costs: Costs
+    rooms: tuple[Room, ...]  # in the order in which they are filled
+    host_bytes: int  # that the host has available
+
+    def packed(
+        self, count: int, n_host_experts: int, n_ctx: int, kv_type: str, reserved_bytes: int
+    ) -> tuple[tuple[Room, int], ...] | None:
+        """The last `count` layers on the devices, one after the other; None: no room for them.
+
+        One device that holds all is enough; `reserved_bytes` are kept free on the first used.
+        """
+        sizes = self._sizes(count, n_host_experts, n_ctx, kv_type)
+        compute = self._compute(self.costs.device_bytes, n_ctx)
+        whole = sum(sizes) + compute + reserved_bytes
+        single = [room for room in self.rooms if room.room_bytes >= whole]
+        if single and count:
+            return ((single[0], count),)
+        segments: list[tuple[Room, int]] = []
+        start = 0
+        for room in self.rooms:
+            left = room.room_bytes - compute - (0 if segments else reserved_bytes)
+            end = start
+            while end < len(sizes) and sizes[end] <= left:
+                left -= sizes[end]
+                end += 1
+            if end > start:
+                segments.append((room, end - start))
+            elif reserved_bytes and not segments:
+                return None  # the first device has no room for a layer beside them
+            start = end
+        return tuple(segments) if start == len(sizes) else None
+
+    def uses(self, split: Split) -> tuple[DeviceUse, ...]:
+        """What the host and each device of the split hold."""
+        layers, count = self.facts.layers, split.n_layers
+        first = len(layers) + 1 - count
+        on_host = layers[: min(first, len(layers))]
+        experts = sum(one.expert_bytes for one in layers[first : first + split.n_host_experts])
+        output = 0 if count else self.facts.output_bytes - self.facts.tied_bytes
+        host = DeviceUse(
+            CPU,
+            self.facts.input_bytes + sum(one.weights_bytes for one in on_host) + experts + output,
+            sum(self._kv(one.kv_elements, split.n_ctx, split.kv_type) for one in on_host),
+            self._compute(self.costs.host_bytes, split.n_ctx),
+            max(0, self.host_bytes - RUNNER_BYTES),
+            self.host_bytes,
+            len(on_host) + (0 if count else 1),
+        )
+        devices, start = [], first
+        for room, n_layers in split.segments:
+            devices.append(self._device_use(split, room, start, n_layers, first))
+            start += n_layers
+        return self._with_companions(split, [host, *devices])
+
+    def _device_use(
+        self, split: Split, room: Room, start: int, n_layers: int, first: int
+    ) -> DeviceUse:
+        layers = self.facts.layers
+        held = range(start, min(start + n_layers, len(layers)))
+        spared = first + split.n_host_experts
+        weights = sum(
+            layers[one].dense_bytes + (layers[one].expert_bytes if one >= spared else 0)
+            for one in held
+        )
+        output = self.facts.output_bytes if start + n_layers > len(layers) else 0
+        kv = sum(self._kv(layers[one].kv_elements, split.n_ctx, split.kv_type) for one in held)
+        compute = self._compute(self.costs.device_bytes, split.n_ctx)
+        return DeviceUse(
+            room.name, weights + output, kv, compute, room.room_bytes, room.free_bytes, n_layers
+        )
+
+    def _with_companions(self, split: Split, uses: list[DeviceUse]) -> tuple[DeviceUse, ...]:
+        place = 1 if split.companions_on_gpu else 0
+        kv = self._kv(self.facts.extra_kv_elements, split.n_ctx, split.kv_type)
+        one = uses[place]
+        uses[place] = replace(
+            one,
+            weights_bytes=one.weights_bytes + self.facts.extra_bytes,
+            kv_bytes=one.kv_bytes + kv,
+        )
+        return tuple(uses)
+
+    def companions(self, n_ctx: int, kv_type: str) -> int:
+        return self.facts.extra_bytes + self._kv(self.facts.extra_kv_elements, n_ctx, kv_type)
+
+    def _sizes(self, count: int, n_host_experts: int, n_ctx: int, kv_type: str) -> list[int]:
+        """Bytes of each of the last `count` layers on a device, the output's last."""
+        layers = self.facts.layers
+        first = len(layers) + 1 - count
+        sizes = []
+        for index in range(first, len(layers)):
+            weights = layers[index].dense_bytes
+            if index >= first + n_host_experts:
+                weights += layers[index].expert_bytes
+            sizes.append(weights + self._kv(layers[index].kv_elements, n_ctx, kv_type))
+        return [*sizes, self.facts.output_bytes] if count else []
+
+    def _kv(self, elements: int, n_ctx: int, kv_type: str) -> int:
+        padded = -(-n_ctx // CONTEXT_STEP) * CONTEXT_STEP
+        return int(padded * elements * KV_BYTES_PER_ELEMENT[kv_type] * self.costs.kv_scale)
+
+    def _compute(self, fixed: int, n_ctx: int) -> int:
+        return fixed + self.costs.token_bytes * n_ctx

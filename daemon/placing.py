@@ -1,0 +1,125 @@
+"""The words that placement is spoken of in: rooms, wants, costs, and the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qm.store.errors import InvalidRequest, QmError
+
+from .runner.wire import Placement
+
+RUNNER_BYTES = 48 << 20  # a runner's process with llama.cpp, before any model
+
+
+class DoesNotFit(QmError):
+    """The model needs more memory than the machine can give; the message has the account."""
+
+    code = "out_of_memory"
+
+
+class NoSuchDevice(InvalidRequest):
+    """`main_gpu` names a GPU that isn't there."""
+
+    code = "no_such_device"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """One GPU, local or remote: what a model may take there, of what is free."""
+
+    name: str
+    room_bytes: int
+    free_bytes: int = 0
+    endpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What holds where the request's options say nothing.
+
+    `context_length` 0 is as much as fits, up to what the model was trained for. `kv_types` are
+    allowed, the best first; the others are for when memory is short.
+    """
+
+    context_length: int
+    n_parallel: int
+    kv_types: tuple[str, ...] = ("f16",)
+    least_context: int = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What evaluation takes beside weights and cache: a fixed part, and one a token of context.
+
+    `kv_scale` corrects the cache's size, `kv_fixed_bytes` is what it holds whatever the context.
+    """
+
+    host_bytes: int
+    device_bytes: int
+    token_bytes: int
+    kv_scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceUse:
+    """What a placement takes of one device. `room_bytes` is what it may take."""
+
+    device: str
+    weights_bytes: int = 0
+    kv_bytes: int = 0
+    compute_bytes: int = 0
+    room_bytes: int = 0
+    free_bytes: int = 0
+    n_layers: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A placement, what it is predicted to take of each device, and why it is as it is.
+
+    `uses[0]` is the host. `target_n_ctx` is the context that was wanted; `placement.n_ctx` is less
+    only where nobody asked for a number and memory is short. `mapped_bytes` is what llama.cpp maps
+    of the file for the host's weights; it may hold pages that nobody reads.
+    """
+
+    placement: Placement
+    target_n_ctx: int
+    uses: tuple[DeviceUse, ...]
+    n_layers: int
+    n_host_experts: int
+    companions_on_gpu: bool
+    reason: str
+    needed_bytes: int  # what the host must have for it
+    mapped_bytes: int = 0
+    measured: bool = False  # by llama.cpp's own dry run
+    rank: tuple[int, ...] = field(default=(), repr=False)
+
+    @property
+    def weights_bytes(self) -> int:
+        return sum(use.weights_bytes for use in self.uses)
+
+    @property
+    def kv_bytes(self) -> int:
+        return sum(use.kv_bytes for use in self.uses)
+
+    @property
+    def compute_bytes(self) -> int:
+        return sum(use.compute_bytes for use in self.uses)
+
+    @property
+    def predicted_bytes(self) -> int:
+        """What llama.cpp should report to have allocated."""
+        return sum(use.total_bytes for use in self.uses)
+
+    @property
+    def device_bytes(self) -> int:
+        """The part of it that is not the host's."""
+        return sum(use.total_bytes for use in self.uses[1:])
+
+
+def mib(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 20):,.0f} MiB"

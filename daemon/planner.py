@@ -1,0 +1,176 @@
+"""Decides where a model goes: asks for devices, fits, has llama.cpp check it, and fits again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from qm.modelfiles.model import Model
+from qm.store.layout import Layout
+
+from . import logs
+from .accounts import corrected, fits, with_account
+from .devices import RPC, BufferBytes, Device, Devices
+from .facts import ModelFacts
+from .fit import estimated_costs, fit, n_ubatch
+from .hardware import Machine
+from .measured import Measurements, measure_key
+from .placing import Costs, DoesNotFit, Fit, Room, Wanted
+from .prober import Probe, ProbeFailed
+from .runner.wire import Options, Placement
+from .settings import Settings
+
+_log = logs.Log("planner")
+_ROUNDS = 4  # fits that are checked by a dry run; it settles in two
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A model, what is wished of it, and the memory that it may count on."""
+
+    model: Model
+    facts: ModelFacts
+    wishes: Options
+    machine: Machine
+    held: Mapping[str, int] = field(default_factory=dict)  # by models that can be unloaded
+    spared: Mapping[str, int] = field(default_factory=dict)  # room that a failed load proved false
+    budgets: Mapping[str, int] | None = None  # instead of QM_GPU_MEMORY
+
+
+class Planner:
+    """Answers questions about placement; keeps what llama.cpp said."""
+
+    def __init__(self, settings: Settings, probe: Probe | None) -> None:
+        self._settings = settings
+        self._probe = probe
+        self._layout = Layout(settings.home)
+        self._devices: Devices | None = None
+        self._measurements: dict[str, Measurements] = {}
+
+    @property
+    def wanted(self) -> Wanted:
+        """What holds where a request's options say nothing."""
+        one = self._settings
+        return Wanted(one.context_length, one.num_parallel, one.kv_types)
+
+    async def plan(self, question: Question) -> Fit:
+        """The best placement that llama.cpp agrees with. Raises DoesNotFit, NoSuchDevice."""
+        try:
+            return await self._planned(question, await self.devices(question.held))
+        finally:
+            if self._probe is not None and self._settings.rpc:
+                await self._probe.close()  # a remote server has time for one of us only
+
+    async def _planned(self, question: Question, devices: Devices) -> Fit:
+        rooms = self.rooms(devices, question)
+        wishes, facts, machine = question.wishes, question.facts, question.machine
+        costs = estimated_costs(
+            facts, n_ubatch(wishes), wishes.num_parallel or self.wanted.n_parallel
+        )
+        best: Fit | None = None
+        refused: DoesNotFit | None = None
+        seen: list[Placement] = []
+        for _ in range(_ROUNDS):
+            try:
+                found = fit(facts, machine, wishes, self.wanted, rooms=rooms, costs=costs)
+            except DoesNotFit as error:
+                refused = error
+                break
+            if found.placement in seen:
+                break
+            seen.append(found.placement)
+            buffers = await self._account(question, found.placement, devices)
+            if not buffers:
+                return best or found
+            checked = with_account(found, facts, buffers)
+            if fits(checked, machine.available_bytes) and (not best or checked.rank > best.rank):
+                best = checked
+            costs = _merged(costs, corrected(found, facts, costs, buffers), tightened=best is None)
+        if best is None:
+            raise refused or DoesNotFit(
+                "no placement was found that llama.cpp's dry run agrees with"
+            )
+        return best
+
+    async def devices(self, held: Mapping[str, int] | None = None) -> Devices:
+        """What there is now; a machine without GPUs is asked once.
+
+        A remote server talks to one runner at a time, so one that is in use is not asked again.
+        """
+        known = self._devices
+        if self._probe is None:
+            return Devices(())
+        busy = known is not None and any(
+            device.endpoint and (held or {}).get(device.name) for device in known.gpus
+        )
+        if known is not None and (busy or not (known.gpus or self._settings.rpc)):
+            return known
+        try:
+            found = await self._probe.devices(self._settings.rpc)
+        except ProbeFailed as error:
+            _log.warning("devices_unknown", error=error)
+            return Devices((), missing=tuple((one, error.message) for one in self._settings.rpc))
+        self._devices = found
+        return found
+
+    def rooms(self, devices: Devices, question: Question) -> tuple[Room, ...]:
+        """What a model may take of each GPU, were nothing of ours there."""
+        budgets = self._settings.gpu_memory if question.budgets is None else question.budgets
+        rooms = []
+        for device in devices.gpus:
+            free = min(device.total_bytes, device.free_bytes + _held(device, question.held))
+            room = free - self._settings.gpu_reserve_bytes - question.spared.get(device.name, 0)
+            budget = budgets.get(device.name, budgets.get("", room))
+            rooms.append(Room(device.name, max(0, min(room, budget)), free, device.endpoint))
+        return tuple(rooms)
+
+    async def _account(
+        self, question: Question, placement: Placement, devices: Devices
+    ) -> tuple[BufferBytes, ...]:
+        """llama.cpp's dry run of this placement, or an earlier one; nothing when it can't tell."""
+        if self._probe is None:
+            return ()
+        model = question.model
+        embedding = "embedding" in model.capabilities
+        key = measure_key(placement, devices, embedding=embedding)
+        known = self._measurements_of(model.weights_digest)
+        buffers = known.get(key)
+        if buffers is not None or self._in_use(placement, question):
+            return buffers or ()
+        try:
+            weights = tuple(map(str, model.weights))
+            buffers = await self._probe.measure(weights, placement, embedding=embedding)
+        except ProbeFailed as error:
+            _log.warning("not_measured", model=model.name, error=error)
+            return ()
+        if buffers:
+            known.put(key, buffers)
+        return buffers
+
+    def _in_use(self, placement: Placement, question: Question) -> bool:
+        """Whether a remote server would keep the probe waiting."""
+        return bool(placement.rpc_servers) and any(
+            question.held.get(name) for name in placement.devices
+        )
+
+    def _measurements_of(self, digest: str) -> Measurements:
+        known = self._measurements.get(digest)
+        if known is None:
+            known = self._measurements[digest] = Measurements(self._layout.facts_of(digest))
+        return known
+
+
+def _held(device: Device, held: Mapping[str, int]) -> int:
+    return held.get(device.name, 0) if device.backend != RPC else 0
+
+
+def _merged(before: Costs, after: Costs, *, tightened: bool) -> Costs:
+    """After a fit that was too large, costs may only rise, so that the search ends."""
+    if not tightened:
+        return after
+    return replace(
+        after,
+        host_bytes=max(before.host_bytes, after.host_bytes),
+        device_bytes=max(before.device_bytes, after.device_bytes),
+        kv_scale=max(before.kv_scale, after.kv_scale),
+    )

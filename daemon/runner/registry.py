@@ -1,0 +1,123 @@
+"""ggml's backend registry: the devices of this machine, and of others over RPC."""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+from typing import Any, Final
+
+from qm.modelfiles.native import C, binding_version
+
+from ..devices import CPU, RPC, Device, Devices
+
+_KINDS: Final = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
+CONNECT_LIMIT_S: Final = 3.0
+_Pointer = ctypes.c_void_p
+
+
+def ggml(name: str, returns: Any, *arguments: Any) -> Any:  # Any: ctypes values and their types
+    """Calls a function of ggml's registry; the binding doesn't declare these."""
+    function = getattr(C._lib, name)
+    function.restype = returns
+    return function(*arguments)
+
+
+def devices(endpoints: tuple[str, ...] = ()) -> Devices:
+    """Every device as it is now, those of RPC servers included.
+
+    A server that can't be reached is told as missing. One that answers nonsense ends this process:
+    llama.cpp aborts on a broken connection.
+    """
+    missing = [(one, why) for one in endpoints if (why := _added(one))]
+    count = ggml("ggml_backend_dev_count", ctypes.c_size_t)
+    found = tuple(_device(_by_index(index)) for index in range(count))
+    return Devices(found, tuple(missing), bool(C.llama_supports_gpu_offload()), binding_version())
+
+
+def add_servers(endpoints: tuple[str, ...]) -> str:
+    """Registers RPC servers, so that their devices are called RPC0, RPC1… in this order.
+
+    What is wrong with the first that can't be used; nothing when all can.
+    """
+    return next((why for one in endpoints if (why := _added(one))), "")
+
+
+def device_pointer(name: str) -> int:
+    """The device's handle; 0 when there is none of this name."""
+    return int(ggml("ggml_backend_dev_by_name", _Pointer, name.encode()) or 0)
+
+
+def buffer_type(device: int) -> int:
+    """The handle of the memory that a device computes in."""
+    return int(ggml("ggml_backend_dev_buffer_type", _Pointer, _Pointer(device)) or 0)
+
+
+def device_of_buffer(buffer: int) -> str:
+    """The device that holds a type of buffer; host memory is the CPU's, whoever uses it."""
+    if ggml("ggml_backend_buft_is_host", ctypes.c_bool, _Pointer(buffer)):
+        return CPU
+    device = ggml("ggml_backend_buft_get_device", _Pointer, _Pointer(buffer))
+    if not device or _kind(device) in ("cpu", "accel"):
+        return CPU  # memory of repacked weights knows no device
+    return _text("ggml_backend_dev_name", device)
+
+
+def buffer_name(buffer: int) -> str:
+    return _text("ggml_backend_buft_name", buffer)
+
+
+def _by_index(index: int) -> int:
+    return int(ggml("ggml_backend_dev_get", _Pointer, ctypes.c_size_t(index)))
+
+
+def _device(pointer: int) -> Device:
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    ggml(
+        "ggml_backend_dev_memory", None, _Pointer(pointer), ctypes.byref(free), ctypes.byref(total)
+    )
+    registry = ggml("ggml_backend_dev_backend_reg", _Pointer, _Pointer(pointer))
+    backend = _text("ggml_backend_reg_name", registry).partition("[")[0]
+    description = _text("ggml_backend_dev_description", pointer)
+    return Device(
+        name=_text("ggml_backend_dev_name", pointer),
+        description=description,
+        kind=_kind(pointer),
+        backend=backend,
+        free_bytes=free.value,
+        total_bytes=total.value,
+        buffer=buffer_name(buffer_type(pointer)),
+        endpoint=description if backend == RPC else "",
+    )
+
+
+def _kind(pointer: int) -> str:
+    return _KINDS.get(ggml("ggml_backend_dev_type", ctypes.c_int, _Pointer(pointer)), "unknown")
+
+
+def _text(function: str, pointer: int) -> str:
+    value = ggml(function, ctypes.c_char_p, _Pointer(pointer))
+    return str(value.decode(errors="replace")) if value else ""
+
+
+def _added(endpoint: str) -> str:
+    """Registers one server; what is wrong with it, if anything."""
+    host, _, port = endpoint.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_LIMIT_S).close()
+    except OSError as error:
+        return f"can't be reached: {error.strerror or error}"
+    registry = ggml("ggml_backend_reg_by_name", _Pointer, RPC.encode())
+    if not registry:
+        return "the installed llama-cpp-python was built without RPC"
+    address = ggml(
+        "ggml_backend_reg_get_proc_address",
+        _Pointer,
+        _Pointer(registry),
+        b"ggml_backend_rpc_add_server",
+    )
+    add = ctypes.CFUNCTYPE(_Pointer, ctypes.c_char_p)(address)
+    added = add(endpoint.encode())
+    if not added:
+        return "it has no devices"
+    ggml("ggml_backend_register", None, _Pointer(added))
+    return ""

@@ -1,0 +1,66 @@
+"""What headers say about sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qm.daemon.facts import kv_elements, model_facts
+from qm.store.gguf import Header, Tensor, Value, read_header
+
+
+def tensor(name: str, size: int, offset: int = 0) -> Tensor:
+    return Tensor(name, "F32", (size // 4,), offset, size)
+
+
+def test_facts_of_a_real_model(smollm2_gguf: Path) -> None:
+    """SmolLM2-135M: 30 layers, 3 of 9 heads for keys and values, 64 wide, one table for both."""
+    header = read_header(smollm2_gguf)
+    facts = model_facts(header)
+    assert facts.kv_elements == 30 * 3 * (64 + 64)
+    assert facts.n_ctx_train == 8192
+    assert facts.n_vocab == 49152
+    assert facts.weights_bytes == header.weights_bytes
+    assert facts.tied_bytes == facts.input_bytes
+    assert len(facts.layers) == 30
+    assert not facts.has_experts
+
+
+def test_kv_heads_may_differ_between_layers() -> None:
+    """Some architectures give one number a layer, some leave layers without attention."""
+    metadata: dict[str, Value] = {
+        "general.architecture": "x",
+        "x.block_count": 3,
+        "x.embedding_length": 128,
+        "x.attention.head_count": 4,
+        "x.attention.head_count_kv": (4, 0, 2),
+        "x.attention.key_length": 16,
+        "x.attention.value_length": 8,
+    }
+    assert kv_elements(Header(3, metadata, (), 0, 32, 0)) == (96, 0, 48)
+
+
+def test_numbers_that_are_missing_count_as_zero() -> None:
+    """A strange model is placed by its weights alone instead of failing here."""
+    facts = model_facts(Header(3, {}, (tensor("strange", 400),), 0, 32, 400))
+    assert facts.weights_bytes == 400
+    assert facts.layers == ()
+
+
+def test_experts_input_and_output_are_told_apart() -> None:
+    """Shared experts are no experts: every token uses them."""
+    metadata: dict[str, Value] = {"general.architecture": "x", "x.block_count": 1}
+    tensors = (
+        tensor("token_embd.weight", 40, 0),
+        tensor("blk.0.attn_q.weight", 400, 40),
+        tensor("blk.0.ffn_up_exps.weight", 4000, 440),
+        tensor("blk.0.ffn_up_shexp.weight", 400, 4440),
+        tensor("output_norm.weight", 4, 4840),
+        tensor("output.weight", 80, 4844),
+    )
+    facts = model_facts(Header(3, metadata, tensors, 0, 32, 9999), extra_bytes=7)
+    assert (facts.input_bytes, facts.output_bytes, facts.tied_bytes) == (40, 84, 0)
+    assert (facts.layers[0].dense_bytes, facts.layers[0].expert_bytes) == (800, 4000)
+    assert facts.extra_bytes == 7
+    assert facts.mapped_bytes(0, 0) == 40
+    assert facts.mapped_bytes(0, 1) == 4440
+    assert facts.mapped_bytes(2, 2) == 4924
