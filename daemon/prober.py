@@ -102,6 +102,11 @@ class Prober:
         async with self._lock:
             await self._end()
 
+    @property
+    def pid(self) -> int | None:
+        """The child, while there is one."""
+        return self._child.process.pid if self._child else None
+
     async def _ask(self, ask: Ask) -> Answer:
         async with self._lock:
             self._stay()
@@ -113,9 +118,12 @@ class Prober:
             except TimeoutError:
                 await self._end()
                 raise ProbeFailed(f"no answer within {ANSWER_LIMIT_S:g} s") from None
-            except (OSError, asyncio.CancelledError):
+            except asyncio.CancelledError:
                 await self._end()  # else its answer would be taken for the next question's
                 raise
+            except OSError as error:
+                await self._end()
+                raise ProbeFailed(f"the probe broke off: {error}; see {self._log_path}") from error
             if not line:
                 status = await child.process.wait()
                 await self._end()

@@ -68,7 +68,7 @@ def test_what_is_estimated_for_a_real_model(smollm2_gguf: Path) -> None:
     found = fit(facts, machine(GIB), Options(num_ctx=4096), WANTED)
     assert found.kv_bytes == 4096 * 23040
     assert found.weights_bytes == 96_576_768
-    assert found.predicted_bytes == pytest.approx(209_306_254, rel=0.03)
+    assert found.predicted_bytes == pytest.approx(209_306_254, rel=0.05)
 
 
 def test_the_default_context_holds_where_nobody_asks() -> None:

@@ -1,0 +1,82 @@
+"""What llama.cpp says about devices and sizes, asked in a child process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from qm.daemon.prober import ProbeFailed, Prober
+from qm.daemon.runner.process import Runner
+from qm.daemon.runner.wire import Load, Placement
+
+
+@asynccontextmanager
+async def prober(tmp_path: Path) -> AsyncIterator[Prober]:
+    one = Prober(tmp_path)
+    try:
+        yield one
+    finally:
+        await one.close()
+
+
+async def test_the_cpu_is_a_device(tmp_path: Path) -> None:
+    """Every build has it; it holds no layers of its own."""
+    async with prober(tmp_path) as one:
+        found = await one.devices(())
+    assert "CPU" in [device.name for device in found.devices]
+    assert not [device for device in found.gpus if device.kind == "cpu"]
+    assert found.binding
+
+
+async def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """With the reason; the rest is told all the same."""
+    async with prober(tmp_path) as one:
+        found = await one.devices(("127.0.0.1:1",))
+    assert [endpoint for endpoint, _ in found.missing] == ["127.0.0.1:1"]
+    assert "can't be reached" in found.missing[0][1]
+    assert found.devices
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+@pytest.mark.parametrize("n_ctx", [512, 4096])
+async def test_a_dry_run_tells_what_a_load_takes(
+    tmp_path: Path, smollm2_gguf: Path, n_ctx: int, kv_type: str
+) -> None:
+    """To the byte: KV cache, compute buffers, weights."""
+    placement = Placement(n_ctx=n_ctx, n_parallel=4, kv_type=kv_type)
+    async with prober(tmp_path) as one:
+        measured = await one.measure((str(smollm2_gguf),), placement, embedding=False)
+    runner = await Runner.spawn(tmp_path / "runner.log")
+    try:
+        loaded = await runner.load(Load(1, (str(smollm2_gguf),), placement), lambda _: None)
+    finally:
+        await runner.close()
+    (actual,) = loaded.memory
+    assert sum(one.kv_bytes for one in measured) == actual.kv_bytes
+    assert sum(one.compute_bytes for one in measured) == actual.compute_bytes
+    assert sum(one.weights_bytes for one in measured) == actual.weights_bytes
+
+
+async def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    """The probe says why, or dies of it; the next question is answered either way."""
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + b"\xff" * 200)
+    async with prober(tmp_path) as one:
+        with pytest.raises(ProbeFailed):
+            await one.measure((str(broken),), Placement(n_ctx=512), embedding=False)
+        assert (await one.devices(())).devices
+
+
+async def test_a_probe_that_dies_costs_one_question_at_most(tmp_path: Path) -> None:
+    """The next one gets a new child."""
+    async with prober(tmp_path) as one:
+        await one.devices(())
+        assert one.pid is not None
+        os.kill(one.pid, signal.SIGKILL)
+        with suppress(ProbeFailed):
+            await one.devices(())
+        assert (await one.devices(())).devices
