@@ -101,14 +101,14 @@ def _text(function: str, pointer: int) -> str:
 
 def _added(endpoint: str) -> str:
     """Registers one server; what is wrong with it, if anything."""
+    registry = ggml("ggml_backend_reg_by_name", _Pointer, RPC.encode())
+    if not registry:
+        return "the installed llama-cpp-python was built without RPC"
     host, _, port = endpoint.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_LIMIT_S).close()
     except OSError as error:
         return f"can't be reached: {error.strerror or error}"
-    registry = ggml("ggml_backend_reg_by_name", _Pointer, RPC.encode())
-    if not registry:
-        return "the installed llama-cpp-python was built without RPC"
     address = ggml(
         "ggml_backend_reg_get_proc_address",
         _Pointer,

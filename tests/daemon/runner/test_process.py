@@ -94,7 +94,7 @@ async def test_a_placement_that_makes_no_sense_fails_to_load(
     for placement, word in (
         (wire.Placement(n_ctx=256, kv_type="q9_9"), "q9_9"),
         (wire.Placement(n_ctx=256, devices=("CUDA77",)), "CUDA77"),
-        (wire.Placement(n_ctx=256, rpc_servers=("10.0.0.1:5",)), "remote"),
+        (wire.Placement(n_ctx=256, rpc_servers=("127.0.0.1:1",)), "RPC server"),
     ):
         runner = await Runner.spawn(tmp_path / "log")
         with pytest.raises(LoadFailed, match=word):
