@@ -25,7 +25,7 @@ COMMANDS = {
     "export": ("transfer", "Write a model out as a GGUF, or as a store for Ollama."),
     "cp": ("models", "Give a model a second name."),
     "rm": ("models", "Delete models."),
-    "ps": ("running", "List the models that are loaded."),
+    "ps": ("running", "List the models that are loaded, and the jobs that run."),
     "stop": ("running", "Unload a model now."),
     "serve": ("server", "Run the daemon in the foreground."),
     "status": ("server", "Say how the daemon is."),

@@ -6,12 +6,13 @@ import sys
 
 import click
 
-from .client import Client
+from .client import Client, Refused
 from .connect import connect
 from .progress import Progress
 from .table import size_text
 
 INTERRUPTED = 130
+HTTP_NOT_FOUND = 404
 
 
 @click.command()
@@ -24,8 +25,9 @@ def pull_command(ctx: click.Context, model: str, limit_rate: str | None, insecur
 
     What came stays when this is interrupted; the same command goes on from there.
     """
+    rate = _rate(limit_rate)
     try:
-        pull(connect(), model, _rate(limit_rate))
+        pull(connect(), model, rate)
     except KeyboardInterrupt:
         click.echo(f"stopped; what came is kept: qm pull {model} goes on", err=True)
         ctx.exit(INTERRUPTED)
@@ -39,6 +41,22 @@ def pull(client: Client, model: str, limit_rate: int = 0) -> None:
         body["limit_rate"] = limit_rate
     with client.stream("/api/pull", body) as items:
         Progress(sys.stderr).follow(items)
+
+
+def here(client: Client, model: str) -> str:
+    """The name under which the model is here. One of the hub that is not is pulled first."""
+    from qm.store.pull.reference import is_hub, parse_reference
+
+    if not is_hub(model):
+        return model
+    name = str(parse_reference(model).name)
+    try:
+        client.post("/api/show", {"model": name})
+    except Refused as refused:
+        if refused.http_status != HTTP_NOT_FOUND:
+            raise
+        pull(client, model)
+    return name
 
 
 def _rate(text: str | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,7 @@ from .client import Client
 from .launch import ensure_daemon
 from .naming import model_argument
 from .progress import Spinner
+from .pull import here
 from .session import Session, Think, View, parse_keep_alive, parse_think
 from .slash import parse_format, parse_option
 
@@ -92,6 +94,7 @@ def _run(
 ) -> bool:
     """Whether it came to its end; False if the user stopped the answer."""
     client = ensure_daemon(settings)
+    session = replace(session, model=here(client, session.model))
     if question is None:
         from .repl import chat
 

@@ -1,4 +1,4 @@
-"""`qm ps`, `qm stop`: the models that are loaded."""
+"""`qm ps`, `qm stop`: the models that are loaded, and the jobs that run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import click
 from .client import JsonObject
 from .connect import connect_if_running, show_json
 from .naming import model_argument
-from .table import size_text, table, until_text
+from .table import duration_text, size_text, table, until_text
 from .transport import DaemonNotRunning
 
 ID_LENGTH = 12
+JOB_HEADER = ("JOB", "MODEL", "PROGRESS", "SINCE")
 HEADER = ("NAME", "ID", "SIZE", "PREDICTED", "PROCESSOR", "CONTEXT", "UNTIL")
 
 
@@ -20,13 +21,16 @@ HEADER = ("NAME", "ID", "SIZE", "PREDICTED", "PROCESSOR", "CONTEXT", "UNTIL")
 @click.argument("prefix", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print the API's own objects.")
 def ps_command(prefix: str, as_json: bool) -> None:
-    """List the models that are loaded; PREFIX narrows the list."""
+    """List the models that are loaded, and the jobs that run; PREFIX narrows the first list."""
     models = [model for model in _loaded() if model["name"].lower().startswith(prefix.lower())]
     if as_json:
         show_json(models)
         return
     now = datetime.now(UTC)
     click.echo(table(HEADER, [_row(model, now) for model in models]))
+    if jobs := _jobs():
+        click.echo()
+        click.echo(table(JOB_HEADER, [_job_row(job) for job in jobs]))
 
 
 @click.command()
@@ -46,6 +50,23 @@ def _loaded() -> list[JsonObject]:
         return list(connect_if_running().get("/api/ps")["models"])
     except DaemonNotRunning:
         return []
+
+
+def _jobs() -> list[JsonObject]:
+    """Downloads, builds and checks."""
+    try:
+        return list(connect_if_running().get("/qm/status").get("jobs", []))
+    except DaemonNotRunning:
+        return []
+
+
+def _job_row(job: JsonObject) -> tuple[str, ...]:
+    step = job.get("step") or {}
+    told = str(step.get("status", "waiting"))
+    if total := step.get("total"):
+        done = step.get("completed") or 0
+        told += f" {done / total:.0%} of {size_text(total)}"
+    return str(job["kind"]), str(job.get("name") or "-"), told, duration_text(job["seconds"])
 
 
 def _row(model: JsonObject, now: datetime) -> tuple[str, ...]:

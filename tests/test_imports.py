@@ -33,6 +33,7 @@ CLI_MAY_ALSO = {
     "qm.modelfiles.spec",
     "qm.store.errors",
     "qm.store.name",
+    "qm.store.pull.reference",
 }
 CLI_NEVER = ("aiohttp", "asyncio", "huggingface_hub", "jinja2", "llama_cpp", "msgspec", "numpy")
 IDLE_DAEMON_NEVER = ("gguf", "huggingface_hub", "jinja2", "llama_cpp", "llguidance", "numpy")

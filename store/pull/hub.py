@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
-from huggingface_hub import HfApi, HfFileMetadata, constants, get_hf_file_metadata, get_token
+from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -27,11 +27,16 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import ModelInfo
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, not declared so
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+)
 
 from ..errors import NotFound, QmError, Unavailable
 from .addresses import Origin, Policy
 from .choose import RepoFile
-from .connection import Located
+from .connection import MAX_REDIRECTS, Located
 from .reference import MAIN
 from .retry import TRANSIENT, backoff_s, retry_after_s
 
@@ -116,16 +121,29 @@ class Listing:
 
         Raises the errors above.
         """
-        token = get_token()
         url = f"{self.endpoint}/{self.repo}/resolve/{self.commit}/{quote(path)}"
+        return _Question(self.endpoint, self.repo, self.commit).answer(lambda: _locate(url))
 
-        def ask() -> HfFileMetadata:
-            return get_hf_file_metadata(url, token=token, timeout=_LIMIT_S, endpoint=self.endpoint)
 
-        found = _Question(self.endpoint, self.repo, self.commit).answer(ask)
-        at_home = Origin.of(found.location) == Origin.of(self.endpoint)
-        headers = {"Authorization": f"Bearer {token}"} if token and at_home else {}
-        return Located(found.location, headers)
+def _locate(url: str) -> Located:
+    """Follows redirects as long as they stay at the origin to which the token belongs.
+
+    Not by `get_hf_file_metadata`: that takes the token along to other ports of the same host.
+    """
+    home, token = Origin.of(url), get_token()
+    headers = build_hf_headers(token=token or False, library_name="qm")
+    headers["Accept-Encoding"] = "identity"
+    own = {"Authorization": f"Bearer {token}"} if token else {}
+    for _ in range(MAX_REDIRECTS):
+        answer = get_session().head(url, headers=headers, timeout=_LIMIT_S, follow_redirects=False)
+        where = answer.headers.get("location")
+        if where is None:
+            hf_raise_for_status(answer)
+            return Located(url, own)
+        url = urljoin(url, where)
+        if Origin.of(url) != home:
+            return Located(url, {})
+    raise HubUnreachable(f"{home.host} redirects without end", passes=False)
 
 
 def list_repo(repo: str, revision: str = MAIN, endpoint: str | None = None) -> Listing:

@@ -1,0 +1,102 @@
+"""`qm pull`, and the commands that pull or show pulls."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import COMMAND, LiveDaemon
+from tests.fakehub import FakeHub
+
+MODEL = "hf.co/org/smol:Q4_1"
+WAIT_LIMIT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory, smollm2_gguf: Path) -> Iterator[FakeHub]:
+    root = tmp_path_factory.mktemp("repos")
+    (root / "org/smol").mkdir(parents=True)
+    shutil.copy(smollm2_gguf, root / "org/smol/smollm2.Q4_1.gguf")
+    with FakeHub(root) as hub:
+        yield hub
+
+
+@pytest.fixture
+def daemon(
+    hub: FakeHub, start_daemon: Callable[..., LiveDaemon], tmp_path: Path
+) -> Iterator[LiveDaemon]:
+    hub.log.clear()
+    yield start_daemon(HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path))
+    hub.faults.clear()
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WAIT_LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_an_interrupted_pull_is_shown_kept_and_goes_on(daemon: LiveDaemon, hub: FakeHub) -> None:
+    """`qm ps` shows it; Ctrl-C says how to go on; the next one fetches only the rest."""
+    hub.fault("slow", path="org/smol/*", side="cdn", times=0, rate=4_000_000)
+    process = subprocess.Popen(
+        [COMMAND, "pull", MODEL], env=daemon.env, stderr=subprocess.PIPE, text=True
+    )
+    until(lambda: hub.sent_bytes() > 12 << 20)
+    listed = daemon.qm("ps").stdout
+    assert MODEL in listed
+    assert "% of 98 MB" in listed
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=WAIT_LIMIT_S)
+    assert process.returncode == 130
+    assert f"qm pull {MODEL} goes on" in told
+    until(lambda: not daemon.json("GET", "/qm/status")["jobs"])
+    hub.faults.clear()
+    first = hub.sent_bytes()
+    pulled = daemon.qm("pull", MODEL)
+    assert (pulled.returncode, pulled.stdout) == (0, f"pulled '{MODEL}'\n")
+    assert hub.sent_bytes() < 98362432 + (16 << 20)
+    assert first > 0
+    hub.log.clear()
+    began_s = time.monotonic()
+    assert daemon.qm("pull", MODEL).returncode == 0
+    assert hub.sent_bytes() == 0
+    assert time.monotonic() - began_s < 5.0
+
+
+@pytest.mark.slow
+def test_run_pulls_a_model_that_is_missing(daemon: LiveDaemon, hub: FakeHub) -> None:
+    """Progress goes to stderr, the answer alone to stdout."""
+    done = daemon.qm("run", MODEL, "-p", "num_predict=3", "-p", "seed=1", "Say hi")
+    assert done.returncode == 0, done.stderr
+    assert "pulling manifest" in done.stderr
+    assert done.stdout.strip()
+    assert hub.sent_bytes() == 98362432
+    again = daemon.qm("run", MODEL, "-p", "num_predict=3", "Say hi")
+    assert "pulling" not in again.stderr
+
+
+def test_a_refusal_is_told_without_a_traceback(daemon: LiveDaemon) -> None:
+    """One line on stderr, exit status 1."""
+    done = daemon.qm("pull", "hf.co/org/nosuch")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: the hub has no repository org/nosuch")
+
+
+@pytest.mark.parametrize("rate", ["quick", "-1", "12"])
+def test_a_rate_that_makes_no_sense_is_refused(rate: str) -> None:
+    """Before any daemon is asked."""
+    env = {**os.environ, "QM_SOCKET": "/nonexistent/qm.sock"}
+    command = [str(COMMAND), "pull", "--limit-rate", rate, MODEL]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "--limit-rate" in done.stderr
