@@ -6,13 +6,15 @@ licence forbids more. A LoRA adapter says its difference as a product of two thi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from .convert.errors import ConversionError
 from .convert.lora import Adapter, Pair, read_adapter
+from .convert.shards import Stored
 from .convert.source import stored_tensors
 from .convert.tensor import Array, Kind, Tensor
 
@@ -26,11 +28,16 @@ class DeltaMismatch(ConversionError):
 _GROWS = ("embed_tokens.weight", "lm_head.weight", "wte.weight", "word_embeddings.weight")
 
 
-def with_deltas(tensors: Mapping[str, Tensor], deltas: Sequence[Path]) -> dict[str, Tensor]:
+Read: TypeAlias = Callable[[Path], Mapping[str, Stored]]
+
+
+def with_deltas(
+    tensors: Mapping[str, Tensor], deltas: Sequence[Path], read: Read = stored_tensors
+) -> dict[str, Tensor]:
     """Each tensor plus that of every delta; only the vocabulary may be larger there."""
     merged = dict(tensors)
     for path in deltas:
-        stored = {name: entry.tensor() for name, entry in stored_tensors(path).items()}
+        stored = {name: entry.tensor() for name, entry in read(path).items()}
         ours, theirs = _weights(merged), _weights(stored)
         if unknown := sorted(theirs - ours):
             raise DeltaMismatch(f"{path.name} changes {unknown[0]!r}, which the base has not")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .lora import convert_lora
-from .run import ConvertReport, OutType, architecture, convert
+from .report import ConvertReport
+from .run import OutType, architecture, convert
 
 __all__ = ["ConvertReport", "OutType", "architecture", "convert", "convert_lora"]

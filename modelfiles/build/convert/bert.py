@@ -43,6 +43,8 @@ class Bert(Family):
     def labels(self) -> list[str]:
         """The classes that a classifier tells apart; none for dummies."""
         table = self.config.table("id2label")
+        if not all(number.isdecimal() for number in table):
+            raise BadConfig("config.json: id2label has a key that is no number")
         numbered = sorted((int(number), str(label)) for number, label in table.items())
         labels = [label for _, label in numbered]
         return [] if len(labels) == 2 and labels[0] == "LABEL_0" else labels

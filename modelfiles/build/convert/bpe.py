@@ -86,7 +86,7 @@ def byte_fallback(files: TokenizerFiles) -> Vocabulary:
 
 def tokens_and_types(files: TokenizerFiles, config: Config) -> tuple[list[str], list[TokenType]]:
     """Every number's token, placeholders for numbers without one."""
-    size = config.whole_or_none("vocab_size") or len(files.numbers)
+    size = config.vocabulary_size() or len(files.numbers)
     check_size(max(files.numbers.values(), default=-1), size)
     tokens = [f"[PAD{number}]" for number in range(size)]
     types = [TokenType.UNUSED] * size

@@ -31,7 +31,7 @@ def check_plan(family: Family, entries: Sequence[Entry]) -> None:
 def _check_embedding(family: Family, shape: tuple[int, ...] | None) -> None:
     if shape is None:
         raise MissingWeights("the repository has no token embedding")
-    size = family.config.whole_or_none("vocab_size")
+    size = family.config.vocabulary_size()
     if len(shape) != 2 or shape[1] != family.hidden:
         raise BadTensor(f"the token embedding has the shape {shape}, want rows of {family.hidden}")
     if size is not None and shape[0] < size:

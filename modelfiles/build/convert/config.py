@@ -13,6 +13,8 @@ from .errors import BadConfig
 Json: TypeAlias = dict[str, Any]  # Any: whatever a stranger's JSON holds
 
 _MAX_JSON_BYTES = 256 << 20
+_MAX_VOCABULARY = 1 << 22
+_MAX_NUMBER = 1e30
 
 
 def read_json(path: Path) -> Json:
@@ -76,6 +78,13 @@ class Config:
             raise BadConfig(f"{self._file}: {names[0]} is {value}, want at least 1")
         return value
 
+    def vocabulary_size(self) -> int | None:
+        """How many tokens the model knows, if it is said."""
+        size = self.whole_or_none("vocab_size")
+        if size is not None and not 0 < size <= _MAX_VOCABULARY:
+            raise BadConfig(f"{self._file}: a vocabulary of {size} is out of all proportion")
+        return size
+
     def number_or_none(self, *names: str) -> float | None:
         value = self.find(*names)
         if value is None:
@@ -109,6 +118,13 @@ class Config:
         if value is not None and not isinstance(value, dict):
             raise BadConfig(f"{self._file}: {name} is {value!r}, want an object")
         return dict(value or {})
+
+    def numbers(self, name: str) -> list[float]:
+        """The list of numbers under `name`, empty when there is none."""
+        values = self.sequence(name)
+        if not all(isinstance(value, int | float) and abs(value) < _MAX_NUMBER for value in values):
+            raise BadConfig(f"{self._file}: {name} is {values!r}, want numbers")
+        return [float(value) for value in values]
 
     def sequence(self, name: str) -> Sequence[Any]:
         value = self.find(name)

@@ -29,6 +29,7 @@ Names: TypeAlias = tuple[str, ...]
 Defaults: TypeAlias = Mapping[str, Any]  # Any: JSON
 
 MAX_BLOCKS = 512
+_MAX_HEAD = 1 << 16
 _DROPPED = (".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq")
 _OTHER_MODALITIES = (
     "mlp",
@@ -155,7 +156,10 @@ class Family:
 
     @property
     def head_dim(self) -> int:
-        return self.config.whole_or_none("head_dim") or self.hidden // self.heads
+        length = self.config.whole_or_none("head_dim") or self.hidden // self.heads
+        if not 0 < length <= _MAX_HEAD:
+            raise BadConfig(f"config.json: heads of {length} numbers are out of all proportion")
+        return length
 
 
 def _told(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .errors import BadConfig
+
 Text = str | bytes
 
 
@@ -78,7 +80,11 @@ class Pairs:
         return f"{self.architecture}{key}" if key.startswith(".") else key
 
     def _scalar(self, key: str, kind: Type, value: float) -> None:
-        self._packed[self._full(key)] = struct.pack("<I", kind) + struct.pack(_SCALARS[kind], value)
+        try:
+            packed = struct.pack(_SCALARS[kind], value)
+        except (struct.error, OverflowError) as error:
+            raise BadConfig(f"{self._full(key)} would be {value}, which does not fit") from error
+        self._packed[self._full(key)] = struct.pack("<I", kind) + packed
 
     def _array(self, key: str, kind: Type, length: int, items: bytes) -> None:
         """An empty array is left away."""

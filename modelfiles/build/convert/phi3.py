@@ -45,7 +45,7 @@ class Phi3(Family):
 
     def extra_tensors(self) -> Iterator[Named]:
         """How far each frequency is stretched in long texts, and in short ones."""
-        factors = {kind: self.rope.values.sequence(f"{kind}_factor") for kind in ("long", "short")}
+        factors = {kind: self.rope.values.numbers(f"{kind}_factor") for kind in ("long", "short")}
         for kind, numbers in factors.items() if factors["long"] else ():
             if len(numbers) * 2 != self._rope_dimensions:
                 raise BadConfig(

@@ -12,6 +12,7 @@ from .errors import BadConfig
 from .pairs import Pairs
 from .tensor import Tensor, of_array
 
+_MAX_THETA = 1e15
 _THETA = ("global_rope_theta", "rope_global_theta", "rope_theta", "rotary_emb_base")
 _LOCAL_THETA = ("local_rope_theta", "rope_local_theta", "swa_rope_theta", "rope_local_base_freq")
 _PARTIAL = ("partial_rotary_factor", "rotary_pct", "rope_pct", "rope_percent")
@@ -33,7 +34,10 @@ class Rope:
 
     @property
     def theta(self) -> float | None:
-        return self.values.number_or_none("rope_theta")
+        theta = self.values.number_or_none("rope_theta")
+        if theta is not None and not 0 < theta < _MAX_THETA:
+            raise BadConfig(f"config.json: rope_theta is {theta}, out of all proportion")
+        return theta
 
     @property
     def partial_factor(self) -> float | None:
@@ -51,8 +55,9 @@ class Rope:
             pairs.text(".rope.scaling.type", "longrope")
         if self.theta is not None:
             pairs.f32(".rope.freq_base", self.theta)
-        if (local := self._sliding.get("rope_theta")) is not None:
-            pairs.f32(".rope.freq_base_swa", float(local))
+        local = Config(self._sliding, "config.json: rope").number_or_none("rope_theta")
+        if local is not None:
+            pairs.f32(".rope.freq_base_swa", local)
 
     def _write_yarn(self, pairs: Pairs) -> None:
         original = self.values.whole("original_max_position_embeddings")

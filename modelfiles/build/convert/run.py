@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from ..merge import with_adapters, with_deltas
 from .checks import check_plan
-from .counts import count_parameters
+from .counts import Counts, count_parameters
+from .errors import UnknownArchitecture
+from .fallback import convert_with_extra, has_extra
 from .families import family_of
+from .family import Family
 from .general import write_general
 from .output import Entry, Output, Progress, write_gguf
 from .pairs import Pairs
 from .quantised import tensors_of
-from .source import Repository, open_repository, stored_tensors
+from .report import ConvertReport
+from .source import Repository, open_repository
 from .tensor import Kind, Tensor
+from .unpickle import Weights
 
 OutType: TypeAlias = Literal["auto", "f16", "bf16", "f32"]
 
@@ -27,20 +33,18 @@ _ALWAYS_F32 = ("ffn_gate_inp.weight", "ffn_gate_inp_shexp.weight")
 _ALWAYS_F32_NAMES = ("position_embd.weight", "token_types.weight")
 
 
-@dataclass(frozen=True, slots=True)
-class ConvertReport:
-    """What came out of a conversion."""
-
-    architecture: str
-    file_type: str
-    tensors: int
-    parameters: int
-    written_bytes: int
-
-
 def architecture(source: Path) -> str:
-    """GGUF's name for the repository's architecture; raises what `convert` would for it."""
-    return family_of(open_repository(source).architecture).name()
+    """GGUF's name for the repository's architecture; raises what `convert` would for it.
+
+    Of an architecture that only the extra converts, the repository's own name.
+    """
+    name = open_repository(source).architecture
+    try:
+        return family_of(name).name()
+    except UnknownArchitecture:
+        if has_extra():
+            return name
+        raise
 
 
 def convert(
@@ -51,17 +55,53 @@ def convert(
     name: str = "",
     deltas: Sequence[Path] = (),
     merge_adapters: Sequence[Path] = (),
+    allow_pickle: bool = False,
+    scratch: Path | None = None,
     on_progress: Progress | None = None,
 ) -> ConvertReport:
     """Writes the repository `source` as GGUF to `out`, the same bytes for the same input.
 
     `name` is the model's name where the repository does not say one. `auto` keeps the type that
-    the repository has. Raises a ConversionError.
+    the repository has. `scratch` is where opened pickles and what the extra makes may lie for a
+    while. Raises a ConversionError.
     """
     repository = _described(source, deltas)
-    family = family_of(repository.architecture)(repository)
-    weights = tensors_of(stored_tensors(source), open_repository(source).config)
-    weights = with_adapters(with_deltas(weights, deltas), merge_adapters)
+    try:
+        family = family_of(repository.architecture)(repository)
+    except UnknownArchitecture as error:
+        if deltas or merge_adapters:
+            raise
+        return convert_with_extra(
+            source,
+            out,
+            architecture=error.architecture,
+            out_type=out_type,
+            name=name,
+            scratch=scratch,
+            on_progress=on_progress,
+        )
+    with tempfile.TemporaryDirectory(prefix="qm-convert-", dir=scratch) as folder:
+        read = Weights(Path(folder), allow_pickle=allow_pickle).read
+        weights = tensors_of(read(source), open_repository(source).config)
+        weights = with_adapters(with_deltas(weights, deltas, read), merge_adapters)
+        plan = _plan(family, weights, out_type)
+        pairs = _pairs(family, plan, repository, name)
+        written = write_gguf(out, pairs, plan.entries, on_progress)
+    return ConvertReport(
+        family.name(), plan.kind.value, len(plan.entries), plan.counts.total, written
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Every tensor of the file, and what they are together."""
+
+    entries: Sequence[Entry]
+    kind: Kind
+    counts: Counts
+
+
+def _plan(family: Family, weights: Mapping[str, Tensor], out_type: OutType) -> _Plan:
     stored = {new: weight for old, weight in weights.items() if (new := family.kept_name(old))}
     kind = _KINDS.get(out_type) or _guessed(stored.values())
     entries = [
@@ -69,14 +109,17 @@ def convert(
     ]
     check_plan(family, entries)
     counts = count_parameters((entry.name, entry.tensor.shape) for entry in entries)
+    return _Plan(entries, kind, counts)
+
+
+def _pairs(family: Family, plan: _Plan, repository: Repository, name: str) -> Pairs:
     pairs = Pairs(family.name())
     pairs.text("general.type", "model")
-    write_general(pairs, repository.path, name, counts)
-    family.write_parameters(pairs, _FILE_TYPES[kind])
+    write_general(pairs, repository.path, name, plan.counts)
+    family.write_parameters(pairs, _FILE_TYPES[plan.kind])
     pairs.u32("general.quantization_version", _QUANT_VERSION)
     family.write_vocabulary(pairs)
-    written = write_gguf(out, pairs, entries, on_progress)
-    return ConvertReport(family.name(), kind.value, len(entries), counts.total, written)
+    return pairs
 
 
 def _described(source: Path, deltas: Sequence[Path]) -> Repository:

@@ -52,7 +52,7 @@ def vocabulary(repository: Path, config: Config) -> Vocabulary:
     if not path.is_file():
         raise MissingTokenizer(f"{repository.name} has no tokenizer.model")
     pieces = read_model(path).pieces
-    size = config.whole_or_none("vocab_size") or len(pieces)
+    size = config.vocabulary_size() or len(pieces)
     tokens = [name.encode() for name in placeholders(size)]
     scores = [_UNUSED_SCORE] * size
     types = [TokenType.UNUSED] * size

@@ -28,7 +28,7 @@ def vocabulary(repository: Path, config: Config) -> Vocabulary:
 def _renumbered(model: SentencePieceModel, config: Config) -> Vocabulary:
     if model.model_type != _UNIGRAM:
         raise BadConfig("sentencepiece.bpe.model is not of the unigram kind")
-    size = max(config.whole_or_none("vocab_size") or 0, len(model.pieces))
+    size = max(config.vocabulary_size() or 0, len(model.pieces))
     unused = size - len(model.pieces)
     tokens = [piece.text for piece in model.pieces]
     tokens += [name.encode() for name in placeholders(unused, len(tokens))]
@@ -52,7 +52,7 @@ def _of_json(files: TokenizerFiles, config: Config, told: Json) -> Vocabulary:
     if files.model.get("type") != "Unigram":
         raise UnknownTokenizer(f"tokenizer.json is {files.model.get('type')!r}, want Unigram")
     entries = _entries(files)
-    size = max(config.whole_or_none("vocab_size") or 0, len(entries))
+    size = max(config.vocabulary_size() or 0, len(entries))
     unused = size - len(entries)
     tokens = [text for text, _ in entries] + list(placeholders(unused, len(entries)))
     scores = [score for _, score in entries] + [_UNUSED_SCORE] * unused

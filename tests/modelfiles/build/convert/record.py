@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def tensors_of(family: dict[str, Any], path: Path) -> dict[str, list[int]]:
     """The tensors as transformers saves them."""
     from safetensors import safe_open
 
-    config = transformers.AutoConfig.for_model(**family["config"])
+    config = transformers.AutoConfig.for_model(**deepcopy(family["config"]))
     torch.manual_seed(0)
     getattr(transformers, family["config"]["architectures"][0])(config).save_pretrained(path)
     with safe_open(path / "model.safetensors", "np") as file:
