@@ -113,6 +113,15 @@ class ChatService:
                 async for event in events:
                     yield event
 
+    async def count_tokens(self, request: Request) -> int:
+        """How many tokens the prompt of `request` has. Nothing is generated."""
+        rendered = replace(request, render_only=True)
+        async with aclosing(self.answer(rendered)) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    return event.metrics.prompt_tokens
+        raise AssertionError("every answer ends with Finished")
+
     async def _unload(self, name: Name) -> Finished:
         stored = await asyncio.to_thread(self._store.manifests.read, name)
         await self._supervisor.unload(str(stored.name))
@@ -121,7 +130,9 @@ class ChatService:
     async def _answer(self, work: Work) -> AsyncGenerator[Event]:
         prompt = await self._prompt(work)
         if work.request.render_only:
-            yield Finished(FinishReason.STOP, rendered=prompt.text)
+            tokens = await work.use.runner.tokenize(prompt.text)
+            metrics = Metrics(prompt_tokens=len(tokens))
+            yield Finished(FinishReason.STOP, metrics, rendered=prompt.text)
             return
         frames, counted = await self._begin(work, prompt)
         async with aclosing(frames):

@@ -97,6 +97,7 @@ def arguments(text: object) -> JsonObject:
 
 
 def arguments_text(call: ToolCall) -> str:
+    """As `ToolCallPart`s hold it."""
     return msgspec.json.encode(call.arguments).decode()
 
 

@@ -14,6 +14,7 @@ from qm.store.manifests import StoredManifest
 from qm.store.name import Name
 
 from ..services import Services
+from .anthropic import VERSION_HEADER, model_document, models_document
 from .dialect import Dialect, Route
 from .edge import SSE, Stream, answer, read_fields
 from .fields import JsonObject
@@ -105,9 +106,11 @@ def _base64(vector: tuple[float, ...]) -> str:
     return base64.b64encode(numbers.tobytes()).decode()
 
 
-async def _models(_request: web.Request, services: Services) -> web.Response:
+async def _models(request: web.Request, services: Services) -> web.Response:
     stored, _ = await asyncio.to_thread(services.store.manifests.list)
     stored.sort(key=lambda entry: entry.modified_s, reverse=True)
+    if VERSION_HEADER in request.headers:
+        return answer(models_document(stored), content_type=PLAIN_JSON)
     return answer({"object": "list", "data": [_model(each) for each in stored]})
 
 
@@ -115,7 +118,8 @@ async def _model_by_name(request: web.Request, services: Services) -> web.Respon
     name = Name.parse(request.match_info["model"])
     with told_as(SHOWN):
         stored = await asyncio.to_thread(services.store.manifests.read, name)
-    return answer(_model(stored), content_type=PLAIN_JSON)
+    shape = model_document if VERSION_HEADER in request.headers else _model
+    return answer(shape(stored), content_type=PLAIN_JSON)
 
 
 def _model(stored: StoredManifest) -> JsonObject:

@@ -8,12 +8,22 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from ..chat.request import Delta, Event, Finished, FinishReason, JsonObject, ToolCall, joined
+from ..chat.request import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    JsonObject,
+    ToolCall,
+    ToolCallPart,
+    joined,
+)
 from ..runner.wire import TokenLogprob
 from .choices import interleaved
 from .content import arguments_text, new_id
 from .edge import sse
 from .ollama_answer import AnswerCutShort
+from .tool_parts import CallParts
 
 FINGERPRINT = "fp_qm"
 DONE = b"data: [DONE]\n\n"
@@ -30,7 +40,7 @@ class Shape:
     object: str
     chunk_object: str
     id_prefix: str
-    piece: Callable[[Delta, bool, int], JsonObject]  # the growth, whether first, calls before
+    piece: Callable[[Delta, bool, list[ToolCallPart]], JsonObject]  # the growth, whether first
     last: JsonObject  # in place of a piece, beside the reason
     whole: Callable[[Delta], JsonObject]
 
@@ -43,7 +53,7 @@ class Progress:
     """What has come of one choice."""
 
     begun: bool = False
-    calls: int = 0
+    calls: CallParts = field(default_factory=CallParts)
     deltas: list[Delta] = field(default_factory=list)
     finished: Finished | None = None
 
@@ -66,12 +76,14 @@ async def stream(
             choice = progress[index]
             match event:
                 case Delta():
-                    piece = shape.piece(event, not choice.begun, choice.calls)
-                    choice.begun, choice.calls = True, choice.calls + len(event.tool_calls)
-                    yield sse(head | {"choices": [_choice(index, piece, None)]})
+                    calls = choice.calls.of(event)
+                    if calls or event.content or event.thinking or event.logprobs:
+                        piece = shape.piece(event, not choice.begun, calls)
+                        choice.begun = True
+                        yield sse(head | {"choices": [_choice(index, piece, None)]})
                 case Finished():
                     choice.finished = event
-                    last = shape.last if choice.begun else shape.piece(Delta(), True, 0)
+                    last = shape.last if choice.begun else shape.piece(Delta(), True, [])
                     yield sse(head | {"choices": [_choice(index, last, choice.reason())]})
     if include_usage:
         yield sse(head | {"choices": [], "usage": usage(progress)})
@@ -89,7 +101,7 @@ async def whole(
             match event:
                 case Delta():
                     choice.deltas.append(event)
-                    choice.calls += len(event.tool_calls)
+                    choice.calls.of(event)
                 case Finished():
                     choice.finished = event
     if any(choice.finished is None for choice in progress):
@@ -147,14 +159,11 @@ def _choice(index: int, piece: JsonObject, reason: str | None) -> JsonObject:
 # chat ---------------------------------------------------------------------------------------
 
 
-def _chat_piece(delta: Delta, first: bool, calls_before: int) -> JsonObject:
+def _chat_piece(delta: Delta, first: bool, calls: list[ToolCallPart]) -> JsonObject:
     message: JsonObject = {"role": "assistant"} if first else {}
     message |= {"content": delta.content} | _reasoning(delta)
-    if delta.tool_calls:
-        message["tool_calls"] = [
-            {"index": calls_before + index, **_call(call)}
-            for index, call in enumerate(delta.tool_calls)
-        ]
+    if calls:
+        message["tool_calls"] = [_call_part(part) for part in calls]
     return {"delta": message} | _chat_logprobs(delta.logprobs)
 
 
@@ -171,6 +180,13 @@ def _reasoning(delta: Delta) -> JsonObject:
     if not delta.thinking:
         return {}
     return {"reasoning": delta.thinking, "reasoning_content": delta.thinking}
+
+
+def _call_part(part: ToolCallPart) -> JsonObject:
+    if not part.id:
+        return {"index": part.index, "function": {"arguments": part.arguments}}
+    function = {"name": part.name, "arguments": part.arguments}
+    return {"id": part.id, "index": part.index, "type": "function", "function": function}
 
 
 def _call(call: ToolCall) -> JsonObject:
@@ -208,7 +224,7 @@ CHAT = Shape(
 # completions --------------------------------------------------------------------------------
 
 
-def _text_piece(delta: Delta, _first: bool, _calls_before: int) -> JsonObject:
+def _text_piece(delta: Delta, _first: bool, _calls: list[ToolCallPart]) -> JsonObject:
     return _text_whole(delta)
 
 

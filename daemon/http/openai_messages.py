@@ -25,7 +25,7 @@ def messages(fields: Fields) -> tuple[Message, ...]:
 
 def _message(fields: Fields, names: dict[str, str]) -> Message:
     role = fields.text("role")
-    text, images = _content(fields)
+    text, images = content(fields)
     call_id = fields.text("tool_call_id")
     return Message(
         role=_ROLES.get(role, role),
@@ -41,9 +41,9 @@ def _message(fields: Fields, names: dict[str, str]) -> Message:
 _TOOL_ROLES = ("tool", "function")
 
 
-def _content(fields: Fields) -> tuple[str, tuple[bytes, ...]]:
+def content(fields: Fields, name: str = "content") -> tuple[str, tuple[bytes, ...]]:
     """The text and the images of a turn: a text, or a list of parts."""
-    value = fields.raw("content")
+    value = fields.raw(name)
     if value is None or isinstance(value, str):
         return value or "", ()
     if not isinstance(value, list):
@@ -51,7 +51,7 @@ def _content(fields: Fields) -> tuple[str, tuple[bytes, ...]]:
         raise InvalidContent(f"invalid message content type: {kind}")
     texts: list[str] = []
     images: list[bytes] = []
-    for path, item in fields.items("content"):
+    for path, item in fields.items(name):
         part = Fields(as_object(item, path, "openai.ContentPart"), path)
         match part.text("type"):
             case "text" | "input_text" | "output_text":

@@ -5,15 +5,19 @@ from __future__ import annotations
 from aiohttp import web
 
 from .admin import ADMIN
+from .anthropic import ANTHROPIC
 from .dialect import install
 from .guard import install_guard
 from .ollama import OLLAMA
 from .openai import OPENAI
+from .responses import MEMORY, RESPONSES
+from .responses_memory import ResponseMemory
 
-DIALECTS = (OLLAMA, OPENAI, ADMIN)
+DIALECTS = (OLLAMA, OPENAI, RESPONSES, ANTHROPIC, ADMIN)
 
 
 def install_http(app: web.Application) -> None:
     """Puts routes, guard and error rim into `app`, which must hold `SERVICES` when it runs."""
+    app[MEMORY] = ResponseMemory()
     install(app, DIALECTS)
     install_guard(app)

@@ -16,6 +16,7 @@ from qm.daemon.chat.request import (
     Metrics,
     Started,
     ToolCall,
+    ToolCallPart,
     ToolChoice,
 )
 from qm.daemon.http.fields import Fields
@@ -75,11 +76,21 @@ async def test_a_chat_is_the_same_wherever_it_is_cut(at: int) -> None:
 async def test_calls_are_numbered_through_a_stream() -> None:
     """Clients gather the parts of a call by its index."""
     chunks = await streamed(
-        (Delta(tool_calls=(CALL, CALL)), Delta(tool_calls=(CALL,)), Finished(FinishReason.STOP)),
+        (
+            Delta(tool_calls=(ToolCall("f", {}), ToolCall("g", {}, index=1))),
+            Delta(tool_parts=(ToolCallPart(2, "h", '{"a"', "c"),)),
+            Delta(
+                tool_parts=(ToolCallPart(2, "h", ":1}"),), tool_calls=(ToolCall("h", {}, "c", 2),)
+            ),
+            Finished(FinishReason.STOP),
+        ),
         include_usage=False,
     )
     calls = [c for chunk in chunks for c in chunk["choices"][0]["delta"].get("tool_calls", ())]
-    assert [call["index"] for call in calls] == [0, 1, 2]
+    assert [call["index"] for call in calls] == [0, 1, 2, 2]
+    assert [call["function"].get("name") for call in calls] == ["f", "g", "h", None]
+    assert "".join(call["function"]["arguments"] for call in calls[2:]) == '{"a":1}'
+    assert all(call["id"] for call in calls[:3])
 
 
 async def test_choices_share_a_stream() -> None:

@@ -1,0 +1,64 @@
+"""Responses that later requests may go on from: kept in memory, the oldest forgotten first."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import msgspec
+from qm.store.errors import NotFound
+
+from ..chat.request import JsonObject, Message
+
+
+class ResponseNotFound(NotFound):
+    """No response of this id is kept, or not any more."""
+
+    code = "previous_response_not_found"
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(
+            f"no response {response_id[:100]!r} is kept: they live in memory, the latest only"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One response: its document, and the conversation up to and with it."""
+
+    document: JsonObject
+    turns: tuple[Message, ...]
+    n_bytes: int
+
+
+class ResponseMemory:
+    """At most so many responses and bytes."""
+
+    def __init__(self, most: int = 256, most_bytes: int = 64 * 1024 * 1024) -> None:
+        self._most, self._most_bytes = most, most_bytes
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._n_bytes = 0
+
+    def keep(self, document: JsonObject, turns: tuple[Message, ...]) -> None:
+        n_bytes = len(msgspec.json.encode(document)) + sum(_bytes(turn) for turn in turns)
+        self._kept[document["id"]] = Kept(document, turns, n_bytes)
+        self._n_bytes += n_bytes
+        while len(self._kept) > self._most or self._n_bytes > self._most_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self._n_bytes -= oldest.n_bytes
+
+    def get(self, response_id: str) -> Kept:
+        """Raises ResponseNotFound. What is used stays longer."""
+        if response_id not in self._kept:
+            raise ResponseNotFound(response_id)
+        self._kept.move_to_end(response_id)
+        return self._kept[response_id]
+
+    def forget(self, response_id: str) -> None:
+        """Raises ResponseNotFound."""
+        self._n_bytes -= self.get(response_id).n_bytes
+        del self._kept[response_id]
+
+
+def _bytes(turn: Message) -> int:
+    return len(turn.content) + sum(map(len, turn.images)) + 500 * (1 + len(turn.tool_calls))

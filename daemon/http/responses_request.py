@@ -1,0 +1,170 @@
+"""The requests of OpenAI's responses API, translated into ours. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..chat.request import Format, JsonObject, Message, Request, Role, ToolCall
+from .content import InvalidContent, arguments, effort, named_options, token_limit
+from .fields import Fields, as_object, field_of
+from .ollama_request import MOST_TOP_LOGPROBS, InvalidField, model_name
+from .openai_messages import content
+from .openai_request import bounded, lifetime, tool_choice
+
+_ROLES = {"developer": Role.SYSTEM}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request: what it means to us, and what its answer repeats."""
+
+    request: Request
+    turns: tuple[Message, ...]  # without the instructions, which do not carry over
+    echo: JsonObject
+    previous: str
+    store: bool
+    stream: bool
+
+
+def responses_request(fields: Fields, earlier: Sequence[Message] = ()) -> Asked:
+    """The meaning of a body of `/v1/responses`, after the turns of an earlier response."""
+    turns = (*earlier, *_turns(fields))
+    if not turns:
+        raise InvalidField("input is required")
+    instructions = fields.text("instructions")
+    system = (Message(Role.SYSTEM, instructions),) if instructions else ()
+    options = fields.fields("reasoning")
+    top_logprobs = bounded(fields, "top_logprobs", 0, 0, MOST_TOP_LOGPROBS)
+    life = lifetime(fields)
+    life["truncate"] = life["truncate"] or fields.text("truncation") == "auto"
+    request = Request(
+        model=model_name(fields),
+        messages=(*system, *turns),
+        tools=tuple(_tool(each) for each in fields.objects("tools", "openai.ResponsesTool")),
+        tool_choice=tool_choice(fields),
+        format=_format(fields.fields("text").fields("format")),
+        think=effort(options.raw("effort"), options.path("effort")),
+        options=named_options(fields, token_limit(fields, "max_output_tokens")),
+        logprobs=bool(top_logprobs) or "message.output_text.logprobs" in fields.texts("include"),
+        top_logprobs=top_logprobs,
+        **life,
+    )
+    return Asked(
+        request=request,
+        turns=turns,
+        echo=_echo(fields),
+        previous=fields.text("previous_response_id"),
+        store=fields.boolean("store", True),
+        stream=fields.boolean("stream", False),
+    )
+
+
+def _turns(fields: Fields) -> Iterator[Message]:
+    value = fields.raw("input")
+    if value is None or isinstance(value, str):
+        if value:
+            yield Message(Role.USER, value)
+        return
+    names: dict[str, str] = {}
+    calls: list[ToolCall] = []
+    for path, item in fields.items("input", "openai.ResponsesInputItem"):
+        each = Fields(as_object(item, path, "openai.ResponsesInputItem"), path)
+        if each.text("type") == "function_call":
+            calls.append(_call(each, len(calls)))
+            names[calls[-1].id] = calls[-1].name
+            continue
+        if calls:  # neighbouring calls are one turn
+            yield Message(Role.ASSISTANT, tool_calls=tuple(calls))
+            calls = []
+        yield from _turn(each, names)
+    if calls:
+        yield Message(Role.ASSISTANT, tool_calls=tuple(calls))
+
+
+def _turn(item: Fields, names: dict[str, str]) -> Iterator[Message]:
+    match item.text("type", "message"):
+        case "message" | "":
+            role = item.text("role")
+            text, images = content(item)
+            yield Message(_ROLES.get(role, role), text, images=images)
+        case "function_call_output":
+            call_id = item.text("call_id")
+            output = item.raw("output")
+            text = content(item, "output")[0] if isinstance(output, list) else item.text("output")
+            yield Message(Role.TOOL, text, tool_name=names.get(call_id, ""), tool_call_id=call_id)
+        case "reasoning":
+            pass  # templates drop earlier reasoning themselves
+        case kind:
+            path = field_of(item.path("type"))
+            raise InvalidContent(f"{path}: no item type {kind[:100]!r} is known")
+
+
+def _call(item: Fields, index: int) -> ToolCall:
+    return ToolCall(
+        item.text("name"), arguments(item.raw("arguments")), item.text("call_id"), index
+    )
+
+
+def _tool(fields: Fields) -> JsonObject:
+    kind = fields.text("type", "function")
+    if kind != "function":
+        raise InvalidField(f"{field_of(fields.path('type'))}: {kind[:100]!r} runs at OpenAI only")
+    function: JsonObject = {
+        "name": fields.text("name"),
+        "description": fields.text("description"),
+        "parameters": fields.document("parameters"),
+    }
+    return {"type": "function", "function": function}
+
+
+def _format(wanted: Fields) -> Format | None:
+    match wanted.text("type"):
+        case "json_object":
+            return Format(json_schema={})
+        case "json_schema":
+            return Format(json_schema=wanted.document("schema"))
+        case _:
+            return None
+
+
+def _echo(fields: Fields) -> JsonObject:
+    """What a response repeats of its request, with OpenAI's defaults."""
+    tools = [_shown_tool(each) for each in fields.objects("tools")]
+    return {
+        "previous_response_id": fields.raw("previous_response_id"),
+        "instructions": fields.optional_text("instructions"),
+        "tools": tools,
+        "tool_choice": fields.raw("tool_choice") or "auto",
+        "truncation": fields.text("truncation") or "disabled",
+        "parallel_tool_calls": fields.boolean("parallel_tool_calls", True),
+        "text": fields.document("text") or {"format": {"type": "text"}},
+        "top_p": _or(fields.number("top_p"), 1),
+        "presence_penalty": _or(fields.number("presence_penalty"), 0),
+        "frequency_penalty": _or(fields.number("frequency_penalty"), 0),
+        "top_logprobs": fields.integer("top_logprobs"),
+        "temperature": _or(fields.number("temperature"), 1),
+        "reasoning": fields.document("reasoning") or None,
+        "max_output_tokens": fields.optional_integer("max_output_tokens"),
+        "max_tool_calls": fields.raw("max_tool_calls"),
+        "store": fields.boolean("store", True),
+        "background": False,
+        "service_tier": "default",
+        "metadata": fields.document("metadata"),
+        "safety_identifier": None,
+        "prompt_cache_key": None,
+    }
+
+
+def _shown_tool(tool: Fields) -> JsonObject:
+    return {
+        "type": "function",
+        "name": tool.text("name"),
+        "description": tool.text("description"),
+        "strict": tool.raw("strict"),
+        "parameters": tool.document("parameters"),
+    }
+
+
+def _or(value: float | None, default: int) -> float:
+    return default if value is None else value
