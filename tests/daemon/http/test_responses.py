@@ -1,0 +1,192 @@
+"""The responses API as pure translation, and the memory that later requests go on from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+from qm.daemon.chat.request import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    Format,
+    Message,
+    Metrics,
+    Started,
+    ToolCall,
+    ToolCallPart,
+    ToolChoice,
+)
+from qm.daemon.http.fields import Fields
+from qm.daemon.http.responses_answer import stream, whole
+from qm.daemon.http.responses_memory import ResponseMemory, ResponseNotFound
+from qm.daemon.http.responses_request import Asked, responses_request
+from qm.store.errors import InvalidRequest
+
+METRICS = Metrics(prompt_tokens=5, cached_tokens=2, generated_tokens=3)
+
+
+def asked(**fields: object) -> Asked:
+    return responses_request(Fields({"model": "m", "input": "hi", **fields}, "ResponsesRequest"))
+
+
+async def events(*all_events: Event) -> AsyncGenerator[Event]:
+    for event in all_events:
+        yield event
+
+
+@pytest.mark.parametrize("at", range(6))
+async def test_items_come_one_after_the_other(at: int) -> None:
+    """Reasoning, a message, a call: the stream's parts add up to the response, wherever cut."""
+    arguments = '{"a":1}'
+    call = ToolCall("f", {"a": 1}, "call_1")
+    kept: list[tuple[Any, Message]] = []
+    documents = []
+    pieces = stream(
+        asked(),
+        events(
+            Started(5),
+            Delta(thinking="so"),
+            Delta("hello"[:at]),
+            Delta("hello"[at:]),
+            Delta(tool_parts=(ToolCallPart(0, "f", arguments[:at], "call_1"),)),
+            Delta(tool_parts=(ToolCallPart(0, "f", arguments[at:]),), tool_calls=(call,)),
+            Finished(FinishReason.STOP, METRICS),
+        ),
+        lambda document, turn: kept.append((document, turn)),
+    )
+    async for piece in pieces:
+        name, data, *_ = piece.decode().split("\n")
+        documents.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {documents[-1]['type']}"
+    assert [each["sequence_number"] for each in documents] == list(range(len(documents)))
+    grown: dict[str, str] = {}
+    for each in documents:
+        if each["type"].endswith(".delta"):
+            grown[each["item_id"]] = grown.get(each["item_id"], "") + each["delta"]
+    assert list(grown.values()) == ["so", "hello", arguments]
+    kinds = [each["type"] for each in documents]
+    assert kinds[:2] == ["response.created", "response.in_progress"]
+    assert kinds[-1] == "response.completed"
+    assert kinds.count("response.output_item.added") == kinds.count("response.output_item.done")
+    final = documents[-1]["response"]
+    assert [item["type"] for item in final["output"]] == ["reasoning", "message", "function_call"]
+    assert final["output"][1]["content"][0]["text"] == "hello"
+    assert (final["output"][2]["arguments"], final["output"][2]["call_id"]) == (arguments, "call_1")
+    assert final["usage"]["input_tokens_details"] == {"cached_tokens": 2}
+    ((document, turn),) = kept
+    assert document["id"] == final["id"]
+    assert turn == Message("assistant", "hello", tool_calls=(call,))
+
+
+async def test_the_length_limit_leaves_it_incomplete() -> None:
+    finished = Finished(FinishReason.LENGTH, METRICS)
+    document = await whole(asked(), events(Delta("a"), finished), lambda *_: None)
+    assert document["status"] == "incomplete"
+    assert document["incomplete_details"] == {"reason": "max_output_tokens"}
+
+
+async def test_a_stream_that_fails_says_so() -> None:
+    """`response.failed` with what there is, before the error; nothing is kept."""
+
+    async def failing() -> AsyncGenerator[Event]:
+        yield Started(1)
+        yield Delta("a")
+        raise InvalidRequest("no")
+
+    seen: list[bytes] = []
+    with pytest.raises(InvalidRequest, match="no"):
+        async for piece in stream(asked(), failing(), lambda *_: pytest.fail("kept")):
+            seen.append(piece)  # noqa: PERF401  the list must survive the error
+    assert seen[-1].startswith(b"event: response.failed\n")
+
+
+def test_items_become_turns() -> None:
+    """Neighbouring calls are one turn; results get the name of the tool that was called."""
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"a":1}'}
+    result = {"type": "function_call_output", "call_id": "c", "output": "18C"}
+    parts = [
+        {"type": "input_text", "text": "a"},
+        {"type": "input_image", "image_url": "data:image/png;base64,aGk="},
+    ]
+    messages = asked(
+        instructions="s",
+        input=[
+            {"role": "user", "content": "q"},
+            {"type": "reasoning", "summary": []},
+            call,
+            result,
+            {"type": "message", "role": "developer", "content": parts},
+        ],
+    ).request.messages
+    assert messages == (
+        Message("system", "s"),
+        Message("user", "q"),
+        Message("assistant", tool_calls=(ToolCall("f", {"a": 1}, "c"),)),
+        Message("tool", "18C", tool_name="f", tool_call_id="c"),
+        Message("system", "a", images=(b"hi",)),
+    )
+
+
+def test_fields_of_a_request() -> None:
+    request = asked(
+        max_output_tokens=5,
+        temperature=0.5,
+        text={"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}},
+        reasoning={"effort": "low"},
+        tools=[{"type": "function", "name": "f", "parameters": {"type": "object"}}],
+        tool_choice={"type": "function", "name": "f"},
+        truncation="auto",
+    ).request
+    assert (request.options.num_predict, request.options.temperature) == (5, 0.5)
+    assert request.format == Format({"type": "object"})
+    assert (request.think, request.truncate) == ("low", True)
+    assert request.tools[0]["function"]["name"] == "f"
+    assert request.tool_choice == ToolChoice("required", "f")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"input": ""}, "input is required"),
+        ({"input": 3}, r"number into Go struct field ResponsesRequest.input"),
+        ({"input": [{"type": "bogus"}]}, r"input\[0\].type: no item type 'bogus'"),
+        ({"tools": [{"type": "web_search"}]}, r"tools\[0\].type: 'web_search' runs at OpenAI"),
+        ({"max_output_tokens": -5}, "max_output_tokens must not be negative"),
+        ({"temperature": "x"}, "temperature"),
+        ({"reasoning": {"effort": "x"}}, "reasoning.effort must be one of"),
+        (
+            {"input": [{"type": "function_call", "arguments": "{"}]},
+            "invalid tool call arguments",
+        ),
+    ],
+)
+def test_bad_fields_are_named(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=reason):
+        asked(**fields)
+
+
+def test_memory_is_bounded_by_number_and_by_bytes() -> None:
+    """The oldest unused goes first; what is gone is a clear error."""
+    memory = ResponseMemory(most=2, most_bytes=10_000)
+    for name in ("a", "b"):
+        memory.keep({"id": name}, ())
+    memory.get("a")
+    memory.keep({"id": "c"}, ())
+    with pytest.raises(ResponseNotFound):
+        memory.get("b")
+    memory.keep({"id": "big"}, (Message("user", "x" * 9_400),))
+    assert memory.get("big").document == {"id": "big"}
+    for name in ("a", "c"):
+        with pytest.raises(ResponseNotFound, match=f"'{name}'"):
+            memory.get(name)
+    memory.keep({"id": "huge"}, (Message("user", "x" * 20_000),))
+    with pytest.raises(ResponseNotFound):
+        memory.get("huge")
+    memory.keep({"id": "d"}, ())
+    memory.forget("d")
+    with pytest.raises(ResponseNotFound):
+        memory.forget("d")

@@ -1,0 +1,61 @@
+"""The responses API through the official `openai` client, with the real model."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+pytestmark = pytest.mark.slow
+MODEL = "smollm2"
+ASKED: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_output_tokens": 8}
+
+
+@pytest.fixture(scope="module")
+def client(live_daemon: Any) -> Iterator[openai.OpenAI]:
+    host = live_daemon.json("GET", "/qm/status")["host"]
+    with openai.OpenAI(base_url=f"http://{host}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def test_responses_stream_what_they_answer_whole(client: openai.OpenAI) -> None:
+    whole = client.responses.create(**ASKED, input="Say hello.", instructions="Be brief.")
+    assert whole.usage is not None
+    assert (whole.status, whole.usage.output_tokens) == ("incomplete", 8)
+    with client.responses.stream(**ASKED, input="Say hello.", instructions="Be brief.") as stream:
+        text = "".join(e.delta for e in stream if e.type == "response.output_text.delta")
+    assert text == whole.output_text != ""
+
+
+def test_a_conversation_goes_on_from_a_response(client: openai.OpenAI) -> None:
+    """The earlier turns count again; the instructions don't carry over."""
+    first = client.responses.create(**ASKED, input="My name is Ada.", instructions="Be brief.")
+    second = client.responses.create(
+        **ASKED, input="What is my name?", previous_response_id=first.id
+    )
+    alone = client.responses.create(**ASKED, input="What is my name?", store=False)
+    assert second.usage is not None
+    assert alone.usage is not None
+    assert second.usage.input_tokens > alone.usage.input_tokens + 8
+    assert client.responses.retrieve(second.id).output_text == second.output_text
+    client.responses.delete(second.id)
+    for gone in (second.id, alone.id):
+        with pytest.raises(openai.NotFoundError, match="no response"):
+            client.responses.create(**ASKED, input="x", previous_response_id=gone)
+
+
+def test_a_stream_that_fails_says_so(client: openai.OpenAI, live_daemon: Any) -> None:
+    stream = client.responses.create(model=MODEL, input="Write a long story.", stream=True)
+    seen = []
+    with pytest.raises(openai.APIError, match="SIGKILL"):
+        for event in stream:
+            seen.append(event.type)
+            if event.type == "response.output_item.added":
+                rows = live_daemon.json("GET", "/api/ps")["models"]
+                (row,) = [row for row in rows if row["model"] == f"{MODEL}:latest"]
+                os.kill(row["qm"]["pid"], signal.SIGKILL)
+    assert seen[-1] == "response.failed"
