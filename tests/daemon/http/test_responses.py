@@ -178,7 +178,7 @@ def test_memory_is_bounded_by_number_and_by_bytes() -> None:
     memory.keep({"id": "c"}, ())
     with pytest.raises(ResponseNotFound):
         memory.get("b")
-    memory.keep({"id": "big"}, (Message("user", "x" * 9_400),))
+    memory.keep({"id": "big"}, (Message("user", "x" * 9_480),))
     assert memory.get("big").document == {"id": "big"}
     for name in ("a", "c"):
         with pytest.raises(ResponseNotFound, match=f"'{name}'"):
