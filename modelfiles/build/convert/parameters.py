@@ -69,6 +69,6 @@ def write_head_lengths(pairs: Pairs, length: int) -> None:
 def _write_gating(pairs: Pairs, config: Config) -> None:
     if (function := config.find(*_SCORE)) is None:
         return
-    if function not in _GATING:
+    if not isinstance(function, str) or function not in _GATING:
         raise BadConfig(f"config.json: experts are chosen by the unknown function {function!r}")
     pairs.u32(".expert_gating_func", _GATING[function])
