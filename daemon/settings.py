@@ -231,6 +231,11 @@ SETTINGS = (
             "How long running answers may go on when the daemon is told to stop."),
     Setting("QM_MAX_JOBS", "max_jobs", "count", _positive, "2",
             "Builds, imports and checks that run at once; more wait."),
+    Setting("QM_REGISTRIES", "registries", "list", _words, "",
+            "Registries on private addresses that may be asked: host, host:port, or "
+            "http://host:port for one without TLS. Public ones need no entry."),
+    Setting("QM_REGISTRY_AUTH", "registry_auth", "path", _path, "~/.docker/config.json",
+            "File with the logins for registries, as docker login writes it."),
     Setting("QM_LOG_LEVEL", "log_level", "word", _level, "info",
             "Least log level that is written: debug, info, warning or error."),
     Setting("QM_LOG_FILE", "log_file", "path", _path, "",
@@ -267,6 +272,8 @@ class Settings:
     load_timeout_s: float
     drain_timeout_s: float
     max_jobs: int
+    registries: tuple[str, ...]
+    registry_auth: Path | None
     log_level: str
     log_file: Path
     log_max_bytes: int

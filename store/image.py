@@ -90,10 +90,13 @@ class Manifest:
         """Of the bytes that `to_json` gives."""
         return digest_text(sha256(self.to_json()).hexdigest())
 
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        """Of all blobs, the config's first, each once."""
+        return tuple({each.digest: each for each in (self.config, *self.layers)}.values())
+
     def blobs(self) -> tuple[str, ...]:
         """All digests, the config's first, each once."""
-        descriptors = (self.config, *self.layers)
-        return tuple(dict.fromkeys(descriptor.digest for descriptor in descriptors))
+        return tuple(descriptor.digest for descriptor in self.descriptors())
 
     def layers_of(self, media_type: str) -> tuple[Descriptor, ...]:
         """The layers of one kind, in order."""

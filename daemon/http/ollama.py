@@ -12,7 +12,7 @@ from .edge import Stream, answer, read_fields
 from .fields import Fields
 from .ollama_answer import Body, chat_body, generate_body, stream, whole
 from .ollama_embed import embed, embeddings
-from .ollama_pull import pull
+from .ollama_pull import pull, push
 from .ollama_request import chat_request, generate_request
 
 # Clients compare it with the oldest Ollama whose API they can use (VS Code Copilot: 0.6.4), so it
@@ -68,6 +68,7 @@ OLLAMA = Dialect(
         Route("GET", "/api/ps", models.ps),
         Route("POST", "/api/create", models.create),
         Route("POST", "/api/pull", pull),
+        Route("POST", "/api/push", push),
         Route("POST", "/api/copy", models.copy),
         Route("DELETE", "/api/delete", models.delete),
         Route("HEAD", "/api/blobs/{digest}", models.has_blob),

@@ -83,6 +83,10 @@ class Connection:
                 own = {k: v for k, v in own.items() if k.lower() not in _PRIVATE_HEADERS}
         raise ForbiddenAddress(f"{located.url[:100]!r} redirects without end")
 
+    def send(self, method: str, located: Located, body: bytes) -> Answer:
+        """The answer to one request, redirects not followed. Raises BROKEN, ForbiddenAddress."""
+        return self._request(located.url, located.headers, method, body)
+
     def close(self) -> None:
         if self._open is not None:
             self._open[1].close()
@@ -97,20 +101,28 @@ class Connection:
             except OSError:
                 return  # it is closed already, which is what is wanted
 
-    def _request(self, url: str, headers: Mapping[str, str]) -> Answer:
+    def _request(
+        self, url: str, headers: Mapping[str, str], method: str = "GET", body: bytes | None = None
+    ) -> Answer:
         origin = self._policy.check(url)
         kept = self._open is not None and self._open[0] == origin
         connection = self._connection(origin, url)
         try:
-            return self._send(connection, url, headers)
+            return self._send(connection, url, headers, method, body)
         except (http.client.RemoteDisconnected, ConnectionError):
             self.close()
             if not kept:
                 raise
-        return self._send(self._connection(origin, url), url, headers)  # it had been idle too long
+        connection = self._connection(origin, url)  # the other one had been idle too long
+        return self._send(connection, url, headers, method, body)
 
     def _send(
-        self, connection: http.client.HTTPConnection, url: str, headers: Mapping[str, str]
+        self,
+        connection: http.client.HTTPConnection,
+        url: str,
+        headers: Mapping[str, str],
+        method: str,
+        body: bytes | None,
     ) -> Answer:
         parts = urlsplit(url)
         target = parts.path or "/"
@@ -119,9 +131,8 @@ class Connection:
         if isinstance(connection, _Plain) and connection.by_proxy:
             target = f"{parts.scheme}://{parts.netloc}{target}"
             headers = {**headers, **connection.proxy_headers}
-        connection.request(
-            "GET", target, headers={"Accept-Encoding": "identity", "User-Agent": "qm", **headers}
-        )
+        sent = {"Accept-Encoding": "identity", "User-Agent": "qm", **headers}
+        connection.request(method, target, body or None, sent)
         return Answer(connection.getresponse())
 
     def _connection(self, origin: Origin, url: str) -> http.client.HTTPConnection:
