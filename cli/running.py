@@ -70,12 +70,11 @@ def _job_row(job: JsonObject) -> tuple[str, ...]:
 
 
 def _row(model: JsonObject, now: datetime) -> tuple[str, ...]:
-    predicted_bytes = model.get("qm", {}).get("predicted_bytes")
     return (
         model["name"],
         model["digest"][:ID_LENGTH],
         size_text(model["size"]),
-        size_text(predicted_bytes) if predicted_bytes else "-",
+        _account(model),
         processor_text(model["size"], model["size_vram"]),
         str(model["context_length"]),
         until_text(model["expires_at"], now),
@@ -83,10 +82,21 @@ def _row(model: JsonObject, now: datetime) -> tuple[str, ...]:
 
 
 def processor_text(size_bytes: int, vram_bytes: int) -> str:
-    """Where a model's memory is: "100% CPU", "100% GPU" or "25%/75% CPU/GPU"."""
+    """Where a model's memory is: "100% CPU", "100% GPU" or "72% GPU / 28% CPU"."""
     if not vram_bytes:
         return "100% CPU"
     if vram_bytes >= size_bytes:
         return "100% GPU"
-    on_cpu = round(100 * (size_bytes - vram_bytes) / size_bytes)
-    return f"{on_cpu}%/{100 - on_cpu}% CPU/GPU"
+    on_gpu = min(99, max(1, round(100 * vram_bytes / size_bytes)))
+    return f"{on_gpu}% GPU / {100 - on_gpu}% CPU"
+
+
+def _account(model: JsonObject) -> str:
+    """How far the prediction was off, once that is known: "209 MB (+0.3%)"."""
+    own = model.get("qm", {})
+    predicted, actual = own.get("predicted_bytes"), own.get("actual_bytes")
+    if not predicted:
+        return "-"
+    if not actual:
+        return size_text(predicted)
+    return f"{size_text(predicted)} ({100 * (predicted - actual) / actual:+.1f}%)"

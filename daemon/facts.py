@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qm.store.gguf import Header, Tensor
 
@@ -57,6 +57,7 @@ class ModelFacts:
     layers: tuple[LayerFacts, ...]
     extra_bytes: int = 0
     extra_kv_elements: int = 0
+    n_parameters: int = 0
     spans: tuple[Span, ...] = field(default=(), repr=False)
 
     @property
@@ -71,6 +72,23 @@ class ModelFacts:
     @property
     def has_experts(self) -> bool:
         return any(layer.expert_bytes for layer in self.layers)
+
+    def at_bits(self, bits_per_weight: float) -> ModelFacts:
+        """The same model quantised to so many bits on average; nothing of it is mapped yet."""
+        factor = bits_per_weight * self.n_parameters / 8 / max(1, self.weights_bytes)
+        return replace(
+            self,
+            input_bytes=int(self.input_bytes * factor),
+            output_bytes=int(self.output_bytes * factor),
+            tied_bytes=int(self.tied_bytes * factor),
+            layers=tuple(
+                LayerFacts(
+                    int(one.dense_bytes * factor), int(one.expert_bytes * factor), one.kv_elements
+                )
+                for one in self.layers
+            ),
+            spans=(),
+        )
 
     def mapped_bytes(self, n_host_layers: int, n_host_experts: int) -> int:
         """What of the file is mapped where the host has the first `n_host_layers` layers, and the
@@ -110,6 +128,7 @@ def model_facts(
         layers=_layers(spans, kv_elements(header)),
         extra_bytes=extra_bytes + drafted,
         extra_kv_elements=sum(kv_elements(draft)) if draft else 0,
+        n_parameters=sum(one.items for one in tensors),
         spans=spans[: len(header.tensors)],
     )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from qm.modelfiles.model import Model
 from qm.store.errors import QmError
 
 from .facts import ModelFacts, model_facts
-from .placing import Fit
+from .placing import DeviceUse, Fit
+from .runner import wire
 from .runner.process import Runner
 from .runner.wire import Load, Loaded
 
@@ -25,6 +26,15 @@ class LoadStalled(QmError):
             f"loading model '{name}' made no progress for {limit_s:g} s and was given up "
             "(QM_LOAD_TIMEOUT)"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceBytes:
+    """What a model takes of one device."""
+
+    device: str
+    predicted_bytes: int
+    actual_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +53,7 @@ class LoadedModel:
     actual_bytes: int | None  # None until it is loaded, or where the runner does not report it
     n_users: int
     reason: str  # why it is placed as it is
+    devices: tuple[DeviceBytes, ...] = ()  # predicted, and actual once it is loaded
 
 
 @dataclass(slots=True)
@@ -56,6 +67,7 @@ class Process:
     runner: Runner | None = None
     loaded: Loaded | None = None
     loading: asyncio.Task[None] | None = None
+    retries: tuple[str, ...] = ()  # what failed for memory, and what was changed
 
     def called(self, which: str) -> bool:
         """Whether `which` is the name or digest of a model that was used with it."""
@@ -68,9 +80,35 @@ class Process:
         """What llama.cpp reports to have allocated; None where it doesn't."""
         if self.loaded is None or not self.loaded.memory:
             return None
-        return sum(
-            one.weights_bytes + one.kv_bytes + one.compute_bytes for one in self.loaded.memory
+        return sum(map(_total, self.loaded.memory))
+
+    @property
+    def uses(self) -> tuple[DeviceUse, ...]:
+        """What each device holds of it, the host first: as reported, before that as predicted."""
+        actual = {one.device: one for one in self.loaded.memory} if self.loaded else {}
+        return tuple(
+            replace(
+                use,
+                weights_bytes=actual[use.device].weights_bytes,
+                kv_bytes=actual[use.device].kv_bytes,
+                compute_bytes=actual[use.device].compute_bytes,
+            )
+            if use.device in actual
+            else use
+            for use in self.fit.uses
         )
+
+    @property
+    def told_reason(self) -> str:
+        """Why it is placed as it is, and what was tried before."""
+        return "; ".join((self.fit.reason, *self.retries))
+
+    def devices(self) -> tuple[DeviceBytes, ...]:
+        """Predicted and actual, by device."""
+        actual = {one.device: _total(one) for one in self.loaded.memory} if self.loaded else {}
+        predicted = {use.device: use.total_bytes for use in self.fit.uses}
+        names = dict.fromkeys((*predicted, *actual))
+        return tuple(DeviceBytes(one, predicted.get(one, 0), actual.get(one)) for one in names)
 
     async def load(self, runner: Runner, limit_s: float) -> None:
         """Load the model into `runner`; a pause of `limit_s` in its progress raises LoadStalled."""
@@ -119,3 +157,7 @@ def facts_of(model: Model) -> ModelFacts:
     """What placement needs to know of all its files. Raises OSError when one has gone."""
     extra = [*model.weights[1:], *model.adapters, *model.projectors]
     return model_facts(model.header, extra_bytes=sum(path.stat().st_size for path in extra))
+
+
+def _total(one: wire.DeviceBytes) -> int:
+    return one.weights_bytes + one.kv_bytes + one.compute_bytes

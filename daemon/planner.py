@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
 from qm.modelfiles.model import Model
 from qm.store.layout import Layout
 
@@ -21,6 +22,15 @@ from .runner.wire import Options, Placement
 from .settings import Settings
 
 _log = logs.Log("planner")
+QUANT_BITS = {  # a weight, on average over a model of usual shape
+    "Q2_K": 3.0,
+    "Q3_K_M": 3.9,
+    "Q4_K_M": 4.85,
+    "Q5_K_M": 5.7,
+    "Q6_K": 6.6,
+    "Q8_0": 8.5,
+    "F16": 16.0,
+}
 _ROUNDS = 4  # fits that are checked by a dry run; it settles in two
 
 
@@ -35,6 +45,29 @@ class Question:
     held: Mapping[str, int] = field(default_factory=dict)  # by models that can be unloaded
     spared: Mapping[str, int] = field(default_factory=dict)  # room that a failed load proved false
     budgets: Mapping[str, int] | None = None  # instead of QM_GPU_MEMORY
+
+
+@dataclass(frozen=True, slots=True)
+class QuantOutlook:
+    """About what a quantisation would weigh, and how many layers would be on GPUs.
+
+    `n_gpu_layers` is None where it would not fit at all.
+    """
+
+    name: str
+    weights_bytes: int
+    n_gpu_layers: int | None
+    n_layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """All that `qm plan` tells. `most_context` is what would fit without costing anything else."""
+
+    fit: Fit
+    most_context: int
+    quants: tuple[QuantOutlook, ...]
+    devices: Devices
 
 
 class Planner:
@@ -91,6 +124,35 @@ class Planner:
                 "no placement was found that llama.cpp's dry run agrees with"
             )
         return best
+
+    async def outlook(self, question: Question) -> Outlook:
+        """The placement, how far its context could grow, and which quantisations would fit."""
+        found = await self.plan(question)
+        devices = await self.devices(question.held)
+        rooms = self.rooms(devices, question)
+        wishes = question.wishes
+
+        def tried(facts: ModelFacts, wishes: Options, wanted: Wanted) -> Fit | None:
+            try:
+                return fit(facts, question.machine, wishes, wanted, rooms=rooms)
+            except DoesNotFit:
+                return None
+
+        free = msgspec.structs.replace(wishes, num_ctx=None, kv_type=found.placement.kv_type)
+        open_end = Wanted(0, self.wanted.n_parallel, least_context=found.placement.n_ctx)
+        most = tried(question.facts, free, open_end)
+        whole = len(question.facts.layers) + 1
+        quants = []
+        for name, bits in QUANT_BITS.items():
+            facts = question.facts.at_bits(bits)
+            one = tried(facts, wishes, self.wanted)
+            quants.append(
+                QuantOutlook(
+                    name, facts.weights_bytes, one.placement.n_gpu_layers if one else None, whole
+                )
+            )
+        longest = max(found.placement.n_ctx, most.placement.n_ctx if most else 0)
+        return Outlook(found, longest, tuple(quants), devices)
 
     async def devices(self, held: Mapping[str, int] | None = None) -> Devices:
         """What there is now; a machine without GPUs is asked once.

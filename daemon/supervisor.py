@@ -19,11 +19,12 @@ from qm.modelfiles.model import Model
 from qm.store.errors import QmError
 
 from . import logs
+from .devices import Devices
 from .fit import target_context
 from .hardware import Machine, anonymous_bytes, read_machine
 from .loaded import LoadedModel, Process, facts_of, runner_key
 from .placing import RUNNER_BYTES, Fit
-from .planner import Planner, Question
+from .planner import Outlook, Planner, Question
 from .runner.process import Runner
 from .runner.wire import Loaded, Options, Placement
 from .scheduler import (
@@ -188,7 +189,7 @@ class Supervisor:
         exact = tuple(
             (name, value) for name in _EXACT if (value := getattr(wishes, name)) is not None
         )
-        placed = self._placed(model, wishes, exact) or await self.plan(model, wishes)
+        placed = self._placed(model, wishes, exact) or await self._plan(model, wishes)
         request = Request(
             id=next(self._ids),
             key=runner_key(model),
@@ -198,13 +199,39 @@ class Supervisor:
         )
         return _Ticket(request, model, placed, asyncio.get_running_loop().create_future())
 
-    async def plan(
+    async def outlook(
         self, model: Model, wishes: Options, budgets: Mapping[str, int] | None = None
-    ) -> Fit:
-        """Where the model would go, were nothing loaded that could be unloaded for it."""
-        facts, machine = facts_of(model), self._empty_machine()
-        self._perform(self._scheduler.on_memory(machine.available_bytes, time.monotonic()))
-        return await self._planner.plan(Question(model, facts, wishes, machine, budgets=budgets))
+    ) -> Outlook:
+        """Where the model would go, were nothing loaded, and what else would fit."""
+        return await self._planner.outlook(self._question(model, wishes, budgets))
+
+    def host(self) -> Machine:
+        """The machine as if no model were loaded."""
+        return self._empty_machine()
+
+    async def devices(self) -> Devices:
+        """What there is to compute on."""
+        return await self._planner.devices()
+
+    async def _plan(self, model: Model, wishes: Options) -> Fit:
+        question = self._question(model, wishes)
+        available = question.machine.available_bytes
+        self._perform(self._scheduler.on_memory(available, time.monotonic()))
+        return await self._planner.plan(question)
+
+    def _question(
+        self, model: Model, wishes: Options, budgets: Mapping[str, int] | None = None
+    ) -> Question:
+        machine = self._empty_machine()
+        return Question(model, facts_of(model), wishes, machine, self._held(), budgets=budgets)
+
+    def _held(self) -> dict[str, int]:
+        """Bytes of each device that models hold, which can be unloaded."""
+        held: dict[str, int] = {}
+        for process in self._processes.values():
+            for use in process.uses[1:]:
+                held[use.device] = held.get(use.device, 0) + use.total_bytes
+        return held
 
     def _placed(
         self, model: Model, wishes: Options, exact: tuple[tuple[str, object], ...]
@@ -359,12 +386,13 @@ class Supervisor:
             model=process.model,
             state=resident.state.value,
             size_bytes=actual or process.fit.predicted_bytes,
-            size_vram_bytes=0,
+            size_vram_bytes=sum(use.total_bytes for use in process.uses[1:]),
             context_length=n_ctx,
             expires_at=time.time() + since + resident.keep_alive_s - time.monotonic(),
             pid=process.runner.pid if process.runner else None,
             predicted_bytes=process.fit.predicted_bytes,
             actual_bytes=actual,
             n_users=len(resident.users),
-            reason=process.fit.reason,
+            reason=process.told_reason,
+            devices=process.devices(),
         )

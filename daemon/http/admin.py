@@ -19,6 +19,7 @@ from .dialect import Dialect, Route
 from .edge import Stream, answer, is_local, read_body, read_fields
 from .fields import Fields, JsonObject, decode
 from .ollama_request import InvalidField, model_name
+from .placement import PLACEMENT_ROUTES
 from .progress import progress_lines
 
 VERSION: Final = version("qm")
@@ -192,5 +193,6 @@ ADMIN = Dialect(
         Route("POST", "/qm/verify", _verify),
         Route("POST", "/qm/gc", _gc),
         Route("GET", "/qm/df", _df),
+        *PLACEMENT_ROUTES,
     ),
 )

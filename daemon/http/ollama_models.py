@@ -183,5 +183,13 @@ def _loaded(row: LoadedModel) -> JsonObject:
             "actual_bytes": row.actual_bytes,
             "forever": math.isinf(row.expires_at),
             "placement": row.reason,
+            "devices": [
+                {
+                    "device": one.device,
+                    "predicted_bytes": one.predicted_bytes,
+                    "actual_bytes": one.actual_bytes,
+                }
+                for one in row.devices
+            ],
         },
     }

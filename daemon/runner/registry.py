@@ -42,6 +42,13 @@ def add_servers(endpoints: tuple[str, ...]) -> str:
     return next((why for one in endpoints if (why := _added(one))), "")
 
 
+def local_devices() -> list[int]:
+    """Handles of this machine's GPUs; of its CPU where it has none."""
+    found = [_by_index(index) for index in range(ggml("ggml_backend_dev_count", ctypes.c_size_t))]
+    gpus = [one for one in found if _kind(one) in ("gpu", "igpu")]
+    return gpus or [one for one in found if _kind(one) == "cpu"]
+
+
 def device_pointer(name: str) -> int:
     """The device's handle; 0 when there is none of this name."""
     return int(ggml("ggml_backend_dev_by_name", _Pointer, name.encode()) or 0)

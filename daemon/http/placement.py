@@ -1,0 +1,101 @@
+"""Routes that tell where models go: the machine's devices, and plans."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from qm.modelfiles.model import load_model
+from qm.modelfiles.parameters import check_all
+from qm.store.name import Name
+
+from ..chat.options import chosen
+from ..devices import Devices
+from ..planner import Outlook, QuantOutlook
+from ..runner.wire import Options
+from ..services import Services
+from ..settings import parse_budgets
+from .dialect import Route
+from .edge import answer, read_fields
+from .fields import JsonObject
+from .ollama_request import InvalidField, model_name
+
+
+async def _plan(request: web.Request, services: Services) -> web.Response:
+    """Where a model would go; `options` as in a chat, `gpu_memory` instead of QM_GPU_MEMORY."""
+    fields = await read_fields(request)
+    name = Name.parse(model_name(fields))
+    known, _ = check_all(fields.document("options"))
+    budget_text = fields.text("gpu_memory")
+    try:
+        budgets = parse_budgets(budget_text) if budget_text else None
+    except ValueError as error:
+        raise InvalidField(f"gpu_memory {budget_text!r} can't be used: {error}") from error
+    model = await asyncio.to_thread(load_model, services.store, name)
+    wishes = chosen(model.parameters, msgspec.convert(known, Options))
+    outlook = await services.supervisor.outlook(model, wishes, budgets)
+    return answer({"model": str(model.name)} | plan_document(outlook))
+
+
+async def _devices(_request: web.Request, services: Services) -> web.Response:
+    found = await services.supervisor.devices()
+    settings = services.settings
+    return answer(
+        devices_document(found)
+        | {
+            "rpc": list(settings.rpc),
+            "gpu_reserve_bytes": settings.gpu_reserve_bytes,
+            "host": asdict(services.supervisor.host()),
+        }
+    )
+
+
+def devices_document(found: Devices) -> JsonObject:
+    """Devices as ggml's registry has them."""
+    return {
+        "devices": [msgspec.to_builtins(one) for one in found.devices],
+        "missing": [{"endpoint": endpoint, "reason": reason} for endpoint, reason in found.missing],
+        "supports_offload": found.supports_offload,
+        "llama_cpp_python": found.binding,
+    }
+
+
+def plan_document(outlook: Outlook) -> JsonObject:
+    """The placement with its account, and what else would fit."""
+    found = outlook.fit
+    placement = found.placement
+    return {
+        "reason": found.reason,
+        "measured": found.measured,
+        "context_length": placement.n_ctx,
+        "wanted_context_length": found.target_n_ctx,
+        "most_context_length": outlook.most_context,
+        "kv_type": placement.kv_type,
+        "parallel": placement.n_parallel,
+        "gpu_layers": placement.n_gpu_layers,
+        "layers": found.n_layers,
+        "host_experts": found.n_host_experts,
+        "predicted_bytes": found.predicted_bytes,
+        "gpu_bytes": found.device_bytes,
+        "devices": [asdict(use) | {"total_bytes": use.total_bytes} for use in found.uses],
+        "quants": [_quant(one) for one in outlook.quants],
+    }
+
+
+def _quant(one: QuantOutlook) -> JsonObject:
+    if one.n_gpu_layers is None:
+        fits = "no"
+    elif one.n_gpu_layers == one.n_layers:
+        fits = "gpu"
+    else:
+        fits = "partly" if one.n_gpu_layers else "cpu"
+    return {"type": one.name, "weights_bytes": one.weights_bytes, "fits": fits}
+
+
+PLACEMENT_ROUTES: Final = (
+    Route("POST", "/qm/plan", _plan),
+    Route("GET", "/qm/devices", _devices),
+)
