@@ -15,7 +15,13 @@ qm worker: llama.cpp's RPC protocol has no authentication and no encryption. Who
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=50052, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--port",
+    default=50052,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Port to listen on.",
+)
 @click.option("--threads", default=0, type=click.IntRange(0, 1024), help="0: one a core.")
 def worker_command(*, host: str, port: int, threads: int) -> None:
     """Lend this machine's memory to a qm elsewhere, which names it in QM_RPC.
