@@ -20,6 +20,7 @@ COMMANDS = {
     "pull": ("pull", "Download a model from the Hugging Face hub or a registry."),
     "push": ("pull", "Upload a model to a registry."),
     "create": ("create", "Build a model from a Modelfile, a GGUF or another model."),
+    "eval": ("quality", "Measure how good and how fast a model is."),
     "list": ("models", "List the models that are here."),
     "show": ("show", "Say what a model is made of."),
     "import": ("transfer", "Take in models that other programs keep here, without a copy."),

@@ -15,8 +15,9 @@ ID_LENGTH = 12
 
 @click.command()
 @click.argument("prefix", default="")
+@click.option("--quality", is_flag=True, help="Show what was measured by qm eval.")
 @click.option("--json", "as_json", is_flag=True, help="Print the API's own objects.")
-def list_command(prefix: str, as_json: bool) -> None:
+def list_command(prefix: str, quality: bool, as_json: bool) -> None:
     """List the models that are here; PREFIX narrows the list."""
     models = [
         model
@@ -25,6 +26,11 @@ def list_command(prefix: str, as_json: bool) -> None:
     ]
     if as_json:
         show_json(models)
+        return
+    if quality:
+        from .quality import quality_table
+
+        click.echo(quality_table(models))
         return
     now = datetime.now(UTC)
     rows = [

@@ -67,6 +67,7 @@ class Step:
     status: str
     completed: int = 0
     total: int = 0
+    unit: str = ""  # what is counted, if not bytes
 
     @classmethod
     def of(cls, item: JsonObject) -> Step:
@@ -75,6 +76,7 @@ class Step:
             str(item.get("status", "")),
             int(item.get("completed") or 0),
             int(item.get("total") or 0),
+            str(item.get("unit") or ""),
         )
 
 
@@ -147,11 +149,18 @@ def step_line(step: Step, rate: float) -> str:
         return step.status
     fraction = min(step.completed / step.total, 1.0)
     filled = "█" * int(fraction * BAR_COLUMNS)
-    line = (
-        f"{step.status} ▕{filled:<{BAR_COLUMNS}}▏ {fraction:4.0%}"
-        f"  {size_text(step.completed)}/{size_text(step.total)}"
-    )
+    line = f"{step.status} ▕{filled:<{BAR_COLUMNS}}▏ {fraction:4.0%}  {_count_text(step)}"
     if rate > 0 and fraction < 1:
         left_s = (step.total - step.completed) / rate
-        line += f"  {size_text(rate)}/s  {duration_text(left_s)}"
+        line += f"{_rate_text(step, rate)}  {duration_text(left_s)}"
     return line
+
+
+def _count_text(step: Step) -> str:
+    if step.unit:
+        return f"{step.completed}/{step.total} {step.unit}"
+    return f"{size_text(step.completed)}/{size_text(step.total)}"
+
+
+def _rate_text(step: Step, rate: float) -> str:
+    return "" if step.unit else f"  {size_text(rate)}/s"

@@ -20,12 +20,20 @@ PARTS = ("modelfile", "template", "system", "parameters", "license")
 @click.option("--system", "part", flag_value="system", help="Only the system prompt.")
 @click.option("--parameters", "part", flag_value="parameters", help="Only the parameters.")
 @click.option("--license", "part", flag_value="license", help="Only the licence.")
+@click.option("--provenance", is_flag=True, help="Only how its weights were made.")
 @click.option("-v", "--verbose", is_flag=True, help="Also all metadata and tensors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the API's own object.")
-def show_command(model: str, part: str | None, verbose: bool, as_json: bool) -> None:
+def show_command(
+    model: str, part: str | None, provenance: bool, verbose: bool, as_json: bool
+) -> None:
     """Say what MODEL is made of."""
     info = connect().post("/api/show", {"model": model, "verbose": verbose})
-    if as_json:
+    if provenance:
+        from .provenance import provenance_text
+
+        made = (info.get("qm") or {}).get("provenance")
+        show_json(made or {}) if as_json else click.echo(provenance_text(made))
+    elif as_json:
         show_json(info)
     elif part:
         click.echo(part_text(info, part))
@@ -41,6 +49,10 @@ def part_text(info: JsonObject, part: str) -> str:
 def info_text(info: JsonObject, *, verbose: bool = False) -> str:
     """All that matters about a model, in sections."""
     sections = [_section("Model", _model_facts(info))]
+    if quality := (info.get("qm") or {}).get("quality"):
+        from .quality import quality_facts
+
+        sections += [_section("Quality", quality_facts(quality))]
     sections += [_list_section("Capabilities", info.get("capabilities") or [])]
     sections += [_list_section("Parameters", part_text(info, "parameters").splitlines())]
     sections += [_list_section("System", _first_lines(part_text(info, "system")))]

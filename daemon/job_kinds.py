@@ -49,6 +49,18 @@ def adopt(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     }
 
 
+def evaluate(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """Measures `model`, beside `base` and over the blob `text` where they are given."""
+    from qm.modelfiles.build.measure import measure  # noqa: PLC0415
+    from qm.store.name import Name  # noqa: PLC0415
+    from qm.store.store import open_store  # noqa: PLC0415
+
+    base = Name.parse(args["base"]) if args.get("base") else None
+    name = Name.parse(args["model"])
+    quality = measure(open_store(home), name, base, args.get("text", ""), progress)
+    return {"status": "success", "quality": quality.to_json()}
+
+
 def verify(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     """Reads back the blobs of `model`, or of the whole store."""
     from qm.store.name import Name  # noqa: PLC0415
@@ -154,6 +166,7 @@ def export(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
 KINDS: dict[str, Kind] = {
     "create": create,
     "adopt": adopt,
+    "evaluate": evaluate,
     "verify": verify,
     "import": import_models,
     "export": export,

@@ -11,6 +11,7 @@ from qm.store.errors import QmError
 from qm.store.gguf import Header
 
 from .provenance import Provenance, parse_provenance
+from .quality import Quality, parse_quality
 from .template import Template
 
 Json: TypeAlias = dict[str, object]
@@ -74,6 +75,7 @@ class Config:
     capabilities: tuple[str, ...] = ()
     facts: Facts | None = None
     provenance: Provenance | None = None
+    quality: Quality | None = None
 
     @classmethod
     def parse(cls, data: bytes) -> Config:
@@ -100,6 +102,7 @@ class Config:
             capabilities=_texts(ours, "capabilities"),
             facts=_facts(ours.get("facts")),
             provenance=parse_provenance(ours.get("provenance")),
+            quality=parse_quality(ours.get("quality")),
         )
 
     def to_json(self, layers: Iterable[str]) -> bytes:
@@ -109,6 +112,7 @@ class Config:
             "capabilities": list(self.capabilities),
             "facts": None if self.facts is None else asdict(self.facts),
             "provenance": None if self.provenance is None else self.provenance.to_json(),
+            "quality": None if self.quality is None else self.quality.to_json(),
         }
         document: Json = {
             "model_format": self.model_format,

@@ -26,6 +26,7 @@ from qm.store.name import Name
 from qm.store.store import Store
 
 from .config import UNKNOWN, Config, abilities, capabilities, facts_of, human_count
+from .quality import Quality
 from .spec import Turn
 from .template import Template
 
@@ -63,6 +64,7 @@ class Summary:
     modified_s: float
     details: Details
     capabilities: tuple[str, ...]
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,7 @@ def summarize(store: Store, stored: StoredManifest) -> Summary:
         modified_s=stored.modified_s,
         details=_details(config),
         capabilities=able,
+        quality=config.quality,
     )
 
 

@@ -22,7 +22,6 @@ IMATRIX_WORDS = ("", "auto", "none")
 _VERSION = re.compile(r"v?\d+(\.\d+){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 _NOT_YET = (
     "DELTA",
-    "EVALUATE",
     "DRAFT",
     "RENDERER",
     "PARSER",
@@ -107,7 +106,6 @@ class ModelSpec:
         """Raises NotYet for the first instruction that this version can't carry out."""
         asked = {
             "DELTA": self.deltas,
-            "EVALUATE": self.evaluate,
             "DRAFT": self.draft,
             "RENDERER": self.renderer,
             "PARSER": self.parser,

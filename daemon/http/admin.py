@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 from qm.store.errors import QmError
 from qm.store.gc import collect
+from qm.store.layout import parse_digest
 from qm.store.name import Name
 from qm.store.usage import Usage, usage
 
@@ -73,6 +74,17 @@ async def _adopt(request: web.Request, services: Services) -> web.StreamResponse
         raise LocalOnly("adopting files works over the unix socket only")
     path = _require_absolute((await read_fields(request)).text("path"))
     return await Stream(request).send(progress_lines(services.jobs.run("adopt", {"path": path})))
+
+
+async def _eval(request: web.Request, services: Services) -> web.StreamResponse:
+    """Measures a model; the text is a blob that was sent before, or the one that comes with qm."""
+    fields = await read_fields(request)
+    arguments = {"model": str(Name.parse(model_name(fields)))}
+    if base := fields.text("base"):
+        arguments["base"] = str(Name.parse(base))
+    if text := fields.text("text"):
+        arguments["text"] = parse_digest(text)
+    return await Stream(request).send(progress_lines(services.jobs.run("evaluate", arguments)))
 
 
 async def _import(request: web.Request, services: Services) -> web.StreamResponse:
@@ -188,6 +200,7 @@ ADMIN = Dialect(
         Route("POST", "/qm/unload", _unload),
         Route("POST", "/qm/rm", _remove),
         Route("POST", "/qm/adopt", _adopt),
+        Route("POST", "/qm/eval", _eval),
         Route("POST", "/qm/import", _import),
         Route("POST", "/qm/export", _export),
         Route("POST", "/qm/verify", _verify),

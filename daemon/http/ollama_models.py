@@ -149,11 +149,13 @@ def _tag(store: Store, stored: StoredManifest) -> JsonObject:
             "capabilities": [],
             "qm": {"error": str(error)},
         }
+    ours = {"qm": {"quality": summary.quality.to_json()}} if summary.quality else {}
     return _named(summary.name, summary.digest) | {
         "modified_at": timestamp(int(summary.modified_s * 1e9)),
         "size": summary.size_bytes,
         "details": details(summary.details) | _lengths(summary.details),
         "capabilities": list(summary.capabilities),
+        **ours,
     }
 
 

@@ -34,6 +34,11 @@ def show_document(model: Model, verbose: bool, default_context: int) -> JsonObje
         "messages": [{"role": turn.role, "content": turn.content} for turn in model.messages],
         "requires": model.config.requires,
     }
+    ours = {
+        "provenance": model.config.provenance and model.config.provenance.to_json(),
+        "quality": model.config.quality and model.config.quality.to_json(),
+    }
+    optional["qm"] = {name: value for name, value in ours.items() if value}
     return {name: value for name, value in optional.items() if value} | {
         "details": details(model.details),
         "model_info": _model_info(model, header.metadata, verbose, default_context),

@@ -92,13 +92,16 @@ def create(
         base = _base(layers, spec)
         files = _files(layers, spec, on_progress)
         order = Order(spec, _repository(layers, spec), fresh=fresh)
-        made = build_weights(layers, order, on_progress)
+        built = build_weights(layers, order, on_progress)
+        made = built.provenance
         facts = _facts(layers, base, changed=bool(files or made.steps))
         _check_adapters(files, facts)
         _change(layers, spec)
         config = _config(layers, spec, base, facts)
         if made.steps:
-            config = replace(config, provenance=made.after(base.provenance))
+            config = replace(config, provenance=made.after(base.provenance), quality=None)
+        if built.quality is not None:
+            config = replace(config, quality=built.quality)
         return register(name, layers, config, on_progress, annotations=annotations).manifest
 
 
@@ -233,6 +236,7 @@ def _config(layers: Layers, spec: ModelSpec, base: Config, facts: Facts) -> Conf
         parameter_size=human_count(facts.parameter_count),
         file_type=facts.file_type,
         provenance=base.provenance,
+        quality=base.quality,
         renderer=base.renderer,
         parser=base.parser,
         requires=spec.requires or base.requires,

@@ -43,11 +43,14 @@ class Loaded:
     def tokenize(self, text: bytes) -> list[int]:
         """Special tokens at the ends as the model wants them; marks in the text stay text."""
         room = len(text) + 16
-        tokens = (ctypes.c_int32 * room)()
-        count = C.llama_tokenize(self.vocabulary, text, len(text), tokens, room, True, False)
-        if count < 0:
-            raise ModelUnusable("the text has too many tokens to count")
-        return tokens[:count]
+        while True:
+            tokens = (ctypes.c_int32 * room)()
+            count = C.llama_tokenize(self.vocabulary, text, len(text), tokens, room, True, False)
+            if count >= 0:
+                return tokens[:count]
+            if -count <= room:
+                raise ModelUnusable("the text has too many tokens to count")
+            room = -count
 
     def decode(self, tokens: Sequence[int], *, position: int = 0, outputs_from: int = 0) -> None:
         """Takes tokens in; those from `outputs_from` on get logits."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from qm.store.errors import QmError
 from qm.store.gguf import Header, read_header
+from qm.store.layout import digest_of_file_name
 
 from ..quantization import Quantize
 from ..spec import TensorType, tensor_type
@@ -61,7 +64,7 @@ def _imatrix(workshop: Workshop, step: Step) -> str:
 
     weights = [workshop.path(part) for part in parts_of(step.inputs)]
     text = workshop.path(step.inputs["text"]).read_bytes()
-    tell = workshop.count("computing importance matrix")
+    tell = workshop.count("computing importance matrix", "chunks")
     with _in_order(workshop, weights) as paths:
         matrix = compute_imatrix(paths, text, _DATASET, tell)
     return workshop.store.blobs.put(pack_imatrix(matrix))
@@ -79,16 +82,32 @@ def _quantize(workshop: Workshop, step: Step) -> str:
     check_disk(workshop.store.layout, _most_bytes(headers, wish), "quantizing")
     status = f"quantizing {headers[0].file_type_name or 'the'} model to {wish.type}"
     with _in_order(workshop, weights) as paths, workshop.store.blobs.writer() as writer:
-        writer.filled_by(lambda target: quantise(paths[0], target, order, workshop.count(status)))
+        writer.filled_by(
+            lambda target: quantise(paths[0], target, order, workshop.count(status, "tensors"))
+        )
         workshop.on_progress({"status": "verifying quantization"})
         _check_result(read_header(writer.path), headers)
         return writer.commit()
+
+
+def _evaluate(workshop: Workshop, step: Step) -> str:
+    from .evaluate import Subject, evaluate  # noqa: PLC0415  brings llama.cpp
+
+    model = [workshop.path(part) for part in parts_of(step.inputs)]
+    base = [workshop.path(part) for part in parts_of(step.inputs, "base")]
+    text = workshop.path(step.inputs["text"])
+    tell = workshop.count("evaluating", "chunks")
+    with _in_order(workshop, model) as paths, _in_order(workshop, base) as base_paths:
+        quality = evaluate(Subject(paths, base_paths), text.read_bytes(), tell)
+    said = replace(quality, text=digest_of_file_name(text.name) or "")
+    return workshop.store.blobs.put(json.dumps(said.to_json(), sort_keys=True).encode())
 
 
 PERFORMERS: Mapping[str, Performer] = {
     StepKind.CONVERT: _convert,
     StepKind.IMATRIX: _imatrix,
     StepKind.QUANTIZE: _quantize,
+    StepKind.EVALUATE: _evaluate,
 }
 
 
@@ -121,7 +140,7 @@ def _check_result(result: Header, sources: list[Header]) -> None:
 @contextmanager
 def _in_order(workshop: Workshop, weights: list[Path]) -> Iterator[list[Path]]:
     """Several parts get the names by which llama.cpp finds the others from the first."""
-    if len(weights) == 1:
+    if len(weights) <= 1:
         yield weights
         return
     names = [f"model-{n:05}-of-{len(weights):05}.gguf" for n in range(1, len(weights) + 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,12 +13,13 @@ from qm.store.layout import parse_digest
 
 from ..config import facts_of
 from ..provenance import Provenance, StepRecord
+from ..quality import Quality, parse_quality
 from ..quantization import FULL_PRECISION, parse_quantize, tensor_type_name
 from ..spec import ModelSpec, Source, TensorType
-from .plan import Given, Plan, Tools, Wishes, plan
+from .plan import Given, Plan, StepKind, Tools, Wishes, plan
 from .register import Layers, Progress
 from .steps import PERFORMERS, tools
-from .texts import CALIBRATION
+from .texts import CALIBRATION, EVALUATION
 from .workshop import Done, Workshop
 
 _REPOSITORY_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja")
@@ -38,12 +40,20 @@ class Order:
     fresh: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """How the weights were made, and what they were measured to be worth, if they were."""
+
+    provenance: Provenance
+    quality: Quality | None = None
+
+
 def is_of_repository(source: Source) -> bool:
     """Whether a file is one of a Hugging Face repository, by its name."""
     return source.text.lower().endswith(_REPOSITORY_ENDINGS)
 
 
-def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Provenance:
+def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Built:
     """Puts what was built in the place of the weights; tells how it was made.
 
     Raises what planning and the steps raise.
@@ -56,10 +66,8 @@ def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Proven
             layers.new.add(output)
     if planned.steps:
         _put_in_place(layers, [workshop.digest(part) for part in planned.weights])
-    return Provenance(
-        files=dict(order.repository),
-        steps=tuple(_record(each) for each in workshop.done),
-    )
+    steps = tuple(_record(each) for each in workshop.done if each.step.kind != StepKind.EVALUATE)
+    return Built(Provenance(files=dict(order.repository), steps=steps), _quality(workshop))
 
 
 def _plan(layers: Layers, order: Order, versions: Tools) -> Plan:
@@ -67,11 +75,11 @@ def _plan(layers: Layers, order: Order, versions: Tools) -> Plan:
     given = _given(layers, order)
     if not spec.quantize:
         _refuse_idle(spec)
-        return plan(given, Wishes(), versions)
     wishes = _wishes(layers, spec)
     planned = plan(given, wishes, versions)
-    if any(CALIBRATION.digest in step.inputs.values() for step in planned.steps):
-        CALIBRATION.put(layers)
+    for text in (CALIBRATION, EVALUATION):
+        if any(text.digest in step.inputs.values() for step in planned.steps):
+            text.put(layers)
     return planned
 
 
@@ -110,13 +118,14 @@ def _type(headers: list[Header]) -> str:
 
 def _wishes(layers: Layers, spec: ModelSpec) -> Wishes:
     return Wishes(
-        quantize=parse_quantize(spec.quantize),
+        quantize=parse_quantize(spec.quantize) if spec.quantize else None,
         tensor_types=tuple(
             TensorType(each.pattern, tensor_type_name(each.type)) for each in spec.tensor_types
         ),
         imatrix=_kept(layers, spec.imatrix_file),
         use_imatrix=spec.imatrix.lower() != "none",
         calibration=_kept(layers, spec.calibration) or CALIBRATION.digest,
+        evaluation=EVALUATION.digest if spec.evaluate else "",
     )
 
 
@@ -140,6 +149,14 @@ def _put_in_place(layers: Layers, digests: list[str]) -> None:
     layers.replace(MODEL_TYPE, None)
     sizes = [(digest, layers.store.blobs.size(digest)) for digest in digests]
     layers.keep(Descriptor(MODEL_TYPE, digest, size_bytes) for digest, size_bytes in sizes)
+
+
+def _quality(workshop: Workshop) -> Quality | None:
+    """What the last step measured."""
+    for done in workshop.done:
+        if done.step.kind == StepKind.EVALUATE:
+            return parse_quality(json.loads(workshop.path(done.output).read_bytes()))
+    return None
 
 
 def _record(done: Done) -> StepRecord:

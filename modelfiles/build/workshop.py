@@ -66,11 +66,12 @@ class Workshop:
         self.lease.add(digest)
         return self.store.blobs.path(digest)
 
-    def count(self, status: str) -> Callable[[int, int], None]:
-        """A callback that tells how far the step got."""
+    def count(self, status: str, unit: str = "") -> Callable[[int, int], None]:
+        """A callback that tells how far the step got, in bytes or in `unit`."""
+        counted = {"unit": unit} if unit else {}
 
         def tell(completed: int, total: int) -> None:
-            self.on_progress({"status": status, "completed": completed, "total": total})
+            self.on_progress({"status": status, "completed": completed, "total": total} | counted)
 
         tell(0, 0)
         return tell

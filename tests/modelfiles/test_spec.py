@@ -108,7 +108,6 @@ def test_retired_parameters_warn() -> None:
     "text",
     [
         "DELTA org/repo",
-        "EVALUATE",
         "DRAFT ./a.gguf",
         "RENDERER qwen3-coder",
         "PARSER qwen3-coder",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from qm.modelfiles.build.texts import EVALUATION
 
 if TYPE_CHECKING:
     from tests.conftest import LiveDaemon
@@ -46,10 +47,7 @@ def test_a_repository_becomes_a_model_that_answers(daemon: LiveDaemon, built: st
     assert "quantizing BF16 model to Q4_K_M" in built
     body = {
         "model": "q4",
-        "messages": [
-            {"role": "system", "content": "You are brief."},
-            {"role": "user", "content": "What is the capital of France?"},
-        ],
+        "messages": [{"role": "user", "content": "Name the capital city of France."}],
         "stream": False,
         "options": {"temperature": 0, "num_predict": 20},
     }
@@ -84,8 +82,8 @@ def test_the_native_route_quantises_from_another_model(daemon: LiveDaemon, built
     body = {"model": "q8", "from": "q4", "quantize": "Q8_0", "stream": False}
     status, data = daemon.call("POST", "/api/create", body)
     assert status == 400
-    assert "quantized" in json.loads(data)["error"]
-    body["quantize"] = "Q8_0 requantize"
+    assert "QUANTIZE Q8_0 requantize" in json.loads(data)["error"]
+    body |= {"quantize": "Q8_0 requantize"}
     assert daemon.json("POST", "/api/create", body) == {"status": "success"}
     assert weights(daemon, "q8") != weights(daemon, "q4")
 
@@ -108,3 +106,29 @@ def test_small_types_without_a_matrix_are_refused(
     done = daemon.qm("create", "x", "-f", str(modelfile))
     assert done.returncode == 1
     assert "IQ2_XS needs an importance matrix" in done.stderr
+
+
+def test_a_model_is_measured_and_the_result_kept(
+    daemon: LiveDaemon, built: str, tmp_path: Path
+) -> None:
+    """Shown by qm show and qm list --quality; the weights stay the same."""
+    text = tmp_path / "text.txt"
+    text.write_bytes(EVALUATION.data[:6000])
+    before = weights(daemon, "q4")
+    done = daemon.qm("eval", "q4", "--text", str(text), "--json")
+    assert done.returncode == 0, done.stderr
+    quality = json.loads(done.stdout)
+    assert 5 < quality["perplexity"] < 100
+    assert quality["generated_tokens_per_s"] > 0
+    assert 6 < quality["bits_per_weight"] < 6.5
+    assert f"{quality['perplexity']:.4f}" in daemon.qm("show", "q4").stdout
+    assert f"{quality['perplexity']:.4f}" in daemon.qm("list", "--quality").stdout
+    assert weights(daemon, "q4") == before
+
+
+def test_provenance_names_every_step(daemon: LiveDaemon, built: str) -> None:
+    """Inputs by digest, tools with their versions."""
+    shown = daemon.qm("show", "q4", "--provenance")
+    assert "convert" in shown.stdout
+    assert "llama-cpp-python/" in shown.stdout
+    assert f"sha256:{weights(daemon, 'q4')}" in shown.stdout

@@ -1,0 +1,161 @@
+"""How good, how fast and how large a model is, measured by running it.
+
+A model is looked at twice: once alone, for speed and memory, then over the text, beside the base
+if there is one, so that nothing but one chunk's logits has to be kept.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from qm.store.errors import InvalidRequest
+from qm.store.gguf import read_header
+
+from ..quality import Quality
+from .chunks import chunked
+from .logprobs import Totals, score
+from .native_model import CHUNK_TOKENS, Loaded, loaded
+
+_FIRST = CHUNK_TOKENS // 2  # before it the model has too little context to be judged
+_GENERATED = 32
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # proc(5)
+
+
+class DifferentVocabularies(InvalidRequest):
+    """Two models whose tokens are not the same can't be compared token by token."""
+
+    code = "different_vocabularies"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured, and against what; paths of all parts."""
+
+    weights: Sequence[Path]
+    base: Sequence[Path] = ()
+
+
+def evaluate(
+    subject: Subject, text: bytes, on_chunk: Callable[[int, int], None], limit: int | None = None
+) -> Quality:
+    """Over at most `limit` chunks of the text. Raises TextTooShort, ModelUnusable,
+    DifferentVocabularies.
+    """
+    headers = [read_header(path) for path in subject.weights]
+    size_bytes = sum(header.file_bytes for header in headers)
+    parameters = sum(header.parameter_count for header in headers)
+    prompt_speed, generated_speed, peak_bytes = _speed(subject.weights)
+    totals = _totals(subject, text, on_chunk, limit)
+    perplexity, error = totals.perplexity()
+    mean, p99 = totals.divergence() if subject.base else (None, None)
+    return Quality(
+        perplexity=perplexity,
+        perplexity_error=error,
+        size_bytes=size_bytes,
+        bits_per_weight=sum(header.weights_bytes for header in headers) * 8 / parameters,
+        prompt_tokens_per_s=prompt_speed,
+        generated_tokens_per_s=generated_speed,
+        peak_memory_bytes=peak_bytes,
+        kld_mean=mean,
+        kld_p99=p99,
+        top1_agreement=totals.agreement() if subject.base else None,
+        tokens=sum(map(len, totals.losses)),
+    )
+
+
+def _totals(
+    subject: Subject, text: bytes, on_chunk: Callable[[int, int], None], limit: int | None
+) -> Totals:
+    totals = Totals()
+    n_outputs = CHUNK_TOKENS - _FIRST
+    base = loaded(subject.base, n_outputs=n_outputs) if subject.base else nullcontext(None)
+    with loaded(subject.weights, n_outputs=n_outputs) as model, base as other:
+        tokens = model.tokenize(text)
+        if other is not None:
+            _check_same(model, other, tokens, text)
+        chunks = chunked(tokens, "evaluation", limit)
+        for number, chunk in enumerate(chunks, 1):
+            _add_chunk(totals, model, other, chunk)
+            on_chunk(number, len(chunks))
+    return totals
+
+
+def _add_chunk(totals: Totals, model: Loaded, other: Loaded | None, chunk: list[int]) -> None:
+    """Every token of the second half but the first is predicted from all before it."""
+    n_outputs = CHUNK_TOKENS - _FIRST
+    targets = np.array(chunk[_FIRST + 1 :])
+    model.chunk(chunk, outputs_from=_FIRST)
+    theirs = None
+    if other is not None:
+        other.chunk(chunk, outputs_from=_FIRST)
+        theirs = other.logits(n_outputs)[:-1]
+    totals.add(score(model.logits(n_outputs)[:-1], targets, theirs))
+
+
+def _check_same(model: Loaded, other: Loaded, tokens: list[int], text: bytes) -> None:
+    if model.n_vocab != other.n_vocab or other.tokenize(text) != tokens:
+        raise DifferentVocabularies(
+            "the model and its base cut the text into different tokens, so their predictions "
+            "can't be compared"
+        )
+
+
+def _speed(weights: Sequence[Path]) -> tuple[float, float, int | None]:
+    """Tokens a second taken in and given out, and the most memory that it took."""
+    with _peak() as peak, loaded(weights, n_outputs=1) as model:
+        first = model.tokenize(b"a")[0] if model.bos is None else model.bos
+        prompt = [first] * CHUNK_TOKENS
+        model.decode(prompt[:_GENERATED], outputs_from=_GENERATED - 1)  # brings weights into memory
+        model.clear()
+        began_s = time.perf_counter()
+        model.decode(prompt, outputs_from=CHUNK_TOKENS - 1)
+        prompt_s = time.perf_counter() - began_s
+        model.clear()
+        generated_s = _generate(model, first)
+        peak.read()
+    return CHUNK_TOKENS / prompt_s, _GENERATED / generated_s, peak.size_bytes
+
+
+def _generate(model: Loaded, token: int) -> float:
+    """How long it takes to say a few words, always the likeliest one."""
+    began_s = time.perf_counter()
+    for position in range(_GENERATED):
+        model.decode([token], position=position)
+        token = int(model.logits(1)[0].argmax())
+    return time.perf_counter() - began_s
+
+
+@dataclass(slots=True)
+class _Peak:
+    """Memory beyond what the process had before; None where the system can't tell."""
+
+    before_bytes: int | None
+    size_bytes: int | None = None
+
+    def read(self) -> None:
+        if self.before_bytes is not None:
+            self.size_bytes = _peak_bytes() - self.before_bytes
+
+
+@contextmanager
+def _peak() -> Iterator[_Peak]:
+    if sys.platform != "linux":
+        yield _Peak(None)
+        return
+    _CLEAR.write_text(_RESET_PEAK)
+    yield _Peak(_peak_bytes())
+
+
+def _peak_bytes() -> int:
+    for line in _STATUS.read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
