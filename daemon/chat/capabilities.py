@@ -7,7 +7,7 @@ from collections.abc import Collection
 from qm.store.errors import InvalidRequest, QmError
 from qm.store.name import Name
 
-from .request import EmbedRequest, Request
+from .request import Request
 
 
 class NotCapable(InvalidRequest):
@@ -47,7 +47,7 @@ def _has_images(request: Request) -> bool:
     return bool(request.images) or any(turn.images for turn in request.messages or ())
 
 
-def check_embedding(request: EmbedRequest, name: Name, capabilities: Collection[str]) -> None:
+def check_embedding(name: Name, capabilities: Collection[str]) -> None:
     """Raises NoEmbeddings."""
     if "embedding" not in capabilities:
         raise NoEmbeddings(f"model '{name.short}' does not support embeddings")

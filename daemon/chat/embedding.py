@@ -1,4 +1,4 @@
-"""Answers an `EmbedRequest`: the model, a runner for it, one vector a text."""
+"""Answers an `EmbedRequest` or a `RerankRequest`: the model, a runner for it, numbers for texts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ..runner.wire import Embed
 from ..supervisor import Supervisor
 from .capabilities import check_embedding
 from .options import chosen
-from .request import Embeddings, EmbedRequest, Metrics
+from .request import Embeddings, EmbedRequest, Metrics, Ranking, RerankRequest
 
 
 class EmbeddingService:
-    """Every embedding of every dialect goes through here."""
+    """Every embedding and ranking of every dialect goes through here."""
 
     def __init__(self, store: Store, supervisor: Supervisor) -> None:
         self._store = store
@@ -27,11 +27,6 @@ class EmbeddingService:
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Raises ModelNotFound, NoEmbeddings, and what loading and the runner raise."""
-        started_ns = time.monotonic_ns()
-        model = await asyncio.to_thread(load_model, self._store, Name.parse(request.model))
-        check_embedding(request, model.name, model.capabilities)
-        if not request.texts and not request.tokens:
-            return Embeddings((), Metrics())
         frame = Embed(
             id=0,
             texts=request.texts,
@@ -39,6 +34,24 @@ class EmbeddingService:
             truncate=request.truncate,
             dimensions=request.dimensions,
         )
+        return Embeddings(*await self._evaluated(request, frame))
+
+    async def rerank(self, request: RerankRequest) -> Ranking:
+        """Raises as `embed`; GenerateFailed for a model that doesn't rank."""
+        frame = Embed(
+            id=0, texts=request.texts, truncate=request.truncate, rerank_query=request.query
+        )
+        vectors, metrics = await self._evaluated(request, frame)
+        return Ranking(tuple(score for (score,) in vectors), metrics)
+
+    async def _evaluated(
+        self, request: EmbedRequest | RerankRequest, frame: Embed
+    ) -> tuple[tuple[tuple[float, ...], ...], Metrics]:
+        started_ns = time.monotonic_ns()
+        model = await asyncio.to_thread(load_model, self._store, Name.parse(request.model))
+        check_embedding(model.name, model.capabilities)
+        if not frame.texts and not frame.tokens:
+            return (), Metrics()
         async with self._supervisor.use(
             model,
             wishes=chosen(model.parameters, request.options),
@@ -51,7 +64,7 @@ class EmbeddingService:
             load_ns=use.load_ns,
             prompt_tokens=embedded.prompt_tokens,
         )
-        return Embeddings(tuple(_floats(vector) for vector in embedded.vectors), metrics)
+        return tuple(_floats(vector) for vector in embedded.vectors), metrics
 
 
 def _floats(data: bytes) -> tuple[float, ...]:

@@ -206,3 +206,24 @@ class Embeddings:
 
     vectors: tuple[tuple[float, ...], ...]
     metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRequest:
+    """Texts to score by how well they answer `query`."""
+
+    model: str
+    query: str
+    texts: tuple[str, ...]
+    truncate: bool = True
+    options: Options = field(default_factory=Options)
+    keep_alive_s: float | None = None
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One score a text, in their order; higher is better, the scale is the model's."""
+
+    scores: tuple[float, ...]
+    metrics: Metrics

@@ -30,6 +30,7 @@ async def embeddings(request: web.Request, services: Services) -> web.Response:
     asked = EmbedRequest(
         model=named_model(fields),
         texts=(prompt,) if prompt else (),
+        truncate=False,
         options=options(fields),
         keep_alive_s=keep_alive_s(fields),
     )

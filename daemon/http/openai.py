@@ -21,6 +21,7 @@ from .fields import JsonObject
 from .missing import EMBEDDED, SHOWN, told_as
 from .openai_answer import CHAT, DONE, TEXT, Shape, stream, usage_of, whole
 from .openai_request import Wanted, chat_wanted, completion_wanted, embed_wanted
+from .rerank import rerank
 
 PLAIN_JSON = "application/json"  # /v1 comes without a charset
 _TYPES = {
@@ -173,6 +174,7 @@ OPENAI = Dialect(
         Route("POST", "/v1/chat/completions", _chat),
         Route("POST", "/v1/completions", _completions),
         Route("POST", "/v1/embeddings", _embeddings),
+        Route("POST", "/v1/rerank", rerank),
         Route("GET", "/v1/models", _models),
         Route("GET", "/v1/models/{model:.+}", _model_by_name),
         Route("POST", "/v1/audio/transcriptions", _transcriptions),

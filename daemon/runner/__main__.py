@@ -69,7 +69,11 @@ def _wait_for_model(
         connection.sendall(wire.encode(wire.Failed(work.id, error.code, str(error))))
         return None
     intake.ready = Ready(
-        model.vocabulary, answer.n_ctx, work.embedding, Constraints(model.vocabulary)
+        model.vocabulary,
+        answer.n_ctx,
+        work.embedding,
+        model.rank_template,
+        Constraints(model.vocabulary),
     )
     connection.sendall(wire.encode(answer))
     return model, context, work.placement

@@ -7,6 +7,7 @@ come next. Compiled ones are kept, so that the second request with a schema find
 from __future__ import annotations
 
 import ctypes
+import json
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from qm.modelfiles.native import C
 from . import gbnf, schema_limits
 from .candidates import Candidates
 from .llama import LlamaError, Vocabulary
+from .schema_closing import closed
 from .wire import Generate
 
 if TYPE_CHECKING:
@@ -105,7 +107,7 @@ def _schema_grammar(constraint: Constraint) -> str:
     from llguidance import LLMatcher  # noqa: PLC0415
 
     try:
-        schema_limits.check(constraint.text)
+        schema = schema_limits.checked(constraint.text)
     except schema_limits.SchemaError as error:
         raise constraint.refusal(str(error)) from error
     overrides: Any = {  # Any: the stub's TypedDict has optional values where we have plain ones
@@ -115,7 +117,7 @@ def _schema_grammar(constraint: Constraint) -> str:
         "whitespace_pattern": _WHITE_SPACE,
     }
     try:
-        return LLMatcher.grammar_from_json_schema(constraint.text, overrides=overrides)
+        return LLMatcher.grammar_from_json_schema(json.dumps(closed(schema)), overrides=overrides)
     except ValueError as error:
         raise constraint.refusal(str(error)) from error
 

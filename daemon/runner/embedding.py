@@ -1,58 +1,113 @@
-"""Embeddings: one pooled, normalised vector an input."""
+"""Embeddings and rankings: inputs of all waiting requests, batch by batch.
+
+Each step evaluates one batch, filled from the requests in turn, so that a long list of texts keeps
+neither short requests nor pings waiting.
+"""
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections import deque
+from dataclasses import dataclass, field
 
 from . import wire
-from .intake import EmbedWork
 from .llama import Batch, Context, LlamaError, Model
 
 
-def embed(work: EmbedWork, model: Model, context: Context, batch: Batch) -> wire.Embedded:
-    """The answer to one `Embed`. Raises LlamaError."""
-    if context.pooling in ("none", "unspecified", "rank"):
-        raise LlamaError("unsupported", "this model does not support embeddings")
-    dimensions = work.request.dimensions or model.n_embd
-    if not 0 < dimensions <= model.n_embd:
-        raise LlamaError("bad_option", f"dimensions must be from 1 to {model.n_embd}")
-    vectors = [
-        _packed(vector[:dimensions])
-        for group in _groups(work.inputs, context)
-        for vector in _evaluate(group, model, context, batch)
-    ]
-    return wire.Embedded(work.request.id, tuple(vectors), sum(map(len, work.inputs)))
+@dataclass(slots=True, eq=False)
+class EmbedWork:
+    """An `Embed` whose texts are tokens; `vectors` fills up from the front."""
+
+    request: wire.Embed
+    inputs: tuple[list[int], ...]
+    n_started: int = 0
+    vectors: list[bytes] = field(default_factory=list)
+
+    @property
+    def waiting(self) -> bool:
+        return self.n_started < len(self.inputs)
+
+    @property
+    def answer(self) -> wire.Embedded:
+        n_tokens = sum(map(len, self.inputs))
+        return wire.Embedded(self.request.id, tuple(self.vectors), n_tokens)
 
 
-def _groups(inputs: Sequence[list[int]], context: Context) -> list[list[list[int]]]:
-    """Inputs in order, as many together as fit a batch and its sequences."""
-    groups: list[list[list[int]]] = []
-    room = 0
-    for tokens in inputs:
-        if not groups or len(tokens) > room or len(groups[-1]) == context.n_parallel:
-            groups.append([])
-            room = context.n_ubatch  # attention over whole inputs needs them in one piece
-        groups[-1].append(tokens)
-        room -= len(tokens)
-    return groups
+class Embedder:
+    """Works off `EmbedWork` with a pooling context."""
+
+    def __init__(self, model: Model, context: Context, batch: Batch) -> None:
+        self._model = model
+        self._context = context
+        self._batch = batch
+        self._works: deque[EmbedWork] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._works)
+
+    def add(self, work: EmbedWork) -> None:
+        """Raises LlamaError for what this model can't do."""
+        ranks = self._context.pooling == "rank"
+        if ranks != (work.request.rerank_query is not None):
+            does, what = ("ranks texts", "embed") if ranks else ("embeds texts", "rank")
+            raise LlamaError("unsupported", f"this model {does}; it can't {what} them")
+        if self._context.pooling in ("none", "unspecified"):
+            raise LlamaError("unsupported", "this model does not support embeddings")
+        if not 0 < self._width(work) <= self._model.n_embd:
+            raise LlamaError("bad_option", f"dimensions must be from 1 to {self._model.n_embd}")
+        self._works.append(work)
+
+    def cancel(self, request_id: int) -> None:
+        self._works = deque(work for work in self._works if work.request.id != request_id)
+
+    def step(self) -> list[wire.FromRunner]:
+        """Evaluates one batch; the answers that are complete with it."""
+        planned = self._plan()
+        if planned:
+            status = self._context.decode(self._batch)
+            if status:
+                return self._fail({id(work): work for work in planned}, status)
+            for sequence, work in enumerate(planned):
+                work.vectors.append(self._vector(sequence, work))
+        done = [work for work in self._works if not work.waiting]
+        self._works = deque(work for work in self._works if work.waiting)
+        return [work.answer for work in done]
+
+    def _plan(self) -> list[EmbedWork]:
+        """Fills the batch with one input after the other; whose they are, by sequence."""
+        self._context.clear()
+        self._batch.clear()
+        planned: list[EmbedWork] = []
+        room = self._context.n_ubatch  # attention over whole inputs needs them in one piece
+        while len(planned) < self._context.n_parallel:
+            work = next((work for work in self._works if work.waiting), None)
+            if work is None or len(work.inputs[work.n_started]) > room:
+                break
+            tokens = work.inputs[work.n_started]
+            self._batch.add_many(tokens, 0, len(planned), output=True, every=True)
+            room -= len(tokens)
+            work.n_started += 1
+            planned.append(work)
+            self._works.rotate(-1)
+        return planned
+
+    def _vector(self, sequence: int, work: EmbedWork) -> bytes:
+        if work.request.rerank_query is not None:
+            return struct.pack("<f", self._context.pooled(sequence, 1)[0])
+        return _unit(self._context.pooled(sequence, self._model.n_embd)[: self._width(work)])
+
+    def _width(self, work: EmbedWork) -> int:
+        asked = work.request.dimensions
+        return self._model.n_embd if asked is None else asked
+
+    def _fail(self, failed: dict[int, EmbedWork], status: int) -> list[wire.FromRunner]:
+        self._works = deque(work for work in self._works if id(work) not in failed)
+        message = f"llama.cpp could not evaluate it (status {status})"
+        return [wire.Failed(work.request.id, "decode_failed", message) for work in failed.values()]
 
 
-def _evaluate(
-    group: list[list[int]], model: Model, context: Context, batch: Batch
-) -> list[list[float]]:
-    context.clear()
-    batch.clear()
-    for sequence, tokens in enumerate(group):
-        batch.add_many(tokens, 0, sequence, output=True, every=True)
-    status = context.decode(batch)
-    if status:
-        raise LlamaError("decode_failed", f"llama.cpp could not evaluate it (status {status})")
-    return [context.pooled(sequence, model.n_embd) for sequence in range(len(group))]
-
-
-def _packed(vector: list[float]) -> bytes:
+def _unit(vector: list[float]) -> bytes:
     """Little-endian float32 of unit length; a vector of zeros stays one."""
     length = math.sqrt(math.fsum(value * value for value in vector)) or 1.0
     return struct.pack(f"<{len(vector)}f", *(value / length for value in vector))

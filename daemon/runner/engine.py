@@ -20,8 +20,8 @@ from typing import Final
 from ..turns import Turns
 from . import wire
 from .batching import Pace, shares
-from .embedding import embed
-from .intake import EmbedWork, Intake, Work
+from .embedding import Embedder, EmbedWork
+from .intake import Intake, Work
 from .llama import Batch, Context, LlamaError, Model
 from .logprobs import token_logprob
 from .reuse import Reuse
@@ -45,13 +45,12 @@ class Engine:
         self._connection = connection
         self._inbox = intake.inbox
         self._vocabulary = model.vocabulary
-        self._model = model
         self._context = context
         self._batch = Batch(context.n_batch)
         self._reuse = Reuse(context)
         self._running: list[Sequence] = []
         self._waiting: deque[Sequence] = deque()
-        self._embeds: deque[EmbedWork] = deque()
+        self._embeds = Embedder(model, context, self._batch)
         self._pace = Pace()
         self._turns = turns
         self._out: list[bytes] = []
@@ -63,7 +62,7 @@ class Engine:
             self._take()
             self._admit()
             if self._embeds:
-                self._embed(self._embeds.popleft())
+                self._embed()
             if self._running:
                 self._step()
             self._flush()
@@ -86,7 +85,7 @@ class Engine:
             case Sequence():
                 self._waiting.append(work)
             case EmbedWork():
-                self._embeds.append(work)
+                self._add_embed(work)
             case wire.Cancel():
                 self._cancel(work.id)
             case wire.Ping():
@@ -99,6 +98,7 @@ class Engine:
                 self._send(work)
 
     def _cancel(self, request_id: int) -> None:
+        self._embeds.cancel(request_id)
         for sequence in [*self._running, *self._waiting]:
             if sequence.request.id == request_id:
                 self._finish(sequence, "cancelled")
@@ -324,13 +324,17 @@ class Engine:
 
     # Embeddings and frames ----------------------------------------------------------------------
 
-    def _embed(self, work: EmbedWork) -> None:
-        self._turns.take()
-        started = time.perf_counter()
+    def _add_embed(self, work: EmbedWork) -> None:
         try:
-            self._send(embed(work, self._model, self._context, self._batch))
+            self._embeds.add(work)
         except LlamaError as error:
             self._send(wire.Failed(work.request.id, error.code, str(error)))
+
+    def _embed(self) -> None:
+        self._turns.take()
+        started = time.perf_counter()
+        for answer in self._embeds.step():
+            self._send(answer)
         self._turns.give(time.perf_counter() - started)
 
     def _send(self, message: wire.FromRunner) -> None:

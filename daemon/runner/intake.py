@@ -18,7 +18,9 @@ from typing import TypeAlias
 
 from . import wire
 from .constraints import Constraints
+from .embedding import EmbedWork
 from .llama import LlamaError, Vocabulary
+from .ranking import Pair
 from .reasoning import Reasoning
 from .sampling import Sampler
 from .sequence import Sequence, cut_middle, predict_limit
@@ -29,20 +31,13 @@ _READ_BYTES = 262_144
 
 
 @dataclass(frozen=True, slots=True)
-class EmbedWork:
-    """An `Embed` whose texts are tokenised."""
-
-    request: wire.Embed
-    inputs: tuple[list[int], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Ready:
     """What the intake must know of the loaded model."""
 
     vocabulary: Vocabulary
     limit: int  # tokens that one sequence may hold
     embeds: bool
+    rank_template: str  # how a query and a text become one input; "" for the common way
     constraints: Constraints
 
 
@@ -131,7 +126,7 @@ class Intake:
                 )
                 return wire.Tokens(message.id, tuple(tokens))
             case wire.Detokenize():
-                _check_tokens(message.tokens, ready.vocabulary)
+                ready.vocabulary.check(message.tokens)
                 data = b"".join(ready.vocabulary.piece(token) for token in message.tokens)
                 return wire.Text(message.id, data.decode(errors="replace"))
 
@@ -190,14 +185,17 @@ def embedding(request: wire.Embed, ready: Ready) -> EmbedWork | wire.Failed:
     """Inputs cut to what fits one sequence, or a refusal."""
     if not ready.embeds:
         raise LlamaError("unsupported", "this model does not support embeddings")
-    if request.rerank_query is not None:
-        raise LlamaError("unsupported", "reranking is not built into this runner yet")
+    vocabulary = ready.vocabulary
     for tokens in request.tokens:
-        _check_tokens(tokens, ready.vocabulary)
-    inputs = [
-        ready.vocabulary.tokenize(text, add_special=True, parse_special=False)
-        for text in request.texts
-    ] + [list(tokens) for tokens in request.tokens]
+        vocabulary.check(tokens)
+    if request.rerank_query is None:
+        inputs = [
+            vocabulary.tokenize(text, add_special=True, parse_special=False)
+            for text in request.texts
+        ] + [list(tokens) for tokens in request.tokens]
+    else:
+        pair = Pair(request.rerank_query, vocabulary, ready.rank_template)
+        inputs = [pair.tokens(text) for text in request.texts]
     longest = max(map(len, inputs), default=0)
     if longest > ready.limit and not request.truncate:
         return too_long(request.id, longest, ready.limit)
@@ -211,7 +209,7 @@ def _cut_end(tokens: list[int], limit: int) -> list[int]:
 
 def _prompt(request: wire.Generate, vocabulary: Vocabulary) -> list[int]:
     if request.tokens is not None:
-        _check_tokens(request.tokens, vocabulary)
+        vocabulary.check(request.tokens)
         tokens = list(request.tokens)
     elif request.suffix is not None:
         tokens = _infill(request.prompt, request.suffix, vocabulary)
@@ -240,9 +238,3 @@ def _infill(before: str, after: str, vocabulary: Vocabulary) -> list[int]:
         *vocabulary.tokenize(after, add_special=False, parse_special=False),
         vocabulary.fim_mid,
     ]
-
-
-def _check_tokens(tokens: tuple[int, ...], vocabulary: Vocabulary) -> None:
-    for token in tokens:
-        if not 0 <= token < vocabulary.size:
-            raise LlamaError("bad_option", f"there is no token {token}; {vocabulary.size} exist")

@@ -28,6 +28,7 @@ KV_TYPES: Final = {
     "bf16": 30,
 }
 FLASH_ATTENTION: Final = {"auto": -1, "off": 0, "on": 1}
+EMBEDDED_TOGETHER: Final = 16  # texts in one batch; they need no cells of their own
 POOLING: Final = {-1: "unspecified", 0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
 
 
@@ -93,7 +94,10 @@ class Vocabulary:
         self.size = int(C.llama_vocab_n_tokens(self.pointer))
         self.bos = int(C.llama_vocab_bos(self.pointer))
         self.eos = int(C.llama_vocab_eos(self.pointer))
+        self.sep = int(C.llama_vocab_sep(self.pointer))
         self.add_bos = bool(C.llama_vocab_get_add_bos(self.pointer))
+        self.add_eos = bool(C.llama_vocab_get_add_eos(self.pointer))
+        self.add_sep = bool(C.llama_vocab_get_add_sep(self.pointer))
         self.fim_pre = int(C.llama_vocab_fim_pre(self.pointer))
         self.fim_suf = int(C.llama_vocab_fim_suf(self.pointer))
         self.fim_mid = int(C.llama_vocab_fim_mid(self.pointer))
@@ -138,6 +142,12 @@ class Vocabulary:
             if count >= 0:
                 return buffer.raw[:count]
             room = -count
+
+    def check(self, tokens: Sequence[int]) -> None:
+        """Raises LlamaError unless all of them exist."""
+        for token in tokens:
+            if not 0 <= token < self.size:
+                raise LlamaError("bad_option", f"there is no token {token}; {self.size} exist")
 
     def ends(self, token: int) -> bool:
         """Whether `token` ends generation."""
@@ -193,6 +203,8 @@ class Model:
         self.vocabulary = Vocabulary(self.pointer)
         self.n_ctx_train = int(C.llama_model_n_ctx_train(self.pointer))
         self.n_embd = int(C.llama_model_n_embd_out(self.pointer))
+        template = C.llama_model_chat_template(self.pointer, b"rerank")
+        self.rank_template = template.decode(errors="replace") if template else ""
         self.has_decoder = bool(C.llama_model_has_decoder(self.pointer))
         self.has_window = int(C.llama_model_n_swa(self.pointer)) > 0
         # State that is no list of cells: a prefix of it can't be taken back or shared.
@@ -224,13 +236,14 @@ class Context:
 
     def __init__(self, model: Model, placement: Placement, log: Log, *, embedding: bool) -> None:
         self.can_share = not (model.is_recurrent or embedding)
-        self.n_slots = placement.n_parallel + (placement.n_spare if self.can_share else 0)
+        n_parallel = EMBEDDED_TOGETHER if embedding else placement.n_parallel
+        self.n_slots = n_parallel + (placement.n_spare if self.can_share else 0)
         self._guards = model.has_window and not embedding
         n_seq = self.n_slots * (2 if self._guards else 1)
         threads = placement.n_threads or os.cpu_count() or 1
         n_ubatch = min(placement.n_ubatch, placement.n_batch)
         if embedding:  # mean pooling aborts when sequences can't share a batch evenly
-            n_ubatch -= n_ubatch % placement.n_parallel
+            n_ubatch = max(n_ubatch - n_ubatch % n_seq, n_seq)
         fields: dict[str, object] = {
             "n_ctx": placement.n_ctx,
             "n_batch": n_ubatch if embedding else placement.n_batch,
@@ -253,7 +266,7 @@ class Context:
         if not self.pointer:
             raise LlamaError(log.cause(), log.explain("llama.cpp can't make a context"))
         self.n_ctx = int(C.llama_n_ctx(self.pointer))
-        self.n_parallel = placement.n_parallel
+        self.n_parallel = n_parallel
         self.n_batch = int(C.llama_n_batch(self.pointer))
         self.n_ubatch = int(C.llama_n_ubatch(self.pointer))
         self.pooling = POOLING.get(int(C.llama_pooling_type(self.pointer)), "none")

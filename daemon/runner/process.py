@@ -185,7 +185,12 @@ class Runner:
 
     async def embed(self, request: wire.Embed) -> wire.Embedded:
         """One vector an input. Raises GenerateFailed or RunnerFailed."""
-        return await self._ask(msgspec.structs.replace(request, id=self._new_id()), wire.Embedded)
+        request = msgspec.structs.replace(request, id=self._new_id())
+        try:
+            return await self._ask(request, wire.Embedded)
+        except asyncio.CancelledError:
+            self._send(wire.Cancel(request.id))  # many texts take long
+            raise
 
     async def tokenize(
         self, text: str, *, add_special: bool = True, parse_special: bool = True

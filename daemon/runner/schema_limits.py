@@ -31,8 +31,8 @@ class SchemaError(Exception):
     """The schema is beyond a limit or can't be satisfied; the message says why."""
 
 
-def check(text: str) -> None:
-    """Raises SchemaError."""
+def checked(text: str) -> Json:
+    """The schema that `text` holds. Raises SchemaError."""
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise SchemaError(f"the schema has more than {MAX_BYTES} bytes")
     try:
@@ -43,6 +43,7 @@ def check(text: str) -> None:
         _check_pattern(pattern)
     if not _Ends(schema).ends(schema, ()):
         raise SchemaError("the schema refers to itself without an end")
+    return schema
 
 
 def _patterns(value: Json, depth: int) -> Iterator[str]:

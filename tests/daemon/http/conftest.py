@@ -38,27 +38,26 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def golden_daemon(start_module_daemon: Callable[..., Any], smollm2_gguf: Path) -> Any:
-    """The recorded server's models, as far as the real model can stand in for them."""
+def golden_daemon(
+    start_module_daemon: Callable[..., Any], smollm2_gguf: Path, minilm_gguf: Path
+) -> Any:
+    """The recorded server's models, as far as the real models can stand in for them."""
     daemon = start_module_daemon()
-    status, lines = daemon.call("POST", "/qm/adopt", {"path": str(smollm2_gguf)})
-    assert status == 200, lines
-    daemon.json(
-        "POST",
-        "/api/create",
-        {
-            "model": "smol",
-            "files": {"smol.gguf": f"sha256:{digest_of(lines)}"},
-            "template": CHATML,
-            "parameters": STOPS,
-            "stream": False,
-        },
-    )
+    create(daemon, "smol", smollm2_gguf, template=CHATML, parameters=STOPS)
+    create(daemon, "minilm", minilm_gguf)
     for name, fields in VARIANTS.items():
         daemon.json(
             "POST", "/api/create", {"model": name, "from": "smol", "stream": False, **fields}
         )
     return daemon
+
+
+def create(daemon: Any, name: str, gguf: Path, **fields: Any) -> None:
+    """Makes a model of one file."""
+    status, lines = daemon.call("POST", "/qm/adopt", {"path": str(gguf)})
+    assert status == 200, lines
+    files = {gguf.name: f"sha256:{digest_of(lines)}"}
+    daemon.json("POST", "/api/create", {"model": name, "files": files, "stream": False, **fields})
 
 
 def digest_of(lines: bytes) -> str:

@@ -24,7 +24,7 @@ Case: TypeAlias = dict[str, Any]  # Any: a recorded JSON document
 # What changes models comes where it doesn't change the others' answers.
 FILES = (
     *("version", "status", "blobs", "delete", "copy", "chat", "push", "pull"),
-    *("generate", "ps", "show", "tags", "create"),
+    *("generate", "embed", "embeddings", "ps", "show", "tags", "create"),
     *("openai-chat", "openai-completions", "openai-embeddings", "openai-models", "openai-audio"),
     *("openai-responses", "anthropic-messages"),
 )

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from qm.daemon.runner.schema_limits import SchemaError, check
+from qm.daemon.runner.schema_limits import SchemaError, checked
 
 
 def nested(levels: int) -> dict[str, Any]:
@@ -50,7 +50,7 @@ LIST = {
     ],
 )
 def test_what_is_fine(schema: object) -> None:
-    check(json.dumps(schema))
+    assert checked(json.dumps(schema)) == schema
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def test_what_is_fine(schema: object) -> None:
 )
 def test_what_is_refused(schema: object, reason: str) -> None:
     with pytest.raises(SchemaError, match=reason):
-        check(json.dumps(schema))
+        checked(json.dumps(schema))
 
 
 def test_a_depth_beyond_python_is_refused_too() -> None:
     with pytest.raises(SchemaError, match="deeper than 64"):
-        check('{"anyOf":[' * 6000 + "{}" + "]}" * 6000)
+        checked('{"anyOf":[' * 6000 + "{}" + "]}" * 6000)
