@@ -212,6 +212,13 @@ class Model:
             C.llama_model_is_recurrent(self.pointer) or C.llama_model_is_hybrid(self.pointer)
         )
 
+    def adapter(self, path: str, log: Log) -> Any:  # Any: freed with the model
+        """A LoRA adapter for this model."""
+        adapter = C.llama_adapter_lora_init(self.pointer, os.fsencode(path))
+        if not adapter:
+            raise LlamaError("load_failed", log.explain("llama.cpp can't load the adapter"))
+        return adapter
+
     def free(self) -> None:
         C.llama_model_free(self.pointer)
 
@@ -272,6 +279,13 @@ class Context:
         self.pooling = POOLING.get(int(C.llama_pooling_type(self.pointer)), "none")
         self._memory = C.llama_get_memory(self.pointer)
         self.can_shift = bool(self._memory and C.llama_memory_can_shift(self._memory))
+
+    def adapt(self, adapters: Sequence[Any]) -> None:
+        """Adds these adapters of the model to its weights, each in full."""
+        pointers = (C.llama_adapter_lora_p_ctypes * len(adapters))(*adapters)
+        scales = (ctypes.c_float * len(adapters))(*[1.0] * len(adapters))
+        if C.llama_set_adapters_lora(self.pointer, pointers, len(adapters), scales):
+            raise LlamaError("load_failed", "llama.cpp can't apply the adapters")
 
     def decode(self, batch: Batch) -> int:
         """0: done. 1: no room in the cache, nothing happened. Else an error."""

@@ -21,7 +21,10 @@ def load(
     _refuse_what_comes_later(request)
     progress = _Progress(request.id, intake, connection)
     model = Model(request.weights, request.placement, progress.tell, log)
+    adapters = [model.adapter(path, log) for path in request.adapters]
     context = Context(model, request.placement, log, embedding=request.embedding)
+    if adapters:
+        context.adapt(adapters)
     if not request.embedding:
         _warm_up(model, context)
     return model, context, _describe(request, model, context, log)
@@ -29,7 +32,6 @@ def load(
 
 def _refuse_what_comes_later(request: wire.Load) -> None:
     for what, present in (
-        ("LoRA adapters", request.adapters),
         ("projectors", request.projector),
         ("draft models", request.draft),
     ):
