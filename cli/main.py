@@ -36,6 +36,7 @@ COMMANDS = {
     "status": ("server", "Say how the daemon is."),
     "shutdown": ("server", "End the daemon."),
     "logs": ("server", "Print the daemon's log."),
+    "key": ("key", "Add, list and remove API keys."),
     "verify": ("upkeep", "Check that every blob still has the bytes it had."),
     "gc": ("upkeep", "Delete what no model uses any more."),
     "df": ("upkeep", "Say what takes how much space."),

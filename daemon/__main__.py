@@ -21,8 +21,10 @@ from . import logs
 from .app import build_app, running_services
 from .instance import claimed
 from .listen import bound_address, check_exposure, tcp_socket, unix_socket
+from .patience import PatientRunner
 from .services import Lifecycle, Services
 from .settings import Settings, load_settings
+from .tls import tls_context
 
 BACKGROUND = "--background"  # nobody looks at stderr: log to the file alone
 EXIT_FAILED = 1
@@ -68,12 +70,13 @@ def _start_logging(settings: Settings) -> None:
 
 async def _serve(settings: Settings, store: Store) -> None:
     lifecycle, hurry = Lifecycle(), asyncio.Event()
+    tls = tls_context(settings.tls_certificate, settings.tls_key)
     with ExitStack() as sockets:
         listeners = [sockets.enter_context(unix_socket(settings.socket))]
         listeners += [sockets.enter_context(one) for one in _tcp(settings, lifecycle)]
         async with running_services(settings, store, lifecycle) as services:
             _on_signals(lifecycle, hurry)
-            runner = web.AppRunner(
+            runner = PatientRunner(
                 build_app(services),
                 access_log=None,
                 handler_cancellation=True,  # a client that hangs up frees its slot
@@ -81,7 +84,8 @@ async def _serve(settings: Settings, store: Store) -> None:
             )
             await runner.setup()
             for listener in listeners:
-                await web.SockSite(runner, listener).start()
+                secure = tls if listener.family != socket.AF_UNIX else None
+                await web.SockSite(runner, listener, ssl_context=secure).start()
             _log.info("ready", pid=os.getpid(), socket=settings.socket, host=lifecycle.address)
             await lifecycle.stop.wait()
             await _shut_down(runner, services, hurry)

@@ -17,6 +17,7 @@ from .http.edge import is_local
 from .http.routes import install_http
 from .jobs import Jobs
 from .listen import peer_uid
+from .patience import PATIENCE, Patience
 from .planner import Planner
 from .prober import Prober
 from .services import SERVICES, Lifecycle, Services
@@ -59,6 +60,7 @@ def build_app(services: Services) -> web.Application:
         client_max_size=services.settings.max_body_bytes, middlewares=[_own_peers_only]
     )
     app[SERVICES] = services
+    app[PATIENCE] = Patience(services.settings.read_timeout_s)
     install_http(app)
     return app
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from qm.store.errors import Conflict, InvalidRequest, QmError
 
+from .keys import asks_for_keys
 from .settings import Address, Settings
 
 _BACKLOG = 512
@@ -31,7 +32,7 @@ class Exposed(InvalidRequest):
     def __init__(self, address: Address) -> None:
         super().__init__(
             f"QM_HOST={address} can be reached from other machines: "
-            "set QM_API_KEY or QM_API_KEYS_FILE, or listen on 127.0.0.1"
+            "make a key (qm key add NAME) or set QM_API_KEY, or listen on 127.0.0.1"
         )
 
 
@@ -50,7 +51,7 @@ class CannotListen(QmError):
 def check_exposure(settings: Settings) -> None:
     """Raises Exposed when an address that is not loopback would be served without a key."""
     address = settings.address
-    if address is not None and not is_loopback(address.host) and not settings.api_keys():
+    if address is not None and not is_loopback(address.host) and not asks_for_keys(settings):
         raise Exposed(address)
 
 

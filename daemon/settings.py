@@ -194,6 +194,12 @@ SETTINGS = (
             "Key that TCP clients must send as a bearer token or x-api-key."),
     Setting("QM_API_KEYS_FILE", "api_keys_file", "path", _path, "",
             "File with one accepted key a line, besides QM_API_KEY."),
+    Setting("QM_TLS_CERT", "tls_certificate", "path", _path, "",
+            "Certificate with its chain (PEM): TCP is served by TLS alone."),
+    Setting("QM_TLS_KEY", "tls_key", "path", _path, "",
+            "Private key of QM_TLS_CERT, where it is not in the same file."),
+    Setting("QM_READ_TIMEOUT", "read_timeout_s", "duration", _wait, "60s",
+            "A client that takes longer to send a request is given up."),
     Setting("QM_ORIGINS", "origins", "list", _words, "",
             "Web origins that may call, besides loopback ones; * allows all, a last * any rest."),
     Setting("QM_ALLOWED_HOSTS", "allowed_hosts", "list", _words, "",
@@ -256,6 +262,9 @@ class Settings:
     address: Address | None
     api_key: str = field(repr=False)
     api_keys_file: Path | None
+    tls_certificate: Path | None
+    tls_key: Path | None
+    read_timeout_s: float
     origins: tuple[str, ...]
     allowed_hosts: tuple[str, ...]
     max_body_bytes: int
@@ -285,6 +294,11 @@ class Settings:
         if self.api_keys_file is not None:
             keys += _read_text("QM_API_KEYS_FILE", self.api_keys_file).split()
         return tuple(keys)
+
+
+def key_file(settings: Settings) -> Path:
+    """Where the keys of `qm key` are kept, as hashes."""
+    return settings.home / "keys.json"
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -70,11 +70,16 @@ def is_same_origin(origin: str, host_header: str) -> bool:
     return origin.partition("://")[2].lower() == host_header.strip().lower() != ""
 
 
-def is_authorised(headers: Mapping[str, str], keys: Iterable[str]) -> bool:
-    """Whether a request carries one of `keys`; every key is compared in constant time."""
+def key_in(headers: Mapping[str, str]) -> str:
+    """The key that a request carries, in either header; empty when in none."""
     scheme, _, credentials = headers.get("Authorization", "").partition(" ")
     bearer = credentials.strip() if scheme.lower() == "bearer" else ""
-    given = (bearer or headers.get("x-api-key", "")).encode("utf-8", "surrogateescape")
+    return bearer or headers.get("x-api-key", "")
+
+
+def is_authorised(headers: Mapping[str, str], keys: Iterable[str]) -> bool:
+    """Whether a request carries one of `keys`; every key is compared in constant time."""
+    given = key_in(headers).encode("utf-8", "surrogateescape")
     matches = [hmac.compare_digest(given, key.encode()) for key in keys]
     return any(matches)
 

@@ -8,7 +8,6 @@ from importlib.metadata import version
 from typing import Final
 
 from aiohttp import web
-from qm.store.errors import QmError
 from qm.store.gc import collect
 from qm.store.layout import parse_digest
 from qm.store.name import Name
@@ -17,20 +16,13 @@ from qm.store.usage import Usage, usage
 from ..removal import remove
 from ..services import Services
 from .dialect import Dialect, Route
-from .edge import Stream, answer, is_local, read_body, read_fields
+from .edge import LocalOnly, Stream, answer, is_local, read_body, read_fields
 from .fields import Fields, JsonObject, decode
 from .ollama_request import InvalidField, model_name
 from .placement import PLACEMENT_ROUTES
 from .progress import progress_lines
 
 VERSION: Final = version("qm")
-
-
-class LocalOnly(QmError):
-    """Only a process of this user, over the unix socket, may ask for this."""
-
-    status = 403
-    code = "local_only"
 
 
 async def _status(_request: web.Request, services: Services) -> web.Response:

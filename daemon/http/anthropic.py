@@ -6,6 +6,7 @@ from aiohttp import web
 from qm.store.errors import QmError
 from qm.store.manifests import StoredManifest
 
+from ..keys import Scope
 from ..services import Services
 from .anthropic_answer import stream, stream_error, whole
 from .anthropic_request import messages_request
@@ -71,6 +72,7 @@ ANTHROPIC = Dialect(
     name="anthropic",
     error_body=error_body,
     stream_error=stream_error,
+    scope=Scope.CHAT,
     routes=(
         Route("POST", "/v1/messages", _messages),
         Route("POST", "/v1/messages/count_tokens", _count_tokens),

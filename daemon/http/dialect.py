@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 from qm.store.errors import QmError
 
+from ..keys import Scope
 from ..services import SERVICES, Services
 
 Handler: TypeAlias = Callable[[web.Request, Services], Awaitable[web.StreamResponse]]
@@ -28,6 +29,7 @@ class Route:
     path: str
     handler: Handler
     head: bool = False
+    scope: Scope | None = None  # of a key that opens it; None: the dialect's
 
 
 def native_error_body(error: QmError, _request_id: str) -> object:
@@ -52,20 +54,29 @@ class Dialect:
     routes: tuple[Route, ...]
     error_body: Callable[[QmError, str], object] = native_error_body
     stream_error: Callable[[object], bytes] = json_line
+    scope: Scope = Scope.MANAGE
 
 
-NATIVE = Dialect("native", ())
-DIALECTS_BY_HANDLER: web.AppKey[dict[PlainHandler, Dialect]] = web.AppKey("dialects")
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What holds for one handler."""
+
+    dialect: Dialect
+    scope: Scope
+
+
+NOWHERE = Spoken(Dialect("native", ()), Scope.CHAT)  # paths that lead nowhere, too
+HANDLERS: web.AppKey[dict[PlainHandler, Spoken]] = web.AppKey("handlers")
 REQUEST_ID = web.RequestKey("request_id", str)
 
 
 def install(app: web.Application, dialects: tuple[Dialect, ...]) -> None:
     """Adds every route, and remembers whose errors look how."""
-    app[DIALECTS_BY_HANDLER] = {}
+    app[HANDLERS] = {}
     for dialect in dialects:
         for route in dialect.routes:
             handler = _with_services(route.handler)
-            app[DIALECTS_BY_HANDLER][handler] = dialect
+            app[HANDLERS][handler] = Spoken(dialect, route.scope or dialect.scope)
             app.router.add_route(route.method, route.path, handler)
             if route.head:
                 app.router.add_route("HEAD", route.path, handler)
@@ -73,16 +84,21 @@ def install(app: web.Application, dialects: tuple[Dialect, ...]) -> None:
 
 def error_body(request: web.Request, error: QmError) -> object:
     """The error as the dialect of the requested route prints it."""
-    return _dialect(request).error_body(error, request.get(REQUEST_ID, ""))
+    return _spoken(request).dialect.error_body(error, request.get(REQUEST_ID, ""))
 
 
 def stream_error(request: web.Request, error: QmError) -> bytes:
     """The error as the last piece of a stream in the dialect of the requested route."""
-    return _dialect(request).stream_error(error_body(request, error))
+    return _spoken(request).dialect.stream_error(error_body(request, error))
 
 
-def _dialect(request: web.Request) -> Dialect:
-    return request.app[DIALECTS_BY_HANDLER].get(request.match_info.handler, NATIVE)
+def scope_of(request: web.Request) -> Scope:
+    """What a key must be good for to open the requested route."""
+    return _spoken(request).scope
+
+
+def _spoken(request: web.Request) -> Spoken:
+    return request.app[HANDLERS].get(request.match_info.handler, NOWHERE)
 
 
 def _with_services(handler: Handler) -> PlainHandler:

@@ -10,6 +10,8 @@ import msgspec
 from aiohttp import web
 from qm.store.errors import QmError
 
+from ..patience import in_time
+from ..services import SERVICES
 from .dialect import stream_error
 from .fields import Fields, JsonObject, decode
 
@@ -56,7 +58,9 @@ async def read_body(request: web.Request) -> bytes:
     if limit and (request.content_length or 0) > limit:
         raise BodyTooLarge(limit)
     try:
-        return await request.read()
+        with in_time(limit_s := request.app[SERVICES].settings.read_timeout_s):
+            async with asyncio.timeout(limit_s):
+                return await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise BodyTooLarge(limit) from error
 
@@ -130,6 +134,19 @@ class Stream:
 
 
 STREAM = web.RequestKey("stream", Stream)
+
+
+class LocalOnly(QmError):
+    """Only a process of this user, over the unix socket, may ask for this."""
+
+    status = 403
+    code = "local_only"
+
+
+def require_local(request: web.Request) -> None:
+    """Raises LocalOnly for what came over TCP."""
+    if not is_local(request):
+        raise LocalOnly("this works over the unix socket only")
 
 
 def is_local(request: web.Request) -> bool:

@@ -11,10 +11,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from qm.store.errors import QmError
 
+from ..keys import asks_for_keys, key_ring
 from ..logs import Log
+from ..patience import PATIENCE
 from ..services import SERVICES
-from .access import AccessRules, is_authorised, is_same_origin, rules_for
-from .dialect import REQUEST_ID, error_body
+from ..settings import Settings
+from .access import AccessRules, is_authorised, is_same_origin, key_in, rules_for
+from .dialect import REQUEST_ID, error_body, scope_of
 from .edge import STREAM, Stream, answer, is_local
 
 log = Log("http")
@@ -42,6 +45,13 @@ class Unauthorised(QmError):
     code = "unauthorised"
 
 
+class Forbidden(QmError):
+    """The key is good, for other routes."""
+
+    status = 403
+    code = "forbidden"
+
+
 class UnsupportedMediaType(QmError):
     """A browser sent what a page may send without asking first."""
 
@@ -63,6 +73,7 @@ def install_guard(app: web.Application) -> None:
 async def _rim(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Counts and logs the request, and turns what was raised into an answer."""
     started = time.monotonic()
+    request.app[PATIENCE].heard(request.protocol)
     given = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
     request.app[SERVICES].lifecycle.requests += 1
@@ -146,11 +157,22 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     refusal = _refusal(request, rules)
     if refusal is not None:
         return refusal
-    keys = settings.api_keys()
-    if keys and not is_authorised(request.headers, keys):
-        raise Unauthorised("a valid API key is required: Authorization: Bearer <key>")
+    if asks_for_keys(settings):
+        _check_key(request, settings)
     _check_content_type(request)
     return await handler(request)
+
+
+def _check_key(request: web.Request, settings: Settings) -> None:
+    """Raises Unauthorised, and Forbidden for a key that opens other routes only."""
+    if is_authorised(request.headers, settings.api_keys()):
+        return
+    key = key_ring(settings).find(key_in(request.headers))
+    if key is None:
+        raise Unauthorised("a valid API key is required: Authorization: Bearer <key>")
+    scope = scope_of(request)
+    if not key.allows(scope):
+        raise Forbidden(f"the key {key.name!r} does not open this: it needs the scope {scope}")
 
 
 def _refusal(request: web.Request, rules: AccessRules) -> web.Response | None:

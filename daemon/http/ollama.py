@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from ..chat.request import Request
+from ..keys import Scope
 from ..services import Services
 from . import ollama_models as models
 from .dialect import Dialect, Route
@@ -58,6 +59,7 @@ async def _health(_request: web.Request, _services: Services) -> web.Response:
 
 OLLAMA = Dialect(
     name="ollama",
+    scope=Scope.CHAT,
     routes=(
         Route("POST", "/api/chat", _chat),
         Route("POST", "/api/generate", _generate),
@@ -66,13 +68,13 @@ OLLAMA = Dialect(
         Route("GET", "/api/tags", models.tags, head=True),
         Route("POST", "/api/show", models.show),
         Route("GET", "/api/ps", models.ps),
-        Route("POST", "/api/create", models.create),
-        Route("POST", "/api/pull", pull),
-        Route("POST", "/api/push", push),
-        Route("POST", "/api/copy", models.copy),
-        Route("DELETE", "/api/delete", models.delete),
-        Route("HEAD", "/api/blobs/{digest}", models.has_blob),
-        Route("POST", "/api/blobs/{digest}", models.put_blob),
+        Route("POST", "/api/create", models.create, scope=Scope.MANAGE),
+        Route("POST", "/api/pull", pull, scope=Scope.MANAGE),
+        Route("POST", "/api/push", push, scope=Scope.MANAGE),
+        Route("POST", "/api/copy", models.copy, scope=Scope.MANAGE),
+        Route("DELETE", "/api/delete", models.delete, scope=Scope.MANAGE),
+        Route("HEAD", "/api/blobs/{digest}", models.has_blob, scope=Scope.MANAGE),
+        Route("POST", "/api/blobs/{digest}", models.put_blob, scope=Scope.MANAGE),
         Route("GET", "/api/version", _version, head=True),
         Route("GET", "/api/status", _status),
         Route("GET", "/", _root, head=True),

@@ -13,6 +13,7 @@ from qm.store.errors import QmError
 from qm.store.manifests import StoredManifest
 from qm.store.name import Name
 
+from ..keys import Scope
 from ..services import Services
 from .anthropic import VERSION_HEADER, model_document, models_document
 from .dialect import Dialect, Route
@@ -170,6 +171,7 @@ OPENAI = Dialect(
     name="openai",
     error_body=error_body,
     stream_error=stream_error,
+    scope=Scope.CHAT,
     routes=(
         Route("POST", "/v1/chat/completions", _chat),
         Route("POST", "/v1/completions", _completions),

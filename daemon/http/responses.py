@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from ..chat.request import JsonObject, Message
+from ..keys import Scope
 from ..services import Services
 from .dialect import Dialect, Route
 from .edge import SSE, Stream, answer, read_fields, sse
@@ -58,6 +59,7 @@ RESPONSES = Dialect(
     name="responses",
     error_body=error_body,
     stream_error=stream_error,
+    scope=Scope.CHAT,
     routes=(
         Route("POST", "/v1/responses", _create),
         Route("GET", "/v1/responses/{id}", _get),

@@ -8,12 +8,13 @@ from .admin import ADMIN
 from .anthropic import ANTHROPIC
 from .dialect import install
 from .guard import install_guard
+from .key_routes import KEYS
 from .ollama import OLLAMA
 from .openai import OPENAI
 from .responses import MEMORY, RESPONSES
 from .responses_memory import ResponseMemory
 
-DIALECTS = (OLLAMA, OPENAI, RESPONSES, ANTHROPIC, ADMIN)
+DIALECTS = (OLLAMA, OPENAI, RESPONSES, ANTHROPIC, ADMIN, KEYS)
 
 
 def install_http(app: web.Application) -> None:

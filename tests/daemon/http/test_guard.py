@@ -18,6 +18,7 @@ from qm.daemon.http import edge
 from qm.daemon.http.dialect import Dialect, Route, install, native_error_body
 from qm.daemon.http.edge import Stream, answer, read_fields
 from qm.daemon.http.guard import install_guard
+from qm.daemon.patience import PATIENCE, Patience
 from qm.daemon.services import SERVICES, Lifecycle, Services
 from qm.daemon.settings import Settings, load_settings
 from qm.store.errors import Conflict
@@ -112,8 +113,10 @@ OTHER = Dialect(
 @asynccontextmanager
 async def serving(**changes: Any) -> AsyncIterator[tuple[str, Path]]:
     """A URL and a socket of an application behind the guard."""
-    settings = replace(load_settings({}), **changes)
+    home = Path(tempfile.mkdtemp(prefix="qm-"))  # without keys
+    settings = replace(load_settings({}), home=home, **changes)
     app = web.Application(client_max_size=settings.max_body_bytes)
+    app[PATIENCE] = Patience(60)
     app[SERVICES] = cast(Services, StandIn(settings, Lifecycle()))
     install(app, (TEST, OTHER))
     install_guard(app)
