@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from qm.store.pull.download import Limits
@@ -162,6 +162,9 @@ def export(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
         "size": done.size_bytes,
     }
 
+
+# These compute, and give way to whoever waits for an answer; the others move bytes.
+COMPUTING: Final = frozenset({"create", "evaluate"})
 
 KINDS: dict[str, Kind] = {
     "create": create,

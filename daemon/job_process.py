@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from qm.store.errors import QmError
 
-from .job_kinds import KINDS, JsonObject
+from .job_kinds import COMPUTING, KINDS, JsonObject
 from .lifeline import die_with_parent, stand_back, watch
 from .runner.isolation import forgo_amx
 
@@ -28,12 +28,13 @@ TERMINATED = 143
 def main() -> int:
     """Does one job; the exit status tells only whether it could say how that went."""
     die_with_parent()
-    stand_back()
     forgo_amx()
     signal.signal(signal.SIGTERM, _leave)
     connection = socket.socket(fileno=int(sys.argv[1]))
     with connection, connection.makefile("rb") as orders, connection.makefile("wb") as stream:
         order = json.loads(orders.readline())
+        if order["kind"] in COMPUTING:
+            stand_back()
         watch(connection)
         _write(stream, _outcome(order, Reporter(stream)))
     return 0
