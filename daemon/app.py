@@ -17,6 +17,7 @@ from .http.edge import is_local
 from .http.routes import install_http
 from .jobs import Jobs
 from .listen import peer_uid
+from .listing import Listing
 from .patience import PATIENCE, Patience
 from .planner import Planner
 from .prober import Prober
@@ -47,6 +48,7 @@ async def running_services(
                 chat=ChatService(store, supervisor, renderer),
                 embeddings=EmbeddingService(store, supervisor),
                 lifecycle=lifecycle,
+                listing=Listing(store),
             )
         finally:
             await jobs.close()

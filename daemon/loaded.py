@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 from qm.modelfiles.model import Model
 from qm.store.errors import QmError
+from qm.store.layout import Layout, digest_of_file_name
+from qm.store.leases import hold
 
 from .facts import ModelFacts, model_facts
 from .placing import DeviceUse, Fit
@@ -68,6 +71,18 @@ class Process:
     loaded: Loaded | None = None
     loading: asyncio.Task[None] | None = None
     retries: tuple[str, ...] = ()  # what failed for memory, and what was changed
+    files: ExitStack = field(default_factory=ExitStack)  # the lease on its blobs
+
+    def hold_files(self, layout: Layout) -> None:
+        """Keeps its blobs from being collected until it is gone. Waits for the store's lock."""
+        model = self.model
+        paths = (*model.weights, *model.projectors, *model.adapters, model.draft)
+        names = (path.name for path in paths if path is not None)
+        digests = [digest for name in names if (digest := digest_of_file_name(name)) is not None]
+        if digests:
+            self.files.enter_context(hold(layout, digests))
+        if self.gone.is_set():  # unloaded while we waited for the store
+            self.files.close()
 
     def called(self, which: str) -> bool:
         """Whether `which` is the name or digest of a model that was used with it."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .chat.render import Renderer
     from .chat.service import ChatService
     from .jobs import Jobs
+    from .listing import Listing
     from .settings import Settings
     from .supervisor import Supervisor
 
@@ -46,6 +47,7 @@ class Services:
     chat: ChatService
     embeddings: EmbeddingService
     lifecycle: Lifecycle
+    listing: Listing
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services")

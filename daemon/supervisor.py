@@ -17,6 +17,7 @@ from functools import partial
 
 from qm.modelfiles.model import Model
 from qm.store.errors import QmError
+from qm.store.layout import Layout
 
 from . import logs
 from .devices import Devices
@@ -303,6 +304,7 @@ class Supervisor:
         _log.info("model_loading", model=name, n_ctx=process.fit.placement.n_ctx)
         begun = time.monotonic()
         try:
+            await asyncio.to_thread(process.hold_files, Layout(self._settings.home))
             await process.load(await self._spare.take(), self._settings.load_timeout_s)
         except QmError as error:
             self._load_failed(key, name, error)
@@ -352,6 +354,7 @@ class Supervisor:
             _log.error("unload_failed", model=process.model.name, error=error)
         del self._processes[unload.key]
         process.gone.set()
+        process.files.close()
         _log.info("model_unloaded", model=process.model.name)
         self._perform(self._scheduler.on_unloaded(unload.key, time.monotonic()))
 

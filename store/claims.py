@@ -1,14 +1,17 @@
 """Claims: blobs that were uploaded or adopted and wait for the manifest that will name them.
 
 A lease ends with its process; a claim bridges two requests (`POST /api/blobs`, then
-`POST /api/create`). It ends when a manifest names the blob, or by age.
+`POST /api/create`). It ends when a manifest names the blob, or by age. Several clients may claim
+one blob, and each ends one claim with its manifest: the size of the file counts them.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from .durable import disk_error
 from .layout import Layout, digest_of_file_name
@@ -19,19 +22,43 @@ CLAIM_AGE_S = 3600.0
 def claim(layout: Layout, digest: str) -> None:
     """Keeps the blob for CLAIM_AGE_S from now. Call it under `publishing`."""
     try:
-        fd = os.open(layout.claim(digest), os.O_WRONLY | os.O_CREAT, 0o644)
-        try:
-            os.utime(fd)  # through the descriptor: somebody may drop the claim meanwhile
-        finally:
-            os.close(fd)
+        with _alone(layout.claim(digest), os.O_CREAT) as fd:
+            os.ftruncate(fd, os.fstat(fd).st_size + 1)
+            os.utime(fd)
     except OSError as error:
         raise disk_error(error, f"claiming {digest}", 0) from error
 
 
+def end_claims(layout: Layout, digests: Iterable[str]) -> None:
+    """Ends one claim on each of the blobs that a manifest names by now."""
+    for digest in digests:
+        path = layout.claim(digest)
+        with suppress(FileNotFoundError), _alone(path) as fd:
+            left = os.fstat(fd).st_size - 1
+            if left > 0:
+                os.ftruncate(fd, left)
+            else:
+                path.unlink()
+
+
 def drop_claims(layout: Layout, digests: Iterable[str]) -> None:
-    """Ends the claims on blobs that a manifest names by now."""
+    """Ends all claims on the blobs. Call it under `collecting`."""
     for digest in digests:
         layout.claim(digest).unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(path: Path, flags: int = 0) -> Iterator[int]:
+    """The claim's file, which nobody else counts in meanwhile. Raises FileNotFoundError."""
+    while True:
+        fd = os.open(path, os.O_RDWR | flags, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)  # held for a moment only
+            if os.fstat(fd).st_nlink:  # else it ended between opening and locking
+                yield fd
+                return
+        finally:
+            os.close(fd)
 
 
 def claimed_digests(layout: Layout, *, now_s: float) -> frozenset[str]:

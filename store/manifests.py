@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 from .blobs import BlobMissing, Blobs
-from .claims import drop_claims
+from .claims import end_claims
 from .durable import replace_file, sync_directory
 from .errors import NotFound, QmError
 from .hashing import digest_text
@@ -68,12 +69,20 @@ class Unreadable:
     reason: str
 
 
+@dataclass(slots=True)
+class _Read:
+    """What was read before, by the state of its file: listings read again only what changed."""
+
+    files: dict[tuple[str, int, int, int, int], StoredManifest] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Manifests:
     """The models of one store. Names are found in any case and keep the case they came in."""
 
     layout: Layout
     blobs: Blobs
+    _read_before: _Read = field(default_factory=_Read, repr=False, compare=False)
 
     def read(self, name: Name) -> StoredManifest:
         """The model `name`; raises ModelNotFound, ManifestUnreadable or ManifestInvalid."""
@@ -90,10 +99,18 @@ class Manifests:
             raise ModelNotFound(name)
         return stored
 
-    def write(self, name: Name, manifest: Manifest, *, data: bytes | None = None) -> StoredManifest:
+    def write(
+        self,
+        name: Name,
+        manifest: Manifest,
+        *,
+        data: bytes | None = None,
+        ends_claims: bool = True,
+    ) -> StoredManifest:
         """Makes `name` stand for `manifest`, whose blobs must all be here.
 
         `data` are the exact bytes that a registry sent, so that the digest stays the same.
+        `ends_claims`: the writer had claimed the blobs, and needs that no longer.
         """
         data = data or manifest.to_json()
         Manifest.parse(data)  # what nobody can read would stop garbage collection for good
@@ -106,7 +123,8 @@ class Manifests:
                 _make_directories(path.parent, self.layout.manifests)
                 replace_file(path, data, temporary_in=self.layout.partial)
                 written = _read(path, stored)
-            drop_claims(self.layout, manifest.blobs())
+            if ends_claims:
+                end_claims(self.layout, manifest.blobs())
         return written
 
     def delete(self, name: Name) -> StoredManifest | None:
@@ -129,20 +147,27 @@ class Manifests:
         """A second name for the same model."""
         stored = self.read(source)
         data = self.layout.manifest(stored.name).read_bytes()
-        return self.write(destination, Manifest.parse(data), data=data)
+        return self.write(destination, Manifest.parse(data), data=data, ends_claims=False)
 
     def list(self) -> tuple[list[StoredManifest], list[Unreadable]]:
-        """Every model by name, and every file that should be one and is not."""
-        stored: list[StoredManifest] = []
+        """Every model by name, and every file that should be one and is not.
+
+        An unchanged model is the very same object as in the last listing.
+        """
+        before, now = self._read_before.files, {}
         unreadable: list[Unreadable] = []
-        for path in _files(self.layout.manifests):
+        for path, state in _files(str(self.layout.manifests)):
             try:
-                stored.append(_read(path, _name_of(path, self.layout.manifests)))
+                now[state] = before.get(state) or self._read(Path(path))
             except FileNotFoundError:  # deleted a moment ago
                 continue
             except (InvalidName, ManifestInvalid, ManifestUnreadable) as error:
-                unreadable.append(Unreadable(path, error.message))
-        return sorted(stored, key=lambda entry: entry.name.key), unreadable
+                unreadable.append(Unreadable(Path(path), error.message))
+        self._read_before.files = now
+        return sorted(now.values(), key=lambda entry: entry.name.key), unreadable
+
+    def _read(self, path: Path) -> StoredManifest:
+        return _read(path, _name_of(path, self.layout.manifests))
 
     def _require_blobs(self, manifest: Manifest) -> None:
         for descriptor in (manifest.config, *manifest.layers):
@@ -178,13 +203,21 @@ def _children(directory: Path) -> list[Path]:
         return []
 
 
-def _files(directory: Path) -> Iterator[Path]:
-    """All files below, hidden ones aside: names never start with a dot."""
-    for path in _children(directory):
-        if path.is_dir() and not path.is_symlink():
-            yield from _files(path)
-        else:
-            yield path
+def _files(directory: str) -> Iterator[tuple[str, tuple[str, int, int, int, int]]]:
+    """All files below with their state, hidden ones aside: names never start with a dot."""
+    try:
+        with os.scandir(directory) as found:
+            entries = [entry for entry in found if not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(entry.path)
+            continue
+        with suppress(FileNotFoundError):  # deleted a moment ago
+            status = entry.stat(follow_symlinks=False)
+            times = status.st_mtime_ns, status.st_ctime_ns
+            yield entry.path, (entry.path, status.st_ino, status.st_size, *times)
 
 
 def _name_of(path: Path, root: Path) -> Name:

@@ -8,13 +8,12 @@ import time
 
 from aiohttp import web
 from qm.modelfiles.create_request import from_create_request
-from qm.modelfiles.model import Details, load_model, size_bytes, summarize
-from qm.store.errors import InvalidRequest, QmError
+from qm.modelfiles.model import Details, load_model, size_bytes
+from qm.store.errors import InvalidRequest
 from qm.store.layout import InvalidDigest, parse_digest
-from qm.store.manifests import StoredManifest
 from qm.store.name import InvalidName, Name
-from qm.store.store import Store
 
+from ..listing import Listed
 from ..loaded import LoadedModel
 from ..removal import remove
 from ..services import Services
@@ -41,8 +40,8 @@ class InvalidDestination(InvalidRequest):
 
 async def tags(_request: web.Request, services: Services) -> web.Response:
     """Every model, the newest first. Opens no weights."""
-    models = await asyncio.to_thread(_listed, services.store)
-    return answer({"models": models})
+    listed = await asyncio.to_thread(services.listing.newest_first)
+    return answer({"models": [_tag(each) for each in listed]})
 
 
 async def show(request: web.Request, services: Services) -> web.Response:
@@ -131,23 +130,16 @@ def _destination(fields: Fields) -> Name:
         raise InvalidDestination(f'destination "{text[:200]}" is invalid') from error
 
 
-def _listed(store: Store) -> list[JsonObject]:
-    stored, _ = store.manifests.list()
-    stored.sort(key=lambda entry: entry.modified_s, reverse=True)
-    return [_tag(store, entry) for entry in stored]
-
-
-def _tag(store: Store, stored: StoredManifest) -> JsonObject:
+def _tag(listed: Listed) -> JsonObject:
     """One row. A damaged model is listed too, so that it can be seen and deleted."""
-    try:
-        summary = summarize(store, stored)
-    except (QmError, OSError) as error:
+    summary, stored = listed.summary, listed.stored
+    if summary is None:
         return _named(stored.name, stored.digest) | {
             "modified_at": timestamp(int(stored.modified_s * 1e9)),
             "size": size_bytes(stored.manifest),
             "details": {},
             "capabilities": [],
-            "qm": {"error": str(error)},
+            "qm": {"error": listed.reason},
         }
     ours = {"qm": {"quality": summary.quality.to_json()}} if summary.quality else {}
     return _named(summary.name, summary.digest) | {

@@ -76,6 +76,16 @@ def test_a_loaded_model_is_shown_and_stopped(live_daemon: LiveDaemon) -> None:
     assert live_daemon.qm("stop", "smollm2").stdout == "'smollm2' was not loaded\n"
 
 
+def test_a_loaded_model_holds_its_files(live_daemon: LiveDaemon) -> None:
+    """A lease keeps its blobs from being collected until it is unloaded."""
+    assert live_daemon.qm("run", "smollm2", *SURE, QUESTION).returncode == 0
+    (lease,) = (live_daemon.home / "leases").iterdir()
+    manifest = live_daemon.home / "manifests/registry.ollama.ai/library/smollm2/latest"
+    assert lease.read_text().strip() in manifest.read_text()
+    live_daemon.qm("stop", "smollm2")
+    assert list((live_daemon.home / "leases").iterdir()) == []
+
+
 def test_show_tells_parts_and_all(live_daemon: LiveDaemon) -> None:
     """The whole, one part, or the API's object."""
     everything = live_daemon.qm("show", "smollm2").stdout

@@ -277,3 +277,36 @@ def test_collection_beside_publishing_loses_nothing(tmp_path: Path) -> None:
     assert collections > 3
     collect(store, now_s=later())
     assert store.blobs.list() == []
+
+
+def test_a_blob_that_two_clients_claimed_stays_for_the_second(store: Store) -> None:
+    """One creates its model and removes it; the other one's create still finds the blob."""
+    digest = store.blobs.put(b"weights")
+    assert store.blobs.keep(digest)  # the other client: HEAD or POST of what is there
+    name_blob(store, "first", digest)
+    removed = store.manifests.delete(Name.parse("first"))
+    assert removed is not None
+    collect(store, only=removed.manifest.blobs())
+    assert store.blobs.has(digest)
+    name_blob(store, "second", digest)
+    store.manifests.delete(Name.parse("second"))
+    collect(store, only=[digest])
+    assert not store.blobs.has(digest)
+
+
+def name_blob(store: Store, name: str, digest: str) -> None:
+    """A model of a blob that is here."""
+    config = Descriptor(CONFIG_TYPE, store.blobs.put(name.encode()), len(name))
+    layer = Descriptor(MODEL_TYPE, digest, store.blobs.size(digest))
+    store.manifests.write(Name.parse(name), Manifest(config, (layer,)))
+
+
+def test_a_copy_ends_nobodys_claim(store: Store) -> None:
+    """Whoever copies a model has claimed nothing."""
+    digest = add_model(store, "first", b"weights").layers[0].digest
+    assert store.blobs.keep(digest)
+    store.manifests.copy(Name.parse("first"), Name.parse("copy"))
+    for name in ("first", "copy"):
+        store.manifests.delete(Name.parse(name))
+    collect(store)
+    assert store.blobs.has(digest)
