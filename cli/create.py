@@ -31,7 +31,10 @@ STDIN = "-"
 )
 @click.option("--from", "source", metavar="PATH|NAME", help="In place of the Modelfile's FROM.")
 @click.option("-q", "--quantize", metavar="TYPE", help="Quantise to this type, such as Q4_K_M.")
-def create_command(name: str, file: str | None, source: str | None, quantize: str | None) -> None:
+@click.option("--merge", is_flag=True, help="Merge LoRA adapters into the weights.")
+def create_command(
+    name: str, file: str | None, source: str | None, quantize: str | None, merge: bool
+) -> None:
     """Build the model NAME from a Modelfile, a GGUF or another model."""
     from qm.modelfiles.create_request import to_create_request
     from qm.modelfiles.spec import check_quantize, from_modelfile
@@ -41,6 +44,7 @@ def create_command(name: str, file: str | None, source: str | None, quantize: st
     if quantize:
         check_quantize(quantize)
         spec = replace(spec, quantize=quantize)
+    spec = replace(spec, merge=merge)
     for warning in spec.warnings:
         click.echo(f"Warning: {warning}", err=True)
     spec.refuse_unperformable()  # before a large file is copied for nothing

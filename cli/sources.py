@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qm.modelfiles.spec import ModelSpec, Source
 
 PATH_STARTS = ("/", "./", "../", "~")
-REPOSITORY_PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
+REPOSITORY_PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*_Pooling/*.json")
 PICKLE_PATTERNS = ("*.bin", "*.pth", "*.pt")
 _SENT_BYTES = 64 << 20  # what is larger and no model is no file for a build
 
@@ -39,12 +39,37 @@ def with_repository_files(spec: ModelSpec, folder: Path) -> ModelSpec:
     sources: list[Source] = []
     for source in spec.from_:
         path = _located(source, folder)
-        if source.is_hub or not path.is_dir() or not _is_repository(path, bool(spec.quantize)):
+        converts = bool(spec.quantize or spec.deltas)
+        if source.is_hub or not path.is_dir() or not _is_repository(path, converts):
             sources.append(source)
             continue
-        names = sorted({file.name for glob in REPOSITORY_PATTERNS for file in path.glob(glob)})
-        sources += [replace(source, text=f"{source.text.rstrip('/')}/{name}") for name in names]
-    return replace(spec, from_=tuple(sources))
+        sources += _files_of(source, path)
+    return replace(
+        spec,
+        from_=tuple(sources),
+        deltas=tuple(_expanded(spec.deltas, folder)),
+        adapters=tuple(_expanded(spec.adapters, folder)),
+    )
+
+
+def _expanded(sources: tuple[Source, ...], folder: Path) -> Iterator[Source]:
+    """The files of directories with safetensors; what else there is stays what it is."""
+    for source in sources:
+        path = _located(source, folder)
+        if path.is_dir() and any(path.glob("*.safetensors")):
+            yield from _files_of(source, path)
+        elif path.is_dir() and not any(path.glob("*.gguf")):
+            _refuse_pickles(path)
+            yield source
+        else:
+            yield source
+
+
+def _files_of(source: Source, path: Path) -> Iterator[Source]:
+    found = {file for glob in REPOSITORY_PATTERNS for file in path.glob(glob)}
+    for file in sorted(found):
+        name = file.relative_to(path).as_posix()
+        yield replace(source, text=f"{source.text.rstrip('/')}/{name}")
 
 
 def local_files(spec: ModelSpec, folder: Path) -> Iterator[tuple[str, Path]]:
@@ -52,7 +77,7 @@ def local_files(spec: ModelSpec, folder: Path) -> Iterator[tuple[str, Path]]:
 
     Raises MissingFile; a FROM that names no file is a model's name.
     """
-    sources = [*spec.from_, *spec.adapters]
+    sources = [*spec.from_, *spec.adapters, *spec.deltas]
     sources += [each for each in (spec.draft, spec.calibration, spec.imatrix_file) if each]
     for source in sources:
         path = _located(source, folder)

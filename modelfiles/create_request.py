@@ -20,6 +20,8 @@ from .spec import (
     tensor_type,
 )
 
+_POOLING = "_Pooling"
+
 
 class InvalidSpec(InvalidRequest):
     """A request to create a model that can't be understood."""
@@ -50,8 +52,9 @@ def from_create_request(body: Mapping[str, object]) -> ModelSpec:
         imatrix_file=next(iter(_files(body, "imatrix_file")), None),
         calibration=next(iter(_files(body, "calibration")), None),
         tensor_types=tuple(tensor_type(each) for each in _texts(body, "tensor_types")),
-        deltas=tuple(Source(each) for each in _texts(body, "deltas")),
+        deltas=_files(body, "delta_files"),
         adapters=_files(body, "adapters"),
+        merge=body.get("merge") is True,
         draft=next(iter(drafts), None),
         template=template or ("" if "template" in cleared else None),
         system=_text(body, "system") or ("" if "system" in cleared else None),
@@ -88,7 +91,8 @@ def to_create_request(spec: ModelSpec, digests: Mapping[str, str]) -> dict[str, 
         "calibration": _by_file_name(_one(spec.calibration), digests, required=True),
         "draft_files": _by_file_name(_one(spec.draft), digests, required=True),
         "tensor_types": [f"{each.pattern}={each.type}" for each in spec.tensor_types],
-        "deltas": [each.text for each in spec.deltas],
+        "delta_files": _by_file_name(spec.deltas, digests, required=True),
+        "merge": spec.merge,
         "evaluate": spec.evaluate,
         "clear": [key for key in ("template", "system") if getattr(spec, key) == ""],
     }
@@ -176,6 +180,12 @@ def _by_file_name(
         if digest is None and required:
             raise ModelfileError(f"no such file: {source.text}", source.line)
         if digest is not None:
-            name = source.text.replace("\\", "/").rpartition("/")[2]
+            name = _file_name(source.text)
             files[name if name not in files else f"{len(files)}-{name}"] = digest
     return files
+
+
+def _file_name(text: str) -> str:
+    """The last part; with its folder for what sentence-transformers keep in `1_Pooling`."""
+    *_, folder, name = ("", *text.replace("\\", "/").split("/"))
+    return f"{folder}/{name}" if folder.endswith(_POOLING) else name

@@ -89,6 +89,7 @@ class ModelSpec:
     tensor_types: tuple[TensorType, ...] = ()
     deltas: tuple[Source, ...] = ()
     adapters: tuple[Source, ...] = ()
+    merge: bool = False  # adapters go into the weights instead of being applied at load
     draft: Source | None = None
     template: str | None = None
     system: str | None = None
@@ -105,7 +106,7 @@ class ModelSpec:
     def refuse_unperformable(self) -> None:
         """Raises NotYet for the first instruction that this version can't carry out."""
         asked = {
-            "DELTA": self.deltas,
+            "DELTA": any(each.is_hub for each in self.deltas),
             "DRAFT": self.draft,
             "RENDERER": self.renderer,
             "PARSER": self.parser,

@@ -6,7 +6,7 @@ spec → base layers (another model's, or GGUF files') → its changes → confi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from qm.store.errors import InvalidRequest
@@ -91,7 +91,14 @@ def create(
         layers = Layers(store, lease)
         base = _base(layers, spec)
         files = _files(layers, spec, on_progress)
-        order = Order(spec, _repository(layers, spec), fresh=fresh)
+        order = Order(
+            spec,
+            _repository(layers, spec.from_),
+            _repository(layers, spec.deltas),
+            _repository(layers, spec.adapters),
+            fresh=fresh,
+        )
+        _check_kinds(layers, order)
         built = build_weights(layers, order, on_progress)
         made = built.provenance
         facts = _facts(layers, base, changed=bool(files or made.steps))
@@ -131,8 +138,8 @@ def _files(layers: Layers, spec: ModelSpec, on_progress: Progress) -> list[_File
     for source in spec.adapters:
         if not source.digest:
             raise NotYet(f"ADAPTER {source.text}", source.line)
-    given = (source for source in spec.from_ if not is_of_repository(source))
-    sources = [source for source in (*given, *spec.adapters) if source.digest]
+    given = (*spec.from_, *spec.adapters)
+    sources = [source for source in given if source.digest and not is_of_repository(source)]
     if not sources:
         return []
     on_progress({"status": "parsing GGUF"})
@@ -142,13 +149,14 @@ def _files(layers: Layers, spec: ModelSpec, on_progress: Progress) -> list[_File
     return files
 
 
-def _repository(layers: Layers, spec: ModelSpec) -> dict[str, str]:
-    """The files of FROM that make up a Hugging Face repository, leased, by name."""
-    files = {
-        each.text: each.digest for each in spec.from_ if each.digest and is_of_repository(each)
-    }
-    if files and layers.of(MODEL_TYPE):
+def _check_kinds(layers: Layers, order: Order) -> None:
+    if order.repository and layers.of(MODEL_TYPE):
         raise WrongFiles("FROM has both GGUF and safetensors files; name only one kind of them")
+
+
+def _repository(layers: Layers, sources: Iterable[Source]) -> dict[str, str]:
+    """The files that make up a Hugging Face repository, leased, by name."""
+    files = {each.text: each.digest for each in sources if each.digest and is_of_repository(each)}
     for name, digest in files.items():
         check_file_name(name)
         layers.lease.add(parse_digest(digest))

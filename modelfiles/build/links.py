@@ -14,7 +14,7 @@ from qm.store.errors import InvalidRequest
 from qm.store.layout import Layout
 from qm.store.locks import publishing, try_lock
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
+_NAME = re.compile(r"([0-9]_Pooling/)?[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 
 
 class BadFileName(InvalidRequest):
@@ -41,6 +41,7 @@ def linked(layout: Layout, files: Mapping[str, Path]) -> Iterator[Path]:
         assert try_lock(fd), "only a collector locks others' files, and it is kept out"
     try:
         for name, path in files.items():
+            (directory / name).parent.mkdir(exist_ok=True)
             (directory / name).symlink_to(path)
         yield directory
     finally:

@@ -36,8 +36,12 @@ class Requantizing(InvalidRequest):
     code = "already_quantized"
 
 
+DELTA_FOLDER, ADAPTER_FOLDER = "delta/", "adapter/"  # where inputs of a conversion are from
+
+
 class StepKind(StrEnum):
     CONVERT = "convert"
+    ADAPTER = "adapter"
     IMATRIX = "imatrix"
     QUANTIZE = "quantize"
     EVALUATE = "evaluate"
@@ -74,6 +78,9 @@ class Given:
     """
 
     repository: Mapping[str, str] = field(default_factory=dict)
+    delta: Mapping[str, str] = field(default_factory=dict)  # files to be added to the repository's
+    adapter: Mapping[str, str] = field(default_factory=dict)  # files of a LoRA in PEFT's format
+    merge: bool = False  # the adapter becomes part of the weights
     name: str = ""
     weights: tuple[str, ...] = ()
     type: str = ""
@@ -98,6 +105,7 @@ class Plan:
 
     steps: tuple[Step, ...]
     weights: tuple[str, ...]
+    adapters: tuple[str, ...] = ()
 
 
 def plan(given: Given, wishes: Wishes, tools: Tools) -> Plan:
@@ -108,12 +116,14 @@ def plan(given: Given, wishes: Wishes, tools: Tools) -> Plan:
         steps.append(_convert(given, wishes, tools))
         weights = (steps[-1].key,)
     base = weights
+    adapters = [_adapter(given, tools)] if given.adapter and not given.merge else []
+    steps += adapters
     if wishes.quantize is not None and _changes(given, wishes, wishes.quantize):
         steps += _quantize(given, weights, wishes, wishes.quantize, tools)
         weights = (steps[-1].key,)
     if wishes.evaluation:
         steps.append(_evaluate(weights, base if base != weights else (), wishes, tools))
-    return Plan(tuple(steps), weights)
+    return Plan(tuple(steps), weights, tuple(step.key for step in adapters))
 
 
 def model_roles(weights: Sequence[str], role: str = "model") -> dict[str, str]:
@@ -133,7 +143,21 @@ def _convert(given: Given, wishes: Wishes, tools: Tools) -> Step:
     wished = wishes.quantize.type if wishes.quantize else ""
     out_type = wished.lower() if _is_plain_float(wishes) else "auto"
     parameters = {"out_type": out_type, "name": given.name}
-    return Step(StepKind.CONVERT, tools.convert, dict(given.repository), parameters)
+    inputs = {**given.repository, **_within(DELTA_FOLDER, given.delta)}
+    if given.merge:
+        inputs |= _within(ADAPTER_FOLDER, given.adapter)
+    return Step(StepKind.CONVERT, tools.convert, inputs, parameters)
+
+
+def _adapter(given: Given, tools: Tools) -> Step:
+    """Of the base only its description is needed."""
+    inputs = {"config.json": given.repository["config.json"]}
+    inputs |= _within(ADAPTER_FOLDER, given.adapter)
+    return Step(StepKind.ADAPTER, tools.convert, inputs, {"name": given.name})
+
+
+def _within(folder: str, files: Mapping[str, str]) -> dict[str, str]:
+    return {f"{folder}{name}": digest for name, digest in files.items()}
 
 
 def _is_plain_float(wishes: Wishes) -> bool:

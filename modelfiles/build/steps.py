@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -17,7 +17,7 @@ from ..quantization import Quantize
 from ..spec import TensorType, tensor_type
 from .links import linked
 from .needs import check_disk
-from .plan import Step, StepKind, Tools, parts_of
+from .plan import ADAPTER_FOLDER, DELTA_FOLDER, Step, StepKind, Tools, parts_of
 from .workshop import Performer, Workshop
 
 CONVERT_VERSION = 1  # raise it when a conversion's bytes change
@@ -45,10 +45,12 @@ def _convert(workshop: Workshop, step: Step) -> str:
         workshop.store.layout, sum(each.stat().st_size for each in files.values()), "converting"
     )
     tell = workshop.count("converting model")
-    with linked(workshop.store.layout, files) as directory, workshop.store.blobs.writer() as writer:
+    with _folders(workshop, files) as folders, workshop.store.blobs.writer() as writer:
         convert(
-            directory,
+            folders[""],
             writer,
+            deltas=[folders[DELTA_FOLDER]] if DELTA_FOLDER in folders else [],
+            merge_adapters=[folders[ADAPTER_FOLDER]] if ADAPTER_FOLDER in folders else [],
             out_type=cast(OutType, step.parameters["out_type"]),
             name=str(step.parameters["name"]),
             on_progress=tell,
@@ -56,6 +58,34 @@ def _convert(workshop: Workshop, step: Step) -> str:
         workshop.on_progress({"status": "verifying conversion"})
         read_header(writer.path)
         return writer.commit()
+
+
+def _adapter(workshop: Workshop, step: Step) -> str:
+    from .convert import convert_lora  # noqa: PLC0415  brings numpy
+
+    files = {name: workshop.path(digest) for name, digest in step.inputs.items()}
+    tell = workshop.count("converting adapter")
+    with _folders(workshop, files) as folders, workshop.store.blobs.writer() as writer:
+        name = str(step.parameters["name"])
+        convert_lora(folders[ADAPTER_FOLDER], folders[""], writer, name=name, on_progress=tell)
+        read_header(writer.path)
+        return writer.commit()
+
+
+@contextmanager
+def _folders(workshop: Workshop, files: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
+    """A directory of links for the repository, and others for what is added to it."""
+    parts: dict[str, dict[str, Path]] = {"": {}}
+    for full, path in files.items():
+        folder = next(
+            (each for each in (DELTA_FOLDER, ADAPTER_FOLDER) if full.startswith(each)), ""
+        )
+        parts.setdefault(folder, {})[full.removeprefix(folder)] = path
+    with ExitStack() as stack:
+        yield {
+            folder: stack.enter_context(linked(workshop.store.layout, named))
+            for folder, named in parts.items()
+        }
 
 
 def _imatrix(workshop: Workshop, step: Step) -> str:
@@ -105,6 +135,7 @@ def _evaluate(workshop: Workshop, step: Step) -> str:
 
 PERFORMERS: Mapping[str, Performer] = {
     StepKind.CONVERT: _convert,
+    StepKind.ADAPTER: _adapter,
     StepKind.IMATRIX: _imatrix,
     StepKind.QUANTIZE: _quantize,
     StepKind.EVALUATE: _evaluate,

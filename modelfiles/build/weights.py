@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qm.store.errors import InvalidRequest
 from qm.store.gguf import Header, read_header
-from qm.store.image import MODEL_TYPE, Descriptor
+from qm.store.image import ADAPTER_TYPE, MODEL_TYPE, Descriptor
 from qm.store.layout import parse_digest
 
 from ..config import facts_of
@@ -31,12 +31,20 @@ class NothingToQuantize(InvalidRequest):
     code = "nothing_to_quantize"
 
 
+class NeedsRepository(InvalidRequest):
+    """What can only be added to a repository's weights was given for something else."""
+
+    code = "needs_repository"
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """What a create asks of the weights. `fresh` does every step anew."""
 
     spec: ModelSpec
     repository: Mapping[str, str]
+    delta: Mapping[str, str] = field(default_factory=dict)
+    adapter: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
 
 
@@ -66,6 +74,9 @@ def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Built:
             layers.new.add(output)
     if planned.steps:
         _put_in_place(layers, [workshop.digest(part) for part in planned.weights])
+    for adapter in planned.adapters:
+        digest = workshop.digest(adapter)
+        layers.keep([Descriptor(ADAPTER_TYPE, digest, layers.store.blobs.size(digest))])
     steps = tuple(_record(each) for each in workshop.done if each.step.kind != StepKind.EVALUATE)
     return Built(Provenance(files=dict(order.repository), steps=steps), _quality(workshop))
 
@@ -97,7 +108,18 @@ def _refuse_idle(spec: ModelSpec) -> None:
 
 def _given(layers: Layers, order: Order) -> Given:
     if order.repository:
-        return Given(repository=order.repository, name=_name(order.spec))
+        return Given(
+            repository=order.repository,
+            delta=order.delta,
+            adapter=order.adapter,
+            merge=order.spec.merge,
+            name=_name(order.spec),
+        )
+    if order.delta or order.adapter:
+        raise NeedsRepository(
+            "a DELTA and an ADAPTER in safetensors need the repository of their base in FROM: "
+            "a directory with its config.json and safetensors"
+        )
     weights = layers.of(MODEL_TYPE)
     headers = [read_header(layers.store.blobs.path(each.digest)) for each in weights]
     facts = facts_of(tuple(headers)) if headers else None

@@ -111,18 +111,20 @@ REQUIRES 0.14.0
 QUANTIZE Q4_K_M
 IMATRIX auto
 TENSOR_TYPE a=F16
-DELTA org/repo
+DELTA ./delta.safetensors
 EVALUATE
 """
     spec = from_modelfile(parse(text))
-    request = to_create_request(spec, {"./dir/a.gguf": DIGEST, "./lora.gguf": DIGEST})
+    files = dict.fromkeys(("./dir/a.gguf", "./lora.gguf", "./delta.safetensors"), DIGEST)
+    request = to_create_request(spec, files)
     again = from_create_request(json.loads(json.dumps(request)))
     assert request["files"] == {"a.gguf": DIGEST}
     assert again.from_ == (Source("base"), Source("a.gguf", DIGEST))
     assert again.adapters == (Source("lora.gguf", DIGEST),)
+    assert again.deltas == (Source("delta.safetensors", DIGEST),)
     for field in ("template", "system", "parameters", "messages", "licenses", "requires"):
         assert getattr(again, field) == getattr(spec, field), field
-    for field in ("quantize", "imatrix", "tensor_types", "deltas", "evaluate"):
+    for field in ("quantize", "imatrix", "tensor_types", "evaluate"):
         assert getattr(again, field) == getattr(spec, field), field
 
 

@@ -107,7 +107,7 @@ def test_retired_parameters_warn() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "DELTA org/repo",
+        "DELTA hf.co/org/repo",
         "DRAFT ./a.gguf",
         "RENDERER qwen3-coder",
         "PARSER qwen3-coder",

