@@ -13,11 +13,13 @@ from qm.store.store import Store
 from .chat.embedding import EmbeddingService
 from .chat.render import Renderer
 from .chat.service import ChatService
+from .chat.tokens import TokenService
 from .http.edge import is_local
 from .http.routes import install_http
 from .jobs import Jobs
 from .listen import peer_uid
 from .listing import Listing
+from .meter import Meter
 from .patience import PATIENCE, Patience
 from .planner import Planner
 from .prober import Prober
@@ -31,13 +33,13 @@ async def running_services(
     settings: Settings, store: Store, lifecycle: Lifecycle
 ) -> AsyncIterator[Services]:
     """Every part, working; at the end all that they started is stopped and reaped."""
-    renderer = Renderer()
+    renderer, meter = Renderer(), Meter()
     jobs = Jobs(
         settings.home, max_running=settings.max_jobs, log_directory=settings.log_file.parent
     )
     prober = Prober(settings.log_file.parent)
     planner = Planner(settings, prober)
-    async with Supervisor(settings, planner=planner).running() as supervisor:
+    async with Supervisor(settings, meter=meter, planner=planner).running() as supervisor:
         try:
             yield Services(
                 settings=settings,
@@ -45,8 +47,10 @@ async def running_services(
                 supervisor=supervisor,
                 renderer=renderer,
                 jobs=jobs,
-                chat=ChatService(store, supervisor, renderer),
+                chat=ChatService(store, supervisor, renderer, meter),
                 embeddings=EmbeddingService(store, supervisor),
+                tokens=TokenService(store, supervisor),
+                meter=meter,
                 lifecycle=lifecycle,
                 listing=Listing(store),
             )

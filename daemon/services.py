@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from .chat.embedding import EmbeddingService
     from .chat.render import Renderer
     from .chat.service import ChatService
+    from .chat.tokens import TokenService
     from .jobs import Jobs
     from .listing import Listing
+    from .meter import Meter
     from .settings import Settings
     from .supervisor import Supervisor
 
@@ -46,6 +48,8 @@ class Services:
     jobs: Jobs
     chat: ChatService
     embeddings: EmbeddingService
+    tokens: TokenService
+    meter: Meter
     lifecycle: Lifecycle
     listing: Listing
 

@@ -24,6 +24,7 @@ from .devices import Devices
 from .fit import target_context
 from .hardware import Machine, anonymous_bytes, read_machine
 from .loaded import LoadedModel, Process, facts_of, runner_key
+from .meter import Meter
 from .placing import RUNNER_BYTES, Fit
 from .planner import Outlook, Planner, Question
 from .runner.process import Runner
@@ -87,7 +88,9 @@ class Supervisor:
         spawn: Spawn | None = None,
         machine: Callable[[], Machine] = read_machine,
         planner: Planner | None = None,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter or Meter()
         self._settings = settings
         self._board = Board()
         spawn = spawn or partial(Runner.spawn, board=self._board)
@@ -164,6 +167,11 @@ class Supervisor:
     def n_users(self) -> int:
         """How many use a runner at the moment."""
         return self._scheduler.n_users
+
+    @property
+    def n_waiting(self) -> int:
+        """How many wait for a runner."""
+        return sum(not ticket.granted.done() for ticket in self._tickets.values())
 
     def refuse(self) -> None:
         """From now on nothing is granted; who waits is told so."""
@@ -329,12 +337,14 @@ class Supervisor:
             predicted_bytes=predicted,
             actual_bytes=actual,
         )
+        self._meter.count("qm_loads_total", model=str(process.model.name))
         n_ctx, size_bytes = process.loaded.n_ctx, (actual or predicted) + RUNNER_BYTES
         self._perform(self._scheduler.on_loaded(key, n_ctx, size_bytes, time.monotonic()))
         process.runner.exited.add_done_callback(lambda exited: self._died(key, process, exited))
 
     def _load_failed(self, key: str, name: str, error: QmError) -> None:
         _log.warning("load_failed", model=name, code=error.code, error=error)
+        self._meter.count("qm_load_failures_total", code=error.code)
         self._perform(self._scheduler.on_load_failed(key, error, time.monotonic()))
 
     def _died(self, key: str, process: Process, exited: asyncio.Future[int]) -> None:
@@ -342,11 +352,13 @@ class Supervisor:
             return
         actions = self._scheduler.on_died(key, time.monotonic())
         if actions:
+            self._meter.count("qm_runner_deaths_total")
             _log.error("runner_died", model=process.model.name, status=exited.result())
         self._perform(actions)
 
     async def _unload(self, unload: Unload) -> None:
         process = self._processes[unload.key]
+        self._meter.count("qm_unloads_total", reason=unload.reason)
         _log.info("model_unloading", model=process.model.name, reason=unload.reason)
         try:
             await process.end()

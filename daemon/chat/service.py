@@ -18,6 +18,7 @@ from qm.store.errors import InvalidRequest
 from qm.store.name import Name
 from qm.store.store import Store
 
+from ..meter import Meter
 from ..runner.failures import GenerateFailed
 from ..runner.process import GenerateEvent
 from ..runner.wire import Chunk, Done, Evaluated, Generate, Loaded, Options
@@ -85,7 +86,10 @@ class Prompt:
 class ChatService:
     """Every generation of every dialect goes through here."""
 
-    def __init__(self, store: Store, supervisor: Supervisor, renderer: Renderer) -> None:
+    def __init__(
+        self, store: Store, supervisor: Supervisor, renderer: Renderer, meter: Meter
+    ) -> None:
+        self._meter = meter
         self._store = store
         self._supervisor = supervisor
         self._renderer = renderer
@@ -109,7 +113,7 @@ class ChatService:
             template = Template.of(request.template) if request.template else model.template
             shape = output_shape(request, template, thinks=_may_think(request, model))
             work = Work(request, model, template, options, use, started_ns, shape)
-            async with aclosing(self._answer(work)) as events:
+            async with aclosing(self._meter.watched(str(model.name), self._answer(work))) as events:
                 async for event in events:
                     yield event
 

@@ -82,12 +82,17 @@ async def _rim(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await _answered(request, handler)
         status = response.status
     finally:
+        took_s = time.monotonic() - started
+        route = request.match_info.route.resource
+        request.app[SERVICES].meter.request(
+            request.method, route.canonical if route else "none", status, took_s
+        )
         log.info(
             "request",
             method=request.method,
             path=request.path[:_LOGGED_CHARACTERS],
             status=status,
-            ms=round((time.monotonic() - started) * 1000, 1),
+            ms=round(took_s * 1000, 1),
             id=request[REQUEST_ID],
         )
     return response

@@ -11,10 +11,12 @@ from .guard import install_guard
 from .key_routes import KEYS
 from .ollama import OLLAMA
 from .openai import OPENAI
+from .operations import OPERATIONS
 from .responses import MEMORY, RESPONSES
 from .responses_memory import ResponseMemory
+from .tokens import TOKENS
 
-DIALECTS = (OLLAMA, OPENAI, RESPONSES, ANTHROPIC, ADMIN, KEYS)
+DIALECTS = (OLLAMA, OPENAI, RESPONSES, ANTHROPIC, TOKENS, OPERATIONS, ADMIN, KEYS)
 
 
 def install_http(app: web.Application) -> None:

@@ -18,6 +18,7 @@ from qm.daemon.http import edge
 from qm.daemon.http.dialect import Dialect, Route, install, native_error_body
 from qm.daemon.http.edge import Stream, answer, read_fields
 from qm.daemon.http.guard import install_guard
+from qm.daemon.meter import Meter
 from qm.daemon.patience import PATIENCE, Patience
 from qm.daemon.services import SERVICES, Lifecycle, Services
 from qm.daemon.settings import Settings, load_settings
@@ -30,10 +31,11 @@ class Teapot(Conflict):
 
 @dataclass(frozen=True)
 class StandIn:
-    """The two services that the guard needs."""
+    """The services that the guard needs."""
 
     settings: Settings
     lifecycle: Lifecycle
+    meter: Meter
 
 
 async def _echo(request: web.Request, _services: Services) -> web.Response:
@@ -117,7 +119,7 @@ async def serving(**changes: Any) -> AsyncIterator[tuple[str, Path]]:
     settings = replace(load_settings({}), home=home, **changes)
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[PATIENCE] = Patience(60)
-    app[SERVICES] = cast(Services, StandIn(settings, Lifecycle()))
+    app[SERVICES] = cast(Services, StandIn(settings, Lifecycle(), Meter()))
     install(app, (TEST, OTHER))
     install_guard(app)
     runner = web.AppRunner(app, handler_cancellation=True)
