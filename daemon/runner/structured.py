@@ -73,7 +73,8 @@ class ConstrainedSampler:
     def _pick_freely(self, reasoning: Reasoning, context: Context, index: int) -> int:
         token = self._sampler.pick(context, index)
         ends = self._vocabulary.ends(token)
-        verdict = reasoning.end() if ends else reasoning.feed(self._vocabulary.piece(token))
+        piece = self._vocabulary.piece(token, special=True)  # tags may be control tokens
+        verdict = reasoning.end() if ends else reasoning.feed(piece)
         if verdict.over:
             self._reasoning = None
         if verdict.keep:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -13,8 +14,10 @@ import pytest
 import pytest_asyncio
 from qm.daemon.runner import wire
 from qm.daemon.runner.process import Runner
+from qm.store.gguf import read_header
 
 Reference = Callable[[str, int], str]
+_UINT32 = 4  # GGUF's number for the type
 # One thread: beside other load two wait for each other more than they compute.
 PLACEMENT = wire.Placement(n_ctx=1024, n_batch=256, n_ubatch=256, n_parallel=4, n_threads=1)
 
@@ -55,6 +58,20 @@ async def until_idle(runner: Runner) -> None:
     """Returns when no request runs any more."""
     while (await runner.ping()).active:  # noqa: ASYNC110  # another process has no event for us
         await asyncio.sleep(0.01)
+
+
+def with_numbers(model: Path, fields: dict[str, int]) -> bytes:
+    """`model` with more metadata: whole numbers of 32 bits."""
+    header, data = read_header(model), model.read_bytes()
+    added = b"".join(
+        struct.pack("<Q", len(name)) + name.encode() + struct.pack("<II", _UINT32, number)
+        for name, number in fields.items()
+    )
+    magic, version, tensors, n_fields = struct.unpack("<4sIQQ", data[:24])
+    start = struct.pack("<4sIQQ", magic, version, tensors, n_fields + len(fields)) + added
+    # The table of tensors ends before the data, with room that the padding refills.
+    padding = -len(added) % header.alignment
+    return start + data[24 : header.data_offset] + bytes(padding) + data[header.data_offset :]
 
 
 _REFERENCE = """

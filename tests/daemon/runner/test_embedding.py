@@ -15,24 +15,16 @@ from qm.daemon.runner.failures import NotSupported, RequestRefused
 from qm.daemon.runner.process import Runner, collect
 from qm.store.gguf import read_header
 
-from .conftest import greedy
+from .conftest import greedy, with_numbers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PLACEMENT = wire.Placement(n_ctx=512, n_batch=64, n_ubatch=64, n_parallel=3, n_threads=1)
-_UINT32, _MEAN = 4, 1
+_MEAN = 1
 
 
 def with_mean_pooling(model: Path) -> bytes:
     """`model` with one more metadata field: how to pool."""
-    header = read_header(model)
-    data = model.read_bytes()
-    key = f"{header.architecture}.pooling_type".encode()
-    field = struct.pack("<Q", len(key)) + key + struct.pack("<II", _UINT32, _MEAN)
-    magic, version, tensors, fields = struct.unpack("<4sIQQ", data[:24])
-    start = struct.pack("<4sIQQ", magic, version, tensors, fields + 1) + field
-    padding = -len(field) % header.alignment
-    # The table of tensors ends before the data, with room that the padding refills.
-    return start + data[24 : header.data_offset] + bytes(padding) + data[header.data_offset :]
+    return with_numbers(model, {f"{read_header(model).architecture}.pooling_type": _MEAN})
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
