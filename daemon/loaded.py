@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +18,7 @@ from .placing import DeviceUse, Fit
 from .runner import wire
 from .runner.process import Runner
 from .runner.wire import Load, Loaded
+from .scheduler import Resident
 
 
 class LoadStalled(QmError):
@@ -125,6 +127,27 @@ class Process:
         names = dict.fromkeys((*predicted, *actual))
         return tuple(DeviceBytes(one, predicted.get(one, 0), actual.get(one)) for one in names)
 
+    def row(self, resident: Resident, now: float) -> LoadedModel:
+        """What `qm ps` tells; `now` is of the clock that the scheduler goes by."""
+        actual = self.actual_bytes
+        n_ctx = self.loaded.n_ctx if self.loaded else self.fit.placement.n_ctx
+        since = now if resident.users else resident.used_s
+        return LoadedModel(
+            name=str(self.model.name),
+            model=self.model,
+            state=resident.state.value,
+            size_bytes=actual or self.fit.predicted_bytes,
+            size_vram_bytes=sum(use.total_bytes for use in self.uses[1:]),
+            context_length=n_ctx,
+            expires_at=time.time() + since + resident.keep_alive_s - now,
+            pid=self.runner.pid if self.runner else None,
+            predicted_bytes=self.fit.predicted_bytes,
+            actual_bytes=actual,
+            n_users=len(resident.users),
+            reason=self.told_reason,
+            devices=self.devices(),
+        )
+
     async def load(self, runner: Runner, limit_s: float) -> None:
         """Load the model into `runner`; a pause of `limit_s` in its progress raises LoadStalled."""
         self.runner = runner
@@ -166,6 +189,14 @@ def runner_key(model: Model) -> str:
     """What lets two models share a runner: the same files, whatever their prompts and options."""
     extra = [*model.adapters, *model.projectors, *([model.draft] if model.draft else [])]
     return "|".join([model.weights_digest, *map(str, extra)])
+
+
+def device_needs(fit: Fit) -> tuple[tuple[str, int], ...]:
+    """What it needs of each GPU; of a remote one all, since that serves one runner at a time."""
+    remote = bool(fit.placement.rpc_servers)
+    return tuple(
+        (use.device, use.room_bytes if remote else use.total_bytes) for use in fit.uses[1:]
+    )
 
 
 def facts_of(model: Model) -> ModelFacts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +17,7 @@ from .devices import RPC, BufferBytes, Device, Devices
 from .facts import ModelFacts
 from .fit import estimated_costs, fit, n_ubatch
 from .hardware import Machine
+from .lessons import Lessons
 from .measured import Measurements, measure_key
 from .placing import Costs, DoesNotFit, Fit, Room, Wanted
 from .prober import Probe, ProbeFailed
@@ -31,6 +34,9 @@ QUANT_BITS = {  # a weight, on average over a model of usual shape
     "Q8_0": 8.5,
     "F16": 16.0,
 }
+_FREE_LIMIT_S = 5.0  # for a driver to give an ended process's memory back
+_FREE_STEP_S = 0.05
+_NEARLY = 32 << 20
 _ROUNDS = 4  # fits that are checked by a dry run; it settles in two
 
 
@@ -79,6 +85,7 @@ class Planner:
         self._layout = Layout(settings.home)
         self._devices: Devices | None = None
         self._measurements: dict[str, Measurements] = {}
+        self._lessons = Lessons(self._layout.facts / "devices.json")
 
     @property
     def wanted(self) -> Wanted:
@@ -181,10 +188,48 @@ class Planner:
         rooms = []
         for device in devices.gpus:
             free = min(device.total_bytes, device.free_bytes + _held(device, question.held))
-            room = free - self._settings.gpu_reserve_bytes - question.spared.get(device.name, 0)
+            room = free - self._settings.gpu_reserve_bytes
             budget = budgets.get(device.name, budgets.get("", room))
-            rooms.append(Room(device.name, max(0, min(room, budget)), free, device.endpoint))
+            taken = self._lessons.extra_bytes(_known_as(device))
+            taken += question.spared.get(device.name, 0)
+            left = max(0, min(room, budget) - taken)
+            rooms.append(Room(device.name, left, free, device.endpoint))
         return tuple(rooms)
+
+    def forget_devices(self) -> None:
+        """Ask anew the next time: one of them has failed."""
+        self._devices = None
+
+    def learn(self, found: Fit, actual: Mapping[str, int]) -> None:
+        """Remembers what devices took beyond the prediction."""
+        devices = self._devices.gpus if self._devices else ()
+        names = {device.name: _known_as(device) for device in devices}
+        self._lessons.learn(
+            {
+                names[use.device]: actual[use.device] - use.total_bytes
+                for use in found.uses[1:]
+                if use.device in actual and use.device in names
+            }
+        )
+
+    async def wait_until_free(self, found: Fit) -> None:
+        """Returns once the devices of an ended runner have their memory back, or after a while.
+
+        Remote ones are not asked: they tell what their host has, to one client at a time.
+        """
+        local = [use for use in found.uses[1:] if not _is_remote(use.device, self._devices)]
+        if self._probe is None or not local:
+            return
+        deadline = time.monotonic() + _FREE_LIMIT_S
+        while time.monotonic() < deadline:
+            try:
+                now = await self._probe.devices(())
+            except ProbeFailed:
+                return
+            free = {device.name: device.free_bytes for device in now.devices}
+            if all(free.get(use.device, 0) + _NEARLY >= use.free_bytes for use in local):
+                return
+            await asyncio.sleep(_FREE_STEP_S)
 
     async def _account(
         self, question: Question, placement: Placement, devices: Devices
@@ -220,6 +265,15 @@ class Planner:
         if known is None:
             known = self._measurements[digest] = Measurements(self._layout.facts_of(digest))
         return known
+
+
+def _known_as(device: Device) -> str:
+    """What a device is remembered by: remote ones are numbered anew each time."""
+    return device.buffer or device.name
+
+
+def _is_remote(name: str, devices: Devices | None) -> bool:
+    return any(one.name == name and one.endpoint for one in (devices.gpus if devices else ()))
 
 
 def _held(device: Device, held: Mapping[str, int]) -> int:

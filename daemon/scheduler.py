@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -62,13 +62,15 @@ class State(StrEnum):
 class Need:
     """What a request asks of a loaded model.
 
-    `n_ctx` tokens of context at least; `size_bytes` is what a load for it would take; `exact` holds
-    load options that the client set and that can't be met by a model loaded otherwise.
+    `n_ctx` tokens of context at least; `size_bytes` is what a load for it would take of the host,
+    `devices` of each GPU; `exact` holds load options that the client set and that can't be met by a
+    model loaded otherwise.
     """
 
     n_ctx: int
     size_bytes: int
     exact: tuple[tuple[str, object], ...] = ()
+    devices: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,7 @@ class Scheduler:
     def __init__(self, limits: Limits, capacity_bytes: int) -> None:
         self._limits = limits
         self._capacity_bytes = capacity_bytes
+        self._device_bytes: dict[str, int] = {}
         self._closed = False
         self.waiting: list[Request] = []
         self.residents: dict[str, Resident] = {}
@@ -192,7 +195,9 @@ class Scheduler:
         resident = self.residents[key]
         if resident.state is State.LOADING:  # it may have died meanwhile
             need = resident.need
-            resident.need = Need(max(n_ctx, need.n_ctx), size_bytes or need.size_bytes, need.exact)
+            resident.need = replace(
+                need, n_ctx=max(n_ctx, need.n_ctx), size_bytes=size_bytes or need.size_bytes
+            )
             resident.state = State.READY
             resident.used_s = now
         return self._decide(now)
@@ -223,9 +228,12 @@ class Scheduler:
             resident.doomed = "asked"
         return self._decide(now)
 
-    def on_memory(self, capacity_bytes: int, now: float) -> list[Action]:
-        """What models may take together, were none loaded."""
+    def on_memory(
+        self, capacity_bytes: int, now: float, devices: Mapping[str, int] | None = None
+    ) -> list[Action]:
+        """What models may take together of the host, and of some devices, were none loaded."""
         self._capacity_bytes = capacity_bytes
+        self._device_bytes |= devices or {}
         return self._decide(now)
 
     def on_timer(self, now: float) -> list[Action]:
@@ -352,9 +360,16 @@ class Scheduler:
         staying = [one for one in self.residents.values() if one.key not in gone]
         most = self._limits.max_loaded
         used_bytes = sum(one.need.size_bytes for one in staying)
-        return (not most or len(staying) < most) and (
-            used_bytes + need.size_bytes <= self._capacity_bytes
+        return (
+            (not most or len(staying) < most)
+            and used_bytes + need.size_bytes <= self._capacity_bytes
+            and all(self._has_room(device, size, staying) for device, size in need.devices)
         )
+
+    def _has_room(self, device: str, size_bytes: int, staying: list[Resident]) -> bool:
+        """A device that nobody else uses has room: the placement was made for it."""
+        held = sum(dict(one.need.devices).get(device, 0) for one in staying)
+        return not held or held + size_bytes <= self._device_bytes.get(device, 0)
 
     def _too_large(self, need: Need) -> NotEnoughMemory:
         return NotEnoughMemory(

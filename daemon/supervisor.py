@@ -23,7 +23,8 @@ from . import logs
 from .devices import Devices
 from .fit import target_context
 from .hardware import Machine, anonymous_bytes, read_machine
-from .loaded import LoadedModel, Process, facts_of, runner_key
+from .loaded import LoadedModel, Process, device_needs, facts_of, runner_key
+from .loader import Loader
 from .meter import Meter
 from .placing import RUNNER_BYTES, Fit
 from .planner import Outlook, Planner, Question
@@ -37,7 +38,6 @@ from .scheduler import (
     Need,
     Refuse,
     Request,
-    Resident,
     Scheduler,
     State,
     Unload,
@@ -74,6 +74,7 @@ class _Ticket:
 
     request: Request
     model: Model
+    wishes: Options
     fit: Fit
     granted: asyncio.Future[Process]
 
@@ -97,6 +98,7 @@ class Supervisor:
         self._spare = Spare(spawn, settings.log_file.parent)
         self._machine = machine
         self._planner = planner or Planner(settings, None)
+        self._loader = Loader(self._spare, self._planner, settings.load_timeout_s)
         limits = Limits(settings.max_queue, settings.max_loaded_models, settings.num_parallel)
         self._scheduler = Scheduler(limits, machine().available_bytes)
         self._tickets: dict[int, _Ticket] = {}
@@ -161,7 +163,7 @@ class Supervisor:
     def loaded(self) -> list[LoadedModel]:
         """What is in memory or on its way, the most recently used first."""
         residents = sorted(self._scheduler.residents.values(), key=lambda one: -one.used_s)
-        return [self._row(one) for one in residents]
+        return [self._processes[one.key].row(one, time.monotonic()) for one in residents]
 
     @property
     def n_users(self) -> int:
@@ -202,11 +204,11 @@ class Supervisor:
         request = Request(
             id=next(self._ids),
             key=runner_key(model),
-            need=Need(placed.target_n_ctx, placed.needed_bytes, exact),
+            need=Need(placed.target_n_ctx, placed.needed_bytes, exact, device_needs(placed)),
             keep_alive_s=self._settings.keep_alive_s if keep_alive_s is None else keep_alive_s,
             client=client,
         )
-        return _Ticket(request, model, placed, asyncio.get_running_loop().create_future())
+        return _Ticket(request, model, wishes, placed, asyncio.get_running_loop().create_future())
 
     async def outlook(
         self, model: Model, wishes: Options, budgets: Mapping[str, int] | None = None
@@ -225,8 +227,10 @@ class Supervisor:
     async def _plan(self, model: Model, wishes: Options) -> Fit:
         question = self._question(model, wishes)
         available = question.machine.available_bytes
-        self._perform(self._scheduler.on_memory(available, time.monotonic()))
-        return await self._planner.plan(question)
+        placed = await self._planner.plan(question)
+        rooms = {use.device: use.room_bytes for use in placed.uses[1:]}
+        self._perform(self._scheduler.on_memory(available, time.monotonic(), rooms))
+        return placed
 
     def _question(
         self, model: Model, wishes: Options, budgets: Mapping[str, int] | None = None
@@ -303,17 +307,20 @@ class Supervisor:
     def _begin_load(self, load: Load) -> None:
         ticket = self._tickets[load.request.id]
         process = Process(ticket.model, ticket.fit, {str(ticket.model.name): ticket.model})
+        question = self._question(ticket.model, ticket.wishes)
         self._processes[load.key] = process
-        process.loading = self._start(self._load(load.key, process), f"load {ticket.model.name}")
+        process.loading = self._start(
+            self._load(load.key, process, question), f"load {ticket.model.name}"
+        )
 
-    async def _load(self, key: str, process: Process) -> None:
+    async def _load(self, key: str, process: Process, question: Question) -> None:
         """Rim: whatever goes wrong here becomes the error that those who wait get."""
         name = str(process.model.name)
         _log.info("model_loading", model=name, n_ctx=process.fit.placement.n_ctx)
         begun = time.monotonic()
         try:
             await asyncio.to_thread(process.hold_files, Layout(self._settings.home))
-            await process.load(await self._spare.take(), self._settings.load_timeout_s)
+            await self._loader.load(process, question)
         except QmError as error:
             self._load_failed(key, name, error)
         except Exception as error:  # noqa: BLE001  a rim: the daemon goes on
@@ -338,7 +345,10 @@ class Supervisor:
             actual_bytes=actual,
         )
         self._meter.count("qm_loads_total", model=str(process.model.name))
-        n_ctx, size_bytes = process.loaded.n_ctx, (actual or predicted) + RUNNER_BYTES
+        taken = {one.device: one.actual_bytes or 0 for one in process.devices()}
+        self._planner.learn(process.fit, taken)
+        on_host = process.uses[0].total_bytes if actual else process.fit.uses[0].total_bytes
+        n_ctx, size_bytes = process.loaded.n_ctx, on_host + RUNNER_BYTES
         self._perform(self._scheduler.on_loaded(key, n_ctx, size_bytes, time.monotonic()))
         process.runner.exited.add_done_callback(lambda exited: self._died(key, process, exited))
 
@@ -364,6 +374,7 @@ class Supervisor:
             await process.end()
         except QmError as error:  # it can't even be killed; its memory is lost until it goes
             _log.error("unload_failed", model=process.model.name, error=error)
+        await self._planner.wait_until_free(process.fit)
         del self._processes[unload.key]
         process.gone.set()
         process.files.close()
@@ -390,24 +401,3 @@ class Supervisor:
     def _on_timer(self) -> None:
         self._timer = None
         self._perform(self._scheduler.on_timer(time.monotonic()))
-
-    def _row(self, resident: Resident) -> LoadedModel:
-        process = self._processes[resident.key]
-        actual = process.actual_bytes
-        n_ctx = process.loaded.n_ctx if process.loaded else process.fit.placement.n_ctx
-        since = time.monotonic() if resident.users else resident.used_s
-        return LoadedModel(
-            name=str(process.model.name),
-            model=process.model,
-            state=resident.state.value,
-            size_bytes=actual or process.fit.predicted_bytes,
-            size_vram_bytes=sum(use.total_bytes for use in process.uses[1:]),
-            context_length=n_ctx,
-            expires_at=time.time() + since + resident.keep_alive_s - time.monotonic(),
-            pid=process.runner.pid if process.runner else None,
-            predicted_bytes=process.fit.predicted_bytes,
-            actual_bytes=actual,
-            n_users=len(resident.users),
-            reason=process.told_reason,
-            devices=process.devices(),
-        )
