@@ -34,8 +34,9 @@ def request(
     keep_alive_s: float = 300,
     client: str = "",
     exact: tuple[tuple[str, object], ...] = (),
+    devices: tuple[tuple[str, int], ...] = (),
 ) -> Request:
-    return Request(number, key, Need(n_ctx, size, exact), keep_alive_s, client)
+    return Request(number, key, Need(n_ctx, size, exact, devices), keep_alive_s, client)
 
 
 def scheduler(
@@ -153,6 +154,26 @@ def test_a_busy_model_is_never_evicted_but_gets_no_new_users() -> None:
     assert one.on_request(request(3, "a"), 2) == []
     assert one.on_released(1, 3) == [Unload("a", "evicted")]
     assert one.on_unloaded("a", 4) == [Load("b", b)]
+
+
+def test_models_share_a_gpu_while_both_fit() -> None:
+    """What each takes of it is counted, apart from the host's memory."""
+    one = scheduler()
+    one.on_memory(100, 0, {"GPU0": 10})
+    load(one, request(1, "a", devices=(("GPU0", 6),)), 0)
+    load(one, request(2, "b", devices=(("GPU0", 4),)), 1)
+    one.on_released(1, 2)
+    third = request(3, "c", devices=(("GPU0", 5),))
+    assert one.on_request(third, 3) == [Unload("a", "evicted")]
+    assert one.on_unloaded("a", 4) == [Load("c", third)]
+
+
+def test_a_gpu_that_shrank_refuses_nobody() -> None:
+    """A placement was made for it; once it is empty the load tells whether that still holds."""
+    one = scheduler()
+    one.on_memory(100, 0, {"GPU0": 3})
+    asked = request(1, "a", devices=(("GPU0", 6),))
+    assert one.on_request(asked, 0) == [Load("a", asked)]
 
 
 def test_max_loaded_models_counts() -> None:
