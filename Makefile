@@ -1,6 +1,7 @@
 # make run                       chat with a bundled real model; sets everything up first
 # make run PROMPT="your words"   the same, one answer, then exit
 # make test                      all checks, as CI runs them: format, lint, types, tests
+# make test-offload              layers on devices, with a llama.cpp that can spread them
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.installed-demo
@@ -12,7 +13,11 @@ PROMPT ?=
 override PROMPT := $(value PROMPT)
 export PROMPT
 
-.PHONY: run test format lint types clean
+# Builds that only tests need, outside of the checkout.
+PEERS ?= $(HOME)/.cache/qm-peers
+OFFLOAD := $(PEERS)/llama-rpc
+
+.PHONY: run test test-offload format lint types clean
 
 run: $(DEMO)
 	@$(BIN)/qm show smollm2 >/dev/null 2>&1 \
@@ -22,6 +27,15 @@ run: $(DEMO)
 
 test: lint types $(REGISTRY)
 	$(BIN)/python -m pytest -q
+
+# Layers on real devices, without a GPU: RPC servers on loopback. The build takes minutes, once.
+test-offload: $(CHECKS) $(OFFLOAD)/.built
+	PYTHONPATH=$(OFFLOAD) QM_TEST_OFFLOAD=1 $(BIN)/python -m pytest -q tests/offload
+
+$(OFFLOAD)/.built:
+	CMAKE_ARGS="-DGGML_RPC=on" $(BIN)/python -m pip install --quiet --no-deps --no-cache-dir \
+		--no-binary llama-cpp-python --upgrade --target $(OFFLOAD) llama-cpp-python==0.3.36
+	@touch $@
 
 format: $(CHECKS)
 	$(BIN)/ruff check --fix .

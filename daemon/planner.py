@@ -95,13 +95,7 @@ class Planner:
 
     async def plan(self, question: Question) -> Fit:
         """The best placement that llama.cpp agrees with. Raises DoesNotFit, NoSuchDevice."""
-        try:
-            return await self._planned(question, await self.devices(question.held))
-        finally:
-            if self._probe is not None and self._settings.rpc:
-                await self._probe.close()  # a remote server has time for one of us only
-
-    async def _planned(self, question: Question, devices: Devices) -> Fit:
+        devices = await self.devices(question.held)
         rooms = self.rooms(devices, question)
         wishes, facts, machine = question.wishes, question.facts, question.machine
         costs = estimated_costs(
@@ -175,12 +169,19 @@ class Planner:
         if known is not None and (busy or not (known.gpus or self._settings.rpc)):
             return known
         try:
-            found = await self._probe.devices(self._settings.rpc)
+            found = await self._asked_twice(self._probe)
         except ProbeFailed as error:
             _log.warning("devices_unknown", error=error)
             return Devices((), missing=tuple((one, error.message) for one in self._settings.rpc))
         self._devices = found
         return found
+
+    async def _asked_twice(self, probe: Probe) -> Devices:
+        """A server that goes while it is asked takes the probe with it; then it is known to be."""
+        try:
+            return await probe.devices(self._settings.rpc)
+        except ProbeFailed:
+            return await probe.devices(self._settings.rpc)
 
     def rooms(self, devices: Devices, question: Question) -> tuple[Room, ...]:
         """What a model may take of each GPU, were nothing of ours there."""

@@ -128,7 +128,10 @@ class Prober:
                 status = await child.process.wait()
                 await self._end()
                 raise ProbeFailed(f"the probe ended with status {status}; see {self._log_path}")
-            self._leave_later()
+            if ask.endpoints:  # a remote server has time for one client only
+                await self._end()
+            else:
+                self._leave_later()
             return msgspec.json.decode(line, type=Answer)
 
     async def _child_for(self, endpoints: tuple[str, ...]) -> _Child:

@@ -1,0 +1,95 @@
+"""Real devices without a GPU: llama.cpp's RPC servers on loopback count as GPUs.
+
+Needs a llama-cpp-python with RPC: `make test-offload` builds one and puts it on the path.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import LiveDaemon
+
+if "QM_TEST_OFFLOAD" not in os.environ:
+    collect_ignore_glob = ["test_*.py"]
+
+COMMAND = Path(sys.executable).with_name("qm")
+LIMIT_S = 30.0
+
+
+@dataclass(slots=True)
+class Worker:
+    """A `qm worker` that can be killed."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _wait_for(worker: Worker) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while time.monotonic() < deadline and worker.process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", worker.port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail("the worker does not serve; was llama-cpp-python built with RPC?")
+
+
+@pytest.fixture
+def start_worker() -> Iterator[Callable[[], Worker]]:
+    """Starts workers that end with the test."""
+    workers: list[Worker] = []
+
+    def start() -> Worker:
+        port = _free_port()
+        command = (str(COMMAND), "worker", "--port", str(port), "--threads", "1")
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        workers.append(Worker(port, process))
+        _wait_for(workers[-1])
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.kill()
+
+
+@pytest.fixture
+def start_offloading(
+    start_daemon: Callable[..., LiveDaemon], smollm2_gguf: Path
+) -> Callable[..., LiveDaemon]:
+    """Starts daemons that have the model smollm2 and these workers."""
+
+    def start(*workers: Worker, **settings: str) -> LiveDaemon:
+        endpoints = ",".join(worker.endpoint for worker in workers)
+        daemon = start_daemon(QM_RPC=endpoints, **settings)
+        made = daemon.qm("create", "smollm2", "--from", str(smollm2_gguf))
+        assert made.returncode == 0, made.stderr
+        return daemon
+
+    return start

@@ -1,0 +1,120 @@
+"""Layers on devices of other processes: placed, accounted, answered from, and lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import LiveDaemon
+
+    from .conftest import Worker
+
+N_BUDGETS = int(os.environ.get("QM_TEST_BUDGETS", "12"))  # 200 in the whole campaign
+MIB = 1 << 20
+ASK = {"model": "smollm2", "prompt": "The capital of France is", "raw": True, "stream": False}
+EXACT = {"num_predict": 8, "temperature": 0, "seed": 1}
+
+Start = Callable[..., "LiveDaemon"]
+StartWorker = Callable[[], "Worker"]
+
+
+def ask(daemon: LiveDaemon, **options: object) -> str:
+    answer = daemon.json("POST", "/api/generate", ASK | {"options": EXACT | options})
+    return str(answer["response"])
+
+
+def loaded(daemon: LiveDaemon) -> Any:  # Any: a JSON document
+    (row,) = daemon.json("GET", "/api/ps")["models"]
+    return row
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+@pytest.mark.parametrize("n_ctx", [512, 4096, 8192])
+def test_predictions_come_true_on_every_device(
+    start_worker: StartWorker, start_offloading: Start, n_ctx: int, kv_type: str
+) -> None:
+    """Within 2 % or 16 MiB of each device and in total, with layers on three of them."""
+    daemon = start_offloading(start_worker(), start_worker(), QM_GPU_MEMORY="90MiB")
+    ask(daemon, num_ctx=n_ctx, kv_type=kv_type)
+    row = loaded(daemon)
+    own = row["qm"]
+    assert len(own["devices"]) == 3
+    for one in own["devices"]:
+        limit = max(16 * MIB, one["actual_bytes"] * 0.02)
+        assert abs(one["predicted_bytes"] - one["actual_bytes"]) <= limit
+    assert abs(own["predicted_bytes"] - own["actual_bytes"]) <= max(
+        16 * MIB, own["actual_bytes"] * 0.02
+    )
+    assert 0 < row["size_vram"] < row["size"]
+
+
+def test_answers_are_the_same_wherever_layers_are(
+    start_worker: StartWorker, start_offloading: Start
+) -> None:
+    """On the CPU, on two devices, and in part."""
+    daemon = start_offloading(start_worker(), start_worker(), QM_GPU_MEMORY="120MiB")
+    answers = {ask(daemon, num_gpu=count) for count in (0, 5, 31)}
+    assert len(answers) == 1
+    assert "Paris" in answers.pop()
+    assert "GPU" in daemon.qm("ps").stdout
+
+
+def test_no_random_budget_fails_a_load(start_worker: StartWorker, start_offloading: Start) -> None:
+    """From nothing to more than enough, on one device or two; and never more than the budget."""
+    workers = [start_worker(), start_worker()]
+    chance = random.Random(4)
+    for _ in range(N_BUDGETS):
+        budgets = [chance.choice((0, 1, 40, 80, 160, 320)) + chance.randrange(60) for _ in workers]
+        text = ",".join(f"RPC{index}:{size}MiB" for index, size in enumerate(budgets))
+        daemon = start_offloading(*workers, QM_GPU_MEMORY=text)
+        n_ctx = chance.choice((256, 1024, 4096))
+        assert ask(daemon, num_ctx=n_ctx, num_predict=1)
+        for one in loaded(daemon)["qm"]["devices"][1:]:
+            assert one["actual_bytes"] <= budgets[int(one["device"][3:])] * MIB, text
+        daemon.stop()
+
+
+def test_a_worker_that_dies_mid_answer(start_worker: StartWorker, start_offloading: Start) -> None:
+    """The request fails clearly, the daemon lives, the next load goes without it."""
+    worker = start_worker()
+    daemon = start_offloading(worker)
+    body = ASK | {"stream": True, "options": {"num_predict": 2000, "ignore_eos": True}}
+    lines = []
+    with daemon.stream("/api/generate", body) as answer:
+        for line in answer:
+            lines.append(line)
+            if len(lines) == 3:
+                worker.kill()
+    assert "error" in lines[-1]
+    assert "Paris" in ask(daemon)
+    assert loaded(daemon)["size_vram"] == 0
+    missing = json.loads(daemon.qm("doctor", "--json").stdout)["missing"]
+    assert [one["endpoint"] for one in missing] == [worker.endpoint]
+
+
+def test_a_worker_that_dies_before_the_load(
+    start_worker: StartWorker, start_offloading: Start
+) -> None:
+    """Planned with it, loaded without it."""
+    worker, other = start_worker(), start_worker()
+    daemon = start_offloading(worker, other)
+    planned = json.loads(daemon.qm("plan", "smollm2", "--json").stdout)
+    assert planned["gpu_layers"] == 31
+    worker.kill()
+    assert "Paris" in ask(daemon)
+    assert loaded(daemon)["size_vram"] > 0
+
+
+def test_loads_take_turns_on_one_worker(start_worker: StartWorker, start_offloading: Start) -> None:
+    """It serves one runner at a time: the one that is idle leaves, nobody hangs."""
+    daemon = start_offloading(start_worker())
+    assert "Paris" in ask(daemon)
+    assert "Paris" in ask(daemon, num_ctx=8192)
+    assert daemon.qm("stop", "smollm2").returncode == 0
+    assert "Paris" in ask(daemon)
