@@ -7,6 +7,7 @@ we can reach, and builds.
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING
 import click
 
 from .connect import connect
+from .pickles import opened_pickles
 from .progress import Progress
 from .sources import MissingFile, bring, is_path, local_files, with_repository_files
 
 if TYPE_CHECKING:
     from qm.modelfiles.parser import Modelfile
+    from qm.modelfiles.spec import ModelSpec
 
 DEFAULT_FILE = "Modelfile"
 STDIN = "-"
@@ -32,11 +35,17 @@ STDIN = "-"
 @click.option("--from", "source", metavar="PATH|NAME", help="In place of the Modelfile's FROM.")
 @click.option("-q", "--quantize", metavar="TYPE", help="Quantise to this type, such as Q4_K_M.")
 @click.option("--merge", is_flag=True, help="Merge LoRA adapters into the weights.")
+@click.option("--allow-pickle", is_flag=True, help="Open pickled weights, in a confined process.")
 def create_command(
-    name: str, file: str | None, source: str | None, quantize: str | None, merge: bool
+    name: str,
+    *,
+    file: str | None,
+    source: str | None,
+    quantize: str | None,
+    merge: bool,
+    allow_pickle: bool,
 ) -> None:
     """Build the model NAME from a Modelfile, a GGUF or another model."""
-    from qm.modelfiles.create_request import to_create_request
     from qm.modelfiles.spec import check_quantize, from_modelfile
 
     modelfile, folder = _modelfile(file, source)
@@ -48,13 +57,22 @@ def create_command(
     for warning in spec.warnings:
         click.echo(f"Warning: {warning}", err=True)
     spec.refuse_unperformable()  # before a large file is copied for nothing
+    with ExitStack() as stack:
+        if allow_pickle:
+            spec = stack.enter_context(opened_pickles(spec, folder))
+        _create(name, spec, folder)
+    click.echo(f"created '{name}'")
+
+
+def _create(name: str, spec: ModelSpec, folder: Path) -> None:
+    from qm.modelfiles.create_request import to_create_request
+
     spec = with_repository_files(spec, folder)
     files = dict(local_files(spec, folder))
     client = connect()
     digests = {text: bring(client, path) for text, path in files.items()}
     with client.stream("/api/create", {**to_create_request(spec, digests), "model": name}) as items:
         Progress(sys.stderr).follow(items)
-    click.echo(f"created '{name}'")
 
 
 def _modelfile(file: str | None, source: str | None) -> tuple[Modelfile, Path]:

@@ -38,7 +38,7 @@ def with_repository_files(spec: ModelSpec, folder: Path) -> ModelSpec:
     """
     sources: list[Source] = []
     for source in spec.from_:
-        path = _located(source, folder)
+        path = located(source, folder)
         converts = bool(spec.quantize or spec.deltas)
         if source.is_hub or not path.is_dir() or not _is_repository(path, converts):
             sources.append(source)
@@ -55,7 +55,7 @@ def with_repository_files(spec: ModelSpec, folder: Path) -> ModelSpec:
 def _expanded(sources: tuple[Source, ...], folder: Path) -> Iterator[Source]:
     """The files of directories with safetensors; what else there is stays what it is."""
     for source in sources:
-        path = _located(source, folder)
+        path = located(source, folder)
         if path.is_dir() and any(path.glob("*.safetensors")):
             yield from _files_of(source, path)
         elif path.is_dir() and not any(path.glob("*.gguf")):
@@ -80,7 +80,7 @@ def local_files(spec: ModelSpec, folder: Path) -> Iterator[tuple[str, Path]]:
     sources = [*spec.from_, *spec.adapters, *spec.deltas]
     sources += [each for each in (spec.draft, spec.calibration, spec.imatrix_file) if each]
     for source in sources:
-        path = _located(source, folder)
+        path = located(source, folder)
         if not source.is_hub and _holds_files(path, source.text):
             yield source.text, _one_file(path)
         elif source not in spec.from_ or is_path(source.text):
@@ -142,7 +142,7 @@ def _refuse_pickles(path: Path) -> None:
     if pickles:
         raise MissingFile(
             f"{path} has its weights as a pickle ({pickles[0]}), which can run any code when it is "
-            "opened; convert it to safetensors where that does no harm"
+            "opened; convert it to safetensors where that does no harm, or say --allow-pickle"
         )
 
 
@@ -153,7 +153,8 @@ def _holds_files(path: Path, text: str) -> bool:
     return path.exists()
 
 
-def _located(source: Source, folder: Path) -> Path:
+def located(source: Source, folder: Path) -> Path:
+    """Where a path of the Modelfile leads."""
     return (folder / Path(source.text).expanduser()).resolve()
 
 

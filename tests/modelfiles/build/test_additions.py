@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from qm.modelfiles.build.convert import convert
 
+from tests.modelfiles.build.convert.standins import pickle_weights, write_torch
 from tests.modelfiles.build.convert.tiny import (
     Array,
     weights,
@@ -112,3 +114,21 @@ def test_an_embedding_model_keeps_its_pooling(daemon: LiveDaemon, folder: Path) 
     assert "embedding" in shown["capabilities"]
     vectors = daemon.json("POST", "/api/embed", {"model": "minilm", "input": ["a cat", "a kitten"]})
     assert [len(vector) for vector in vectors["embeddings"]] == [384, 384]
+
+
+def test_pickles_are_opened_only_when_asked_for(daemon: LiveDaemon, tmp_path: Path) -> None:
+    """Refused with the way out, then opened in a child, then a model like any other."""
+    repository = json.loads(RECORDED.with_name("llama3.json").read_text())["repository"]
+    write_repository(tmp_path / "pickled", **repository)
+    pickle_weights(tmp_path / "pickled")
+    (tmp_path / "packages").mkdir()
+    write_torch(tmp_path / "packages")
+    file = tmp_path / "Modelfile"
+    file.write_text("FROM ./pickled\n")
+    refused = daemon.qm("create", "pickled", "-f", str(file))
+    assert refused.returncode != 0
+    assert "--allow-pickle" in refused.stderr
+    with_torch = replace(daemon, env=daemon.env | {"PYTHONPATH": str(tmp_path / "packages")})
+    done = with_torch.qm("create", "pickled", "-f", str(file), "--allow-pickle")
+    assert done.returncode == 0, done.stderr
+    assert answer(daemon, "pickled")

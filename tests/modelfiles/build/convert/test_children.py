@@ -13,6 +13,7 @@ from qm.modelfiles.build.convert.child import ChildFailed
 from qm.modelfiles.build.convert.errors import PickleRefused, UnknownArchitecture
 from qm.modelfiles.build.convert.unpickle import NoTorch, pickles_of
 
+from tests.modelfiles.build.convert.standins import pickle_weights, write_torch
 from tests.modelfiles.build.convert.tiny import write_repository
 
 RECORDED = Path(__file__).parent / "recorded/llama3.json"
@@ -35,25 +36,6 @@ config.write_text(json.dumps(values | {"architectures": ["LlamaForCausalLM"]}))
 from qm.modelfiles.build.convert import convert
 with arguments.outfile.open("wb") as out:
     convert(arguments.model, out, out_type=arguments.outtype, name=arguments.model_name)
-"""
-
-# Loads a "pickle" that is JSON: enough to see that the child is asked, and with what
-TORCH = """
-import json
-class Tensor:
-    def __init__(self, values): self.values = values
-    def detach(self): return self
-    contiguous = clone = detach
-def load(path, map_location, weights_only):
-    assert map_location == "cpu" and weights_only is True
-    with open(path) as file:
-        return {name: Tensor(values) for name, values in json.load(file).items()}
-"""
-SAVE = """
-import safetensors.numpy, numpy
-def save_file(tensors, path):
-    arrays = {name: numpy.array(t.values, numpy.float32) for name, t in tensors.items()}
-    safetensors.numpy.save_file(arrays, path)
 """
 
 
@@ -119,21 +101,12 @@ def test_the_extras_last_words_are_the_error(tiny: Path, packages: Path) -> None
 def test_pickles_need_leave_and_torch(tiny: Path, packages: Path) -> None:
     """Refused, then refused for want of torch, then opened in the child."""
     wanted = converted(tiny)
-    from safetensors.numpy import load_file
-
-    arrays = load_file(tiny / "model.safetensors")
-    (tiny / "model.safetensors").unlink()
-    text = json.dumps({name: array.tolist() for name, array in arrays.items()})
-    (tiny / "pytorch_model.bin").write_text(text)
+    pickle_weights(tiny)
     with pytest.raises(PickleRefused):
         converted(tiny)
     with pytest.raises(NoTorch, match=r"qm\[convert\]"):
         converted(tiny, allow_pickle=True)
-    (packages / "torch.py").write_text(TORCH)
-    (packages / "sitecustomize.py").write_text(
-        "import sys, types\nmodule = types.ModuleType('safetensors.torch')\n"
-        f"exec({SAVE!r}, module.__dict__)\nsys.modules['safetensors.torch'] = module\n"
-    )
+    write_torch(packages)
     assert converted(tiny, allow_pickle=True) == wanted
 
 
