@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from .admin import ADMIN
+from .admin import ADMIN, VERSION
 from .anthropic import ANTHROPIC
 from .dialect import install
 from .guard import install_guard
 from .key_routes import KEYS
 from .ollama import OLLAMA
 from .openai import OPENAI
+from .openapi import openapi_dialect
 from .operations import OPERATIONS
 from .responses import MEMORY, RESPONSES
 from .responses_memory import ResponseMemory
 from .tokens import TOKENS
 
-DIALECTS = (OLLAMA, OPENAI, RESPONSES, ANTHROPIC, TOKENS, OPERATIONS, ADMIN, KEYS)
+_SPOKEN = (OLLAMA, OPENAI, RESPONSES, ANTHROPIC, TOKENS, OPERATIONS, ADMIN, KEYS)
+DIALECTS = (*_SPOKEN, openapi_dialect(_SPOKEN, VERSION))
 
 
 def install_http(app: web.Application) -> None:

@@ -1,0 +1,117 @@
+"""`/openapi.json` is true: it has every route, and live answers are as it says.
+
+`QM_FUZZ_EXAMPLES=200 pytest tests/daemon/http/test_openapi.py` lets Schemathesis try harder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]  # its stubs are one more package
+import pytest
+from qm.daemon.http.openapi import TOLD, openapi_document, told_path
+from qm.daemon.http.routes import DIALECTS
+
+TURNS = [{"role": "user", "content": "Hi"}]
+FEW = {"num_predict": 2}
+ASKED: list[tuple[str, str, dict[str, Any] | None]] = [
+    ("POST", "/api/chat", {"messages": TURNS, "stream": False, "options": FEW}),
+    ("POST", "/api/generate", {"prompt": "Hi", "stream": False, "options": FEW}),
+    ("POST", "/api/tokenize", {"text": "Hi"}),
+    ("POST", "/api/detokenize", {"tokens": [1]}),
+    ("GET", "/api/tags", None),
+    ("GET", "/api/ps", None),
+    ("POST", "/api/show", {}),
+    ("GET", "/api/version", None),
+    ("GET", "/api/status", None),
+    ("GET", "/health", None),
+    ("GET", "/openapi.json", None),
+    ("GET", "/v1/models", None),
+    ("POST", "/v1/chat/completions", {"messages": TURNS, "max_tokens": 2}),
+    ("POST", "/v1/completions", {"prompt": "Hi", "max_tokens": 2}),
+    ("POST", "/v1/responses", {"input": "Hi", "max_output_tokens": 2}),
+    ("POST", "/v1/messages", {"messages": TURNS, "max_tokens": 2}),
+    ("POST", "/v1/messages/count_tokens", {"messages": TURNS}),
+    # and what is refused
+    ("POST", "/api/chat", {"messages": 3}),
+    ("POST", "/v1/chat/completions", {"messages": []}),
+    ("POST", "/v1/responses", {"input": 3}),
+    ("POST", "/v1/messages", {"messages": []}),
+    ("POST", "/v1/embeddings", {"input": "x"}),
+    ("POST", "/v1/rerank", {"query": "x", "documents": ["y"]}),
+]
+
+
+def test_every_route_is_told() -> None:
+    """A route that is added or goes is noticed here; the /qm routes are no API."""
+    routes = {(r.method, told_path(r)) for dialect in DIALECTS for r in dialect.routes}
+    assert {route for route in routes if not route[1].startswith("/qm/")} == TOLD.keys()
+    document = openapi_document(DIALECTS, "1")
+    told = {(m.upper(), path) for path, methods in document["paths"].items() for m in methods}
+    assert told == TOLD.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "path", "body"), ASKED)
+def test_live_answers_are_as_told(
+    live_daemon: Any, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    document = live_daemon.json("GET", "/openapi.json")
+    asked = None if body is None else {"model": "smollm2", **body}
+    status, data = live_daemon.call(method, path, asked)
+    operation = document["paths"][path][method.lower()]
+    told = operation["responses"][str(status)]["content"]["application/json"]["schema"]
+    jsonschema.validate(json.loads(data), told | {"components": document["components"]})
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing(live_daemon: Any, tmp_path: Path) -> None:
+    """No 500, no undocumented status, content type or shape, for requests good and bad."""
+    host = live_daemon.json("GET", "/qm/status")["host"]
+    file = tmp_path / "openapi.json"
+    file.write_text(json.dumps(narrowed(live_daemon.json("GET", "/openapi.json"))))
+    # pulls and pushes would go out to the network; creating and deleting is others' model
+    excluded = "^/api/(pull|push|create|copy|delete|blobs)|^/v1/audio"
+    checks = "status_code_conformance,content_type_conformance,response_schema_conformance"
+    options = {
+        "--url": f"http://{host}",
+        "--checks": checks,
+        "--phases": "fuzzing",
+        "--exclude-path-regex": excluded,
+        "--max-examples": os.environ.get("QM_FUZZ_EXAMPLES", "3"),
+        "--seed": os.environ.get("QM_FUZZ_SEED", "1"),
+        "--request-timeout": "60",
+        "--suppress-health-check": "all",
+    }
+    flat = [word for pair in options.items() for word in pair]
+    done = subprocess.run(
+        [sys.executable, "-m", "schemathesis.cli", "run", str(file), "--no-color", *flat],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def narrowed(document: Any) -> Any:
+    """The same document with models that are here, or known not to be, and short answers."""
+    few = {"type": "object", "properties": {"num_predict": {"enum": [1, 2]}}}
+    bounds: dict[str, Any] = {
+        "max_tokens": {"enum": [1, 2]},
+        "max_output_tokens": {"enum": [1, 2]},
+        "options": few | {"required": ["num_predict"]},
+    }
+    for schema in document["components"]["schemas"].values():
+        fields = schema.get("properties", {})
+        if "model" in fields:
+            fields["model"] = {"enum": ["smollm2", "nosuch"]}
+        for name in bounds.keys() & fields.keys():
+            fields[name] = bounds[name]
+            schema["required"] = sorted({*schema["required"], name})
+    return document
