@@ -71,8 +71,17 @@ def _create(name: str, spec: ModelSpec, folder: Path) -> None:
     files = dict(local_files(spec, folder))
     client = connect()
     digests = {text: bring(client, path) for text, path in files.items()}
-    with client.stream("/api/create", {**to_create_request(spec, digests), "model": name}) as items:
+    body = {**to_create_request(spec, digests), "model": name}
+    if _builds_anew():
+        body["no_cache"] = True
+    with client.stream("/api/create", body) as items:
         Progress(sys.stderr).follow(items)
+
+
+def _builds_anew() -> bool:
+    from qm.daemon.settings import load_settings
+
+    return load_settings().no_build_cache
 
 
 def _modelfile(file: str | None, source: str | None) -> tuple[Modelfile, Path]:

@@ -21,6 +21,8 @@ COMMANDS = {
     "push": ("pull", "Upload a model to a registry."),
     "create": ("create", "Build a model from a Modelfile, a GGUF or another model."),
     "eval": ("quality", "Measure how good and how fast a model is."),
+    "compare": ("compare", "Quantise a model to several types and compare them."),
+    "rebuild": ("rebuild", "Build a model's weights again and compare the bytes."),
     "list": ("models", "List the models that are here."),
     "show": ("show", "Say what a model is made of."),
     "import": ("transfer", "Take in models that other programs keep here, without a copy."),

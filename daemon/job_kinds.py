@@ -29,8 +29,18 @@ def create(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
 
     spec = from_create_request(args["request"])
     fresh = args["request"].get("no_cache") is True
-    build(open_store(home), Name.parse(args["name"]), spec, progress, fresh=fresh)
+    origin = args.get("origin")
+    name, store = Name.parse(args["name"]), open_store(home)
+    build(store, name, spec, progress, fresh=fresh, origin=origin)
     return {"status": "success"}
+
+
+def fetch(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """Brings the files of the hub's repository `reference` that a build needs."""
+    from qm.modelfiles.build.fetch import fetch_sources  # noqa: PLC0415
+    from qm.store.store import open_store  # noqa: PLC0415
+
+    return fetch_sources(open_store(home), args["reference"], progress, full=args["full"])
 
 
 def adopt(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
@@ -59,6 +69,25 @@ def evaluate(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     name = Name.parse(args["model"])
     quality = measure(open_store(home), name, base, args.get("text", ""), progress)
     return {"status": "success", "quality": quality.to_json()}
+
+
+def rebuild(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """Does every step of `model` anew and tells whether the same came out."""
+    from qm.modelfiles.build.rebuild import rebuild as again  # noqa: PLC0415
+    from qm.store.name import Name  # noqa: PLC0415
+    from qm.store.store import open_store  # noqa: PLC0415
+
+    checked = again(open_store(home), Name.parse(args["model"]), progress)
+    steps = [
+        {
+            "kind": each.record.kind,
+            "same": each.same,
+            "recorded": {"tool": each.record.tool, "output": each.record.output},
+            "rebuilt": {"tool": each.tool, "output": each.output},
+        }
+        for each in checked
+    ]
+    return {"status": "success", "same": all(each.same for each in checked), "steps": steps}
 
 
 def verify(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
@@ -164,15 +193,17 @@ def export(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
 
 
 # These compute, and give way to whoever waits for an answer; the others move bytes.
-COMPUTING: Final = frozenset({"create", "evaluate"})
+COMPUTING: Final = frozenset({"create", "evaluate", "rebuild"})
 
 KINDS: dict[str, Kind] = {
     "create": create,
     "adopt": adopt,
     "evaluate": evaluate,
+    "fetch": fetch,
     "verify": verify,
     "import": import_models,
     "export": export,
     "pull": pull,
+    "rebuild": rebuild,
     "push": push,
 }

@@ -250,6 +250,8 @@ SETTINGS = (
             "Size at which the log is rotated; three old ones are kept."),
     Setting("QM_NO_HISTORY", "no_history", "flag", _flag, "",
             "Set: qm run keeps no history of what was typed."),
+    Setting("QM_NO_BUILD_CACHE", "no_build_cache", "flag", _flag, "",
+            "Set: qm create does every step of a build anew."),
 )  # fmt: skip
 
 
@@ -287,6 +289,7 @@ class Settings:
     log_file: Path
     log_max_bytes: int
     no_history: bool
+    no_build_cache: bool
 
     def api_keys(self) -> tuple[str, ...]:
         """Every accepted key, read from the file anew; empty means that none is asked for."""

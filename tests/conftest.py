@@ -135,7 +135,9 @@ class LiveDaemon:
         finally:
             connection.close()
 
-    def qm(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def qm(
+        self, *arguments: str, stdin: str = "", limit_s: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """One qm command against this daemon, run to its end."""
         return subprocess.run(
             [COMMAND, *arguments],
@@ -143,7 +145,7 @@ class LiveDaemon:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=limit_s,
             check=False,
         )
 

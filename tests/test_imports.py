@@ -26,6 +26,7 @@ ALLOWED = {
     "cli": {"cli"},
 }
 CLI_MAY_ALSO = {
+    "qm.modelfiles.quantization",
     "qm.daemon.settings",
     "qm.modelfiles.create_request",
     "qm.modelfiles.parameters",

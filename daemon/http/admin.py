@@ -79,6 +79,14 @@ async def _eval(request: web.Request, services: Services) -> web.StreamResponse:
     return await Stream(request).send(progress_lines(services.jobs.run("evaluate", arguments)))
 
 
+async def _rebuild(request: web.Request, services: Services) -> web.StreamResponse:
+    """Builds a model's weights anew and compares; keeps the model as it is."""
+    name = Name.parse(model_name(await read_fields(request)))
+    return await Stream(request).send(
+        progress_lines(services.jobs.run("rebuild", {"model": str(name)}))
+    )
+
+
 async def _import(request: web.Request, services: Services) -> web.StreamResponse:
     """Finds models below folders of this user and takes them in."""
     if not is_local(request):
@@ -194,6 +202,7 @@ ADMIN = Dialect(
         Route("POST", "/qm/adopt", _adopt),
         Route("POST", "/qm/eval", _eval),
         Route("POST", "/qm/import", _import),
+        Route("POST", "/qm/rebuild", _rebuild),
         Route("POST", "/qm/export", _export),
         Route("POST", "/qm/verify", _verify),
         Route("POST", "/qm/gc", _gc),

@@ -12,6 +12,7 @@ from .dialect import Dialect, Route
 from .edge import Stream, answer, read_fields
 from .fields import Fields
 from .ollama_answer import Body, chat_body, generate_body, stream, whole
+from .ollama_create import create
 from .ollama_embed import embed, embeddings
 from .ollama_pull import pull, push
 from .ollama_request import chat_request, generate_request
@@ -68,7 +69,7 @@ OLLAMA = Dialect(
         Route("GET", "/api/tags", models.tags, head=True),
         Route("POST", "/api/show", models.show),
         Route("GET", "/api/ps", models.ps),
-        Route("POST", "/api/create", models.create, scope=Scope.MANAGE),
+        Route("POST", "/api/create", create, scope=Scope.MANAGE),
         Route("POST", "/api/pull", pull, scope=Scope.MANAGE),
         Route("POST", "/api/push", push, scope=Scope.MANAGE),
         Route("POST", "/api/copy", models.copy, scope=Scope.MANAGE),

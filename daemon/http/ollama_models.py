@@ -7,7 +7,6 @@ import math
 import time
 
 from aiohttp import web
-from qm.modelfiles.create_request import from_create_request
 from qm.modelfiles.model import Details, load_model, size_bytes
 from qm.store.errors import InvalidRequest
 from qm.store.layout import InvalidDigest, parse_digest
@@ -17,13 +16,12 @@ from ..listing import Listed
 from ..loaded import LoadedModel
 from ..removal import remove
 from ..services import Services
-from .edge import JSON, Stream, answer, read_fields
+from .edge import JSON, answer, read_fields
 from .fields import Fields, JsonObject
 from .missing import COPIED, SHOWN, told_as
 from .ollama_answer import timestamp
 from .ollama_request import model_name
 from .ollama_show import details, show_document
-from .progress import last_progress, progress_lines
 
 # Go's clients read the time into 64 bits of nanoseconds: "never" is as far as those reach.
 _FOREVER_S = (2**63 - 1) / 1e9 - 10
@@ -59,18 +57,6 @@ async def show(request: web.Request, services: Services) -> web.Response:
 async def ps(_request: web.Request, services: Services) -> web.Response:
     """The models in memory."""
     return answer({"models": [_loaded(row) for row in services.supervisor.loaded()]})
-
-
-async def create(request: web.Request, services: Services) -> web.StreamResponse:
-    """Builds a model in a job, with progress. What can be known at once is a 400."""
-    fields = await read_fields(request, "api.CreateRequest")
-    name = Name.parse(model_name(fields))
-    document = fields.folded()
-    from_create_request(document)
-    progress = services.jobs.run("create", {"name": str(name), "request": document})
-    if fields.boolean("stream", True):
-        return await Stream(request).send(progress_lines(progress))
-    return answer(await last_progress(progress), content_type=_PLAIN_JSON)
 
 
 async def copy(request: web.Request, services: Services) -> web.Response:

@@ -75,10 +75,12 @@ def create(
     *,
     annotations: Mapping[str, str] | None = None,
     fresh: bool = False,
+    origin: Mapping[str, str] | None = None,
 ) -> Manifest:
     """The new model's manifest, registered under `name`; `annotations` say where it comes from.
 
-    `fresh` builds anew what was built before.
+    `fresh` builds anew what was built before. `origin` has the `repository` and `commit` of the
+    hub that the files come from.
 
     Raises NotYet, WrongFiles, ModelNotFound, BlobMissing, GgufInvalid, TemplateSyntaxError, and
     what `weights.build_weights` raises.
@@ -96,6 +98,7 @@ def create(
             _repository(layers, spec.from_),
             _repository(layers, spec.deltas),
             _repository(layers, spec.adapters),
+            origin=origin or {},
             fresh=fresh,
         )
         _check_kinds(layers, order)

@@ -45,6 +45,7 @@ class Order:
     repository: Mapping[str, str]
     delta: Mapping[str, str] = field(default_factory=dict)
     adapter: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = False
 
 
@@ -78,7 +79,13 @@ def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Built:
         digest = workshop.digest(adapter)
         layers.keep([Descriptor(ADAPTER_TYPE, digest, layers.store.blobs.size(digest))])
     steps = tuple(_record(each) for each in workshop.done if each.step.kind != StepKind.EVALUATE)
-    return Built(Provenance(files=dict(order.repository), steps=steps), _quality(workshop))
+    made = Provenance(
+        repository=order.origin.get("repository", ""),
+        commit=order.origin.get("commit", ""),
+        files=dict(order.repository),
+        steps=steps,
+    )
+    return Built(made, _quality(workshop))
 
 
 def _plan(layers: Layers, order: Order, versions: Tools) -> Plan:
@@ -90,7 +97,7 @@ def _plan(layers: Layers, order: Order, versions: Tools) -> Plan:
     planned = plan(given, wishes, versions)
     for text in (CALIBRATION, EVALUATION):
         if any(text.digest in step.inputs.values() for step in planned.steps):
-            text.put(layers)
+            text.put(layers.store, layers.lease)
     return planned
 
 
@@ -113,7 +120,7 @@ def _given(layers: Layers, order: Order) -> Given:
             delta=order.delta,
             adapter=order.adapter,
             merge=order.spec.merge,
-            name=_name(order.spec),
+            name=_name(order),
         )
     if order.delta or order.adapter:
         raise NeedsRepository(
@@ -151,10 +158,9 @@ def _wishes(layers: Layers, spec: ModelSpec) -> Wishes:
     )
 
 
-def _name(spec: ModelSpec) -> str:
+def _name(order: Order) -> str:
     """The repository's own name, for models that don't say theirs."""
-    hub = next((source.text for source in spec.from_ if source.is_hub), "")
-    return hub.rpartition("/")[2].partition("@")[0]
+    return order.origin.get("repository", "").rpartition("/")[2]
 
 
 def _kept(layers: Layers, source: Source | None) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from qm.store.hashing import digest_text
 
 if TYPE_CHECKING:
-    from ..register import Layers
+    from qm.store.leases import Lease
+    from qm.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,13 @@ class BundledText:
     def digest(self) -> str:
         return digest_text(sha256(self.data).hexdigest())
 
-    def put(self, layers: Layers) -> None:
+    def put(self, store: Store, lease: Lease) -> None:
         """Makes it a blob of the store, as inputs of steps are."""
-        layers.lease.add(self.digest)
-        if not layers.store.blobs.has(self.digest):
-            layers.store.blobs.put(self.data)
+        lease.add(self.digest)
+        if not store.blobs.has(self.digest):
+            store.blobs.put(self.data)
 
 
 CALIBRATION = BundledText(Path(__file__).with_name("calibration.txt"))
 EVALUATION = BundledText(Path(__file__).with_name("evaluation.txt"))
+BUNDLED = (CALIBRATION, EVALUATION)

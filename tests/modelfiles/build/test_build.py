@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from qm.modelfiles.build.texts import EVALUATION
 
+from tests.fakehub import FakeHub
+
 if TYPE_CHECKING:
     from tests.conftest import LiveDaemon
 
 pytestmark = pytest.mark.slow
+BUILD_LIMIT_S = 600  # builds stand back behind whatever else the machine does
 
 
 @pytest.fixture(scope="module")
-def daemon(start_module_daemon: Callable[..., LiveDaemon]) -> Iterator[LiveDaemon]:
+def hub(smollm2_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
+    """A hub that has the repository as org/smol."""
+    root = tmp_path_factory.mktemp("repos")
+    shutil.copytree(smollm2_repository, root / "org/smol", copy_function=os.link)
+    (root / "org/smol/.fakehub.json").write_text("{}")
+    with FakeHub(root) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def daemon(
+    hub: FakeHub,
+    start_module_daemon: Callable[..., LiveDaemon],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> LiveDaemon:
     """One for this module, so that its build cache starts empty."""
-    yield start_module_daemon()
+    cache = str(tmp_path_factory.mktemp("hf"))
+    return start_module_daemon(HF_ENDPOINT=hub.url, HF_HOME=cache)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +50,7 @@ def built(
     """What `qm create` said while it built q4 from the repository."""
     modelfile = tmp_path_factory.mktemp("build") / "Modelfile"
     modelfile.write_text(f"FROM {smollm2_repository}\nQUANTIZE Q4_K_M\nIMATRIX none\n")
-    done = daemon.qm("create", "q4", "-f", str(modelfile))
+    done = daemon.qm("create", "q4", "-f", str(modelfile), limit_s=BUILD_LIMIT_S)
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -64,7 +85,7 @@ def test_a_changed_template_builds_nothing(
     modelfile.write_text(
         f"FROM {smollm2_repository}\nQUANTIZE Q4_K_M\nIMATRIX none\nTEMPLATE {{{{ .Prompt }}}}\n"
     )
-    done = daemon.qm("create", "other", "-f", str(modelfile))
+    done = daemon.qm("create", "other", "-f", str(modelfile), limit_s=BUILD_LIMIT_S)
     assert done.returncode == 0, done.stderr
     assert "using cached convert sha256:" in done.stderr
     assert "using cached quantize sha256:" in done.stderr
@@ -103,7 +124,7 @@ def test_small_types_without_a_matrix_are_refused(
     """The error says how to go on."""
     modelfile = tmp_path / "Modelfile"
     modelfile.write_text(f"FROM {smollm2_repository}\nQUANTIZE IQ2_XS\nIMATRIX none\n")
-    done = daemon.qm("create", "x", "-f", str(modelfile))
+    done = daemon.qm("create", "x", "-f", str(modelfile), limit_s=BUILD_LIMIT_S)
     assert done.returncode == 1
     assert "IQ2_XS needs an importance matrix" in done.stderr
 
@@ -115,7 +136,7 @@ def test_a_model_is_measured_and_the_result_kept(
     text = tmp_path / "text.txt"
     text.write_bytes(EVALUATION.data[:6000])
     before = weights(daemon, "q4")
-    done = daemon.qm("eval", "q4", "--text", str(text), "--json")
+    done = daemon.qm("eval", "q4", "--text", str(text), "--json", limit_s=BUILD_LIMIT_S)
     assert done.returncode == 0, done.stderr
     quality = json.loads(done.stdout)
     assert 5 < quality["perplexity"] < 100
@@ -132,3 +153,57 @@ def test_provenance_names_every_step(daemon: LiveDaemon, built: str) -> None:
     assert "convert" in shown.stdout
     assert "llama-cpp-python/" in shown.stdout
     assert f"sha256:{weights(daemon, 'q4')}" in shown.stdout
+
+
+def test_building_anew_gives_the_same_bytes(
+    daemon: LiveDaemon, built: str, smollm2_repository: Path
+) -> None:
+    """QM_NO_BUILD_CACHE counts where qm create runs; another name changes nothing."""
+    anew = replace(daemon, env={**daemon.env, "QM_NO_BUILD_CACHE": "1"})
+    done = anew.qm("create", "anew", "--from", "q4", "-q", "Q8_0 requantize", limit_s=BUILD_LIMIT_S)
+    again = anew.qm(
+        "create", "anew2", "--from", "q4", "-q", "Q8_0 requantize", limit_s=BUILD_LIMIT_S
+    )
+    assert (done.returncode, again.returncode) == (0, 0)
+    assert "using cached" not in again.stderr
+    assert weights(daemon, "anew") == weights(daemon, "anew2")
+
+
+def test_the_same_bytes_come_out_again(daemon: LiveDaemon, built: str) -> None:
+    """Every step anew, without the cache."""
+    done = daemon.qm("rebuild", "--check", "q4", "--json", limit_s=BUILD_LIMIT_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    checked = json.loads(done.stdout)
+    assert [step["kind"] for step in checked["steps"]] == ["convert", "quantize"]
+    assert checked["same"] is True
+    assert "converting model" in done.stderr
+
+
+def test_a_repository_of_the_hub_becomes_a_model(daemon: LiveDaemon, hub: FakeHub) -> None:
+    """Fetched, converted, quantised; where it comes from is on record."""
+    done = daemon.qm("create", "h", "--from", "hf.co/org/smol", "-q", "Q8_0", limit_s=BUILD_LIMIT_S)
+    assert done.returncode == 0, done.stderr
+    assert "pulling " in done.stderr
+    made = daemon.json("POST", "/api/show", {"model": "h"})["qm"]["provenance"]
+    assert made["repository"] == "hf.co/org/smol"
+    assert len(made["commit"]) == 40
+    assert [step["kind"] for step in made["steps"]] == ["convert", "quantize"]
+    body = {"model": "h", "prompt": "Say hi.", "stream": False, "options": {"num_predict": 4}}
+    assert daemon.json("POST", "/api/generate", body)["eval_count"] > 0
+    fetched = hub.sent_bytes()
+    assert (
+        daemon.qm(
+            "create", "h", "--from", "hf.co/org/smol", "-q", "Q8_0", limit_s=BUILD_LIMIT_S
+        ).returncode
+        == 0
+    )
+    assert hub.sent_bytes() == fetched
+
+
+def test_a_repository_that_is_not_there_is_named(daemon: LiveDaemon) -> None:
+    """In the stream, as all that is found out later."""
+    done = daemon.qm(
+        "create", "x", "--from", "hf.co/org/nosuch", "-q", "Q8_0", limit_s=BUILD_LIMIT_S
+    )
+    assert done.returncode == 1
+    assert "no repository org/nosuch" in done.stderr
