@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -79,17 +80,31 @@ def start_worker() -> Iterator[Callable[[], Worker]]:
         worker.kill()
 
 
+@pytest.fixture(scope="session")
+def home(smollm2_gguf: Path) -> Iterator[Path]:
+    """A store that has the model smollm2, for one daemon at a time."""
+    with tempfile.TemporaryDirectory(prefix="qm-", dir="/tmp") as text:
+        path = Path(text)
+        environment = {
+            **os.environ,
+            "QM_HOME": text,
+            "QM_HOST": "off",
+            "QM_CONFIG": str(path / "qm.toml"),
+        }
+        (path / "qm.toml").touch()
+        for arguments in (("create", "smollm2", "--from", str(smollm2_gguf)), ("shutdown",)):
+            subprocess.run([COMMAND, *arguments], env=environment, check=True, timeout=240)
+        yield path
+
+
 @pytest.fixture
 def start_offloading(
-    start_daemon: Callable[..., LiveDaemon], smollm2_gguf: Path
+    start_daemon: Callable[..., LiveDaemon], home: Path
 ) -> Callable[..., LiveDaemon]:
-    """Starts daemons that have the model smollm2 and these workers."""
+    """Starts daemons that have the model smollm2 and these workers; end one before the next."""
 
     def start(*workers: Worker, **settings: str) -> LiveDaemon:
         endpoints = ",".join(worker.endpoint for worker in workers)
-        daemon = start_daemon(QM_RPC=endpoints, **settings)
-        made = daemon.qm("create", "smollm2", "--from", str(smollm2_gguf))
-        assert made.returncode == 0, made.stderr
-        return daemon
+        return start_daemon(home, QM_RPC=endpoints, **settings)
 
     return start
