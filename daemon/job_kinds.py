@@ -126,6 +126,26 @@ def pull(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     return {"status": "success"}
 
 
+def peek(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """What placement must know of the model `model` of the hub, without fetching it."""
+    import msgspec  # noqa: PLC0415
+    from qm.store.pull.peek import peek as look  # noqa: PLC0415
+    from qm.store.pull.reference import parse_reference  # noqa: PLC0415
+
+    from .facts import model_facts  # noqa: PLC0415
+
+    progress({"status": "reading headers"})
+    seen = look(parse_reference(args["model"]))
+    first, *others = seen.headers
+    facts = model_facts(first, extra_bytes=seen.projector_bytes, parts=others)
+    return {
+        "facts": msgspec.to_builtins(facts),
+        "size": seen.size_bytes,
+        "quant": seen.quant,
+        "read_bytes": seen.read_bytes,
+    }
+
+
 def _pull_repository(store: Store, args: JsonObject, progress: Progress, limits: Limits) -> None:
     from qm.modelfiles.build.pull import pull as fetch  # noqa: PLC0415
     from qm.store.pull.reference import parse_reference  # noqa: PLC0415
@@ -205,5 +225,6 @@ KINDS: dict[str, Kind] = {
     "export": export,
     "pull": pull,
     "rebuild": rebuild,
+    "peek": peek,
     "push": push,
 }

@@ -44,7 +44,7 @@ _ROUNDS = 4  # fits that are checked by a dry run; it settles in two
 class Question:
     """A model, what is wished of it, and the memory that it may count on."""
 
-    model: Model
+    model: Model | None  # None: it is not here, so nothing can be measured
     facts: ModelFacts
     wishes: Options
     machine: Machine
@@ -236,9 +236,9 @@ class Planner:
         self, question: Question, placement: Placement, devices: Devices
     ) -> tuple[BufferBytes, ...]:
         """llama.cpp's dry run of this placement, or an earlier one; nothing when it can't tell."""
-        if self._probe is None:
-            return ()
         model = question.model
+        if self._probe is None or model is None:
+            return ()
         embedding = "embedding" in model.capabilities
         key = measure_key(placement, devices, embedding=embedding)
         known = self._measurements_of(model.weights_digest)

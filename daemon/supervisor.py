@@ -21,6 +21,7 @@ from qm.store.layout import Layout
 
 from . import logs
 from .devices import Devices
+from .facts import ModelFacts
 from .fit import target_context
 from .hardware import Machine, anonymous_bytes, read_machine
 from .loaded import LoadedModel, Process, device_needs, facts_of, runner_key
@@ -211,14 +212,15 @@ class Supervisor:
         return _Ticket(request, model, wishes, placed, asyncio.get_running_loop().create_future())
 
     async def outlook(
-        self, model: Model, wishes: Options, budgets: Mapping[str, int] | None = None
+        self,
+        facts: ModelFacts,
+        wishes: Options,
+        budgets: Mapping[str, int] | None,
+        model: Model | None,
     ) -> Outlook:
-        """Where the model would go, were nothing loaded, and what else would fit."""
-        return await self._planner.outlook(self._question(model, wishes, budgets))
-
-    def host(self) -> Machine:
-        """The machine as if no model were loaded."""
-        return self._empty_machine()
+        """Where it would go, were nothing loaded; `model` is None where only facts are here."""
+        asked = Question(model, facts, wishes, self.host(), self._held(), budgets=budgets)
+        return await self._planner.outlook(asked)
 
     async def devices(self) -> Devices:
         """What there is to compute on."""
@@ -232,11 +234,8 @@ class Supervisor:
         self._perform(self._scheduler.on_memory(available, time.monotonic(), rooms))
         return placed
 
-    def _question(
-        self, model: Model, wishes: Options, budgets: Mapping[str, int] | None = None
-    ) -> Question:
-        machine = self._empty_machine()
-        return Question(model, facts_of(model), wishes, machine, self._held(), budgets=budgets)
+    def _question(self, model: Model, wishes: Options) -> Question:
+        return Question(model, facts_of(model), wishes, self.host(), self._held())
 
     def _held(self) -> dict[str, int]:
         """Bytes of each device that models hold, which can be unloaded."""
@@ -261,7 +260,7 @@ class Supervisor:
             return None
         return replace(process.fit, target_n_ctx=n_ctx)
 
-    def _empty_machine(self) -> Machine:
+    def host(self) -> Machine:
         """This machine as if no model were loaded; others can be unloaded for a new one.
 
         Pages of mapped weights count as available, since the system may drop them; what runners

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Final
 
@@ -11,9 +12,12 @@ from aiohttp import web
 from qm.modelfiles.model import load_model
 from qm.modelfiles.parameters import check_all
 from qm.store.name import Name
+from qm.store.pull.reference import is_hub
 
 from ..chat.options import chosen
 from ..devices import Devices
+from ..facts import ModelFacts
+from ..loaded import facts_of
 from ..planner import Outlook, QuantOutlook
 from ..runner.wire import Options
 from ..services import Services
@@ -27,17 +31,43 @@ from .ollama_request import InvalidField, model_name
 async def _plan(request: web.Request, services: Services) -> web.Response:
     """Where a model would go; `options` as in a chat, `gpu_memory` instead of QM_GPU_MEMORY."""
     fields = await read_fields(request)
-    name = Name.parse(model_name(fields))
+    called = model_name(fields)
     known, _ = check_all(fields.document("options"))
     budget_text = fields.text("gpu_memory")
     try:
         budgets = parse_budgets(budget_text) if budget_text else None
     except ValueError as error:
         raise InvalidField(f"gpu_memory {budget_text!r} can't be used: {error}") from error
-    model = await asyncio.to_thread(load_model, services.store, name)
-    wishes = chosen(model.parameters, msgspec.convert(known, Options))
-    outlook = await services.supervisor.outlook(model, wishes, budgets)
+    wishes = msgspec.convert(known, Options)
+    if is_hub(called):
+        return answer(await _remote(services, called, wishes, budgets))
+    model = await asyncio.to_thread(load_model, services.store, Name.parse(called))
+    facts, wishes = facts_of(model), chosen(model.parameters, wishes)
+    outlook = await services.supervisor.outlook(facts, wishes, budgets, model)
     return answer({"model": str(model.name)} | plan_document(outlook))
+
+
+async def _remote(
+    services: Services, called: str, wishes: Options, budgets: dict[str, int] | None
+) -> JsonObject:
+    """The plan of a model that is still on the hub, from its files' headers."""
+    seen = await last_step(services.jobs.run("peek", {"model": called}))
+    facts = msgspec.convert(seen["facts"], ModelFacts)
+    outlook = await services.supervisor.outlook(facts, wishes, budgets, None)
+    told = {
+        "quant": seen["quant"],
+        "download_bytes": seen["size"],
+        "read_bytes": seen["read_bytes"],
+    }
+    return {"model": called} | plan_document(outlook) | told
+
+
+async def last_step(steps: AsyncIterator[JsonObject]) -> JsonObject:
+    """What a job ended with."""
+    last: JsonObject = {}
+    async for step in steps:
+        last = step
+    return last
 
 
 async def _devices(_request: web.Request, services: Services) -> web.Response:

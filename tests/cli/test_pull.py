@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -100,3 +101,13 @@ def test_a_rate_that_makes_no_sense_is_refused(rate: str) -> None:
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert "--limit-rate" in done.stderr
+
+
+def test_a_plan_before_the_download(daemon: LiveDaemon, hub: FakeHub) -> None:
+    """From the headers alone, by ranges; nothing is kept."""
+    planned = json.loads(daemon.qm("plan", MODEL, "--num-ctx", "2048", "--json").stdout)
+    assert planned["context_length"] == 2048
+    assert planned["read_bytes"] < 20_000_000
+    assert not planned["measured"]
+    assert MODEL not in daemon.qm("list").stdout
+    assert "Error" in daemon.qm("plan", "hf.co/org/nothing-there").stderr
