@@ -171,6 +171,30 @@ FAMILIES: dict[str, Json] = {
         ),
         "tokenizer": "sentencepiece",
     },
+    "gemma3_images": {  # of which only the language model is converted
+        "config": {
+            "architectures": ["Gemma3ForConditionalGeneration"],
+            "model_type": "gemma3",
+            "text_config": {
+                **_DECODER,
+                "model_type": "gemma3_text",
+                "head_dim": 16,
+                "query_pre_attn_scalar": 16,
+                "sliding_window": 64,
+            },
+            "vision_config": {
+                "model_type": "siglip_vision_model",
+                "hidden_size": 32,
+                "intermediate_size": 64,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 28,
+                "patch_size": 14,
+            },
+            "mm_tokens_per_image": 4,
+        },
+        "tokenizer": "sentencepiece",
+    },
     "phi3": {
         "config": _model(
             "Phi3ForCausalLM",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,25 @@ def test_the_place_of_the_repository_does_not_matter(
     elsewhere = tmp_path / "another name"
     shutil.copytree(smollm2_repository, elsewhere, copy_function=shutil.copy)
     assert converted(elsewhere, "auto")[0] == UPSTREAM["auto"]
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from qm.modelfiles.build.convert import convert
+with open("/dev/null", "wb") as out:
+    convert(Path(sys.argv[1]), out, out_type="f16")
+if sys.platform == "linux":  # there getrusage counts what the parent had, too
+    status = Path("/proc/self/status").read_text()
+    print(1024 * int(status.split("VmHWM:")[1].split()[0]))
+else:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_stays_below_the_weights(smollm2_repository: Path) -> None:
+    """269 MB of weights go through far less memory, numpy and the tokenizer included."""
+    command = [sys.executable, "-c", PEAK, str(smollm2_repository)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    weights_bytes = (smollm2_repository / "model.safetensors").stat().st_size
+    assert int(result.stdout) < 0.85 * weights_bytes
