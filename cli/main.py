@@ -23,6 +23,7 @@ COMMANDS = {
     "eval": ("quality", "Measure how good and how fast a model is."),
     "compare": ("compare", "Quantise a model to several types and compare them."),
     "rebuild": ("rebuild", "Build a model's weights again and compare the bytes."),
+    "lock": ("lock", "Write down how models are built, or build them from that."),
     "list": ("models", "List the models that are here."),
     "show": ("show", "Say what a model is made of."),
     "import": ("transfer", "Take in models that other programs keep here, without a copy."),

