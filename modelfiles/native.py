@@ -33,6 +33,11 @@ def _bind() -> Any:  # Any: ctypes functions, typed by the wrappers around them
 C: Final = _bind()
 
 
+def bind_media() -> Any:  # Any: ctypes functions
+    """The binding of mtmd, llama.cpp's library for images and sounds."""
+    return importlib.import_module("llama_cpp.mtmd_cpp")
+
+
 def binding_version() -> str:
     """Version of llama-cpp-python."""
     return importlib.metadata.version("llama-cpp-python")

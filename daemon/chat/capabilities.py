@@ -39,7 +39,7 @@ def check(request: Request, name: Name, capabilities: Collection[str]) -> None:
         raise NotCapable(full, "tools")
     if request.think and "thinking" not in capabilities:
         raise NotCapable(f'"{request.model}"', "thinking")
-    if _has_images(request) and "vision" not in capabilities:
+    if _has_images(request) and not {"vision", "audio"} & set(capabilities):
         raise NotCapable(full, "images")
 
 

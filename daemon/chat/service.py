@@ -27,6 +27,7 @@ from . import capabilities
 from .conversation import conversation, shorter, template_context, without_template
 from .options import chosen, completed, may_shift
 from .output import OutputParser, OutputShape, output_shape
+from .pictures import marked, marker, pictures
 from .render import Renderer
 from .request import (
     Delta,
@@ -81,6 +82,8 @@ class Prompt:
     tokens: tuple[int, ...] | None = None
     turns: tuple[Message, ...] = ()
     truncate: bool = False
+    images: tuple[bytes, ...] = ()
+    image_marker: str = ""
 
 
 class ChatService:
@@ -174,7 +177,8 @@ class ChatService:
         if request.tokens is not None:
             return Prompt(tokens=request.tokens, truncate=request.truncate)
         if request.raw or (request.suffix and not _renders_suffix(work.template)):
-            return Prompt(request.prompt or "", truncate=request.truncate)
+            text = request.prompt or ""
+            return Prompt(text, truncate=request.truncate, images=request.images)
         preset = () if request.context else work.model.messages
         turns = conversation(
             request, work.model.system, [Message(turn.role, turn.content) for turn in preset]
@@ -188,17 +192,19 @@ class ChatService:
     async def _render(self, work: Work, turns: Sequence[Message]) -> Prompt:
         """The prompt of these turns. Only a chat can be shortened turn by turn."""
         request, loaded = work.request, work.loaded
+        mark, images = marker(turns), pictures(turns)
+        shown = marked(turns, mark)
         if work.template is None:
-            text = without_template(turns)
+            text = without_template(shown)
         else:
-            context = template_context(request, turns, bos=loaded.bos, eos=loaded.eos)
+            context = template_context(request, shown, bos=loaded.bos, eos=loaded.eos)
             text = await self._renderer.render(work.template.text, work.template.kind, context)
             text += work.shape.prefill
         if loaded.add_bos and loaded.bos:
             text = text.removeprefix(loaded.bos)  # the tokenizer adds it
         if request.messages is None:
-            return Prompt(text, truncate=request.truncate)
-        return Prompt(text, turns=tuple(turns))
+            return Prompt(text, truncate=request.truncate, images=images, image_marker=mark)
+        return Prompt(text, turns=tuple(turns), images=images, image_marker=mark)
 
 
 async def _first_frame(
@@ -226,7 +232,8 @@ def _generate(work: Work, prompt: Prompt) -> Generate:
         options=options,
         prompt=prompt.text,
         tokens=prompt.tokens,
-        images=_images(request),
+        images=prompt.images,
+        image_marker=prompt.image_marker,
         json_schema=None if schema is None else json.dumps(schema),
         grammar=constraint.grammar if constraint else options.grammar or None,
         constrain_after=shape.tags.end if thinks else None,
@@ -235,15 +242,10 @@ def _generate(work: Work, prompt: Prompt) -> Generate:
         logprobs=request.top_logprobs if request.logprobs else -1,
         truncate=prompt.truncate,
         shift=may_shift(work.options, request.shift),
-        return_context=request.prompt is not None and not request.raw,
+        return_context=request.prompt is not None and not (request.raw or prompt.images),
         suffix=suffix,
         client=request.client,
     )
-
-
-def _images(request: Request) -> tuple[bytes, ...]:
-    turns = request.messages or ()
-    return request.images + tuple(image for turn in turns for image in turn.images)
 
 
 def _schema(constraint: Format) -> JsonObject | None:

@@ -64,7 +64,7 @@ def _wait_for_model(
             case _:
                 continue
     try:
-        model, context, answer = load(work, intake, log, connection)
+        model, context, projector, answer = load(work, intake, log, connection)
     except LlamaError as error:
         connection.sendall(wire.encode(wire.Failed(work.id, error.code, str(error))))
         return None
@@ -74,6 +74,7 @@ def _wait_for_model(
         work.embedding,
         model.rank_template,
         Constraints(model.vocabulary),
+        projector,
     )
     connection.sendall(wire.encode(answer))
     return model, context, work.placement

@@ -133,6 +133,7 @@ class Engine:
 
     def _step(self) -> None:
         self._turns.take()
+        self._look()
         planned, prompt_tokens = self._plan()
         if not planned:
             return
@@ -164,7 +165,7 @@ class Engine:
         prompting = self._prompting()
         beside = len(generating) or int(self._turns.contended)
         total = self._pace.budget(beside, self._batch.room) if prompting else 0
-        counts = shares([sequence.pending for sequence in prompting], total)
+        counts = shares([sequence.pending_text for sequence in prompting], total)
         if not self._make_room(len(generating) + sum(counts)):
             return self._plan()
         self._batch.clear()
@@ -187,6 +188,19 @@ class Engine:
             if self._reuse.ready(sequence, self._running):
                 self._begin(sequence)
         return [one for one in self._running if not one.generating and one.leader is None]
+
+    def _look(self) -> None:
+        """Evaluates the next image, if one is due: a step of its own."""
+        sequence = next((one for one in self._prompting() if one.piece), None)
+        piece = sequence.piece if sequence else None
+        if sequence is None or piece is None or not self._make_room(piece.count):
+            return
+        assert sequence.slot is not None
+        assert sequence.media is not None
+        if sequence.media.evaluate(self._context, piece, sequence.slot.id):
+            self._reuse.evaluated(sequence, piece.count)
+        else:
+            self._fail(sequence, "llama.cpp could not evaluate the image")
 
     def _add_prompt(self, sequence: Sequence, count: int) -> None:
         start = sequence.n_evaluated
@@ -274,7 +288,7 @@ class Engine:
             self._running.remove(sequence)
         else:
             self._waiting.remove(sequence)
-        sequence.sampler.free()
+        sequence.free()
 
     # Cells --------------------------------------------------------------------------------------
 
@@ -297,7 +311,7 @@ class Engine:
 
     def _shift(self, sequence: Sequence) -> bool:
         """Drops old tokens of a full context; False when the request or the model forbids it."""
-        if not (sequence.request.shift and self._context.can_shift):
+        if not (sequence.request.shift and self._context.can_shift and not sequence.media):
             return False
         self._reuse.shift(sequence, sequence.keep(self._vocabulary.add_bos))
         return True

@@ -20,6 +20,7 @@ from . import wire
 from .constraints import Constraints
 from .embedding import EmbedWork
 from .llama import LlamaError, Vocabulary
+from .media import Media, Projector
 from .ranking import Pair
 from .reasoning import Reasoning
 from .sampling import Sampler
@@ -39,6 +40,7 @@ class Ready:
     embeds: bool
     rank_template: str  # how a query and a text become one input; "" for the common way
     constraints: Constraints
+    projector: Projector | None = None
 
 
 Work: TypeAlias = (
@@ -135,11 +137,9 @@ def generation(request: wire.Generate, ready: Ready) -> Sequence | wire.Failed:
     """A request that the engine can start on at once, or why it can't be."""
     if ready.embeds:
         raise LlamaError("unsupported", "the model is loaded for embeddings; it can't generate")
-    if request.images:
-        raise LlamaError("unsupported", "images can't be read by this runner yet")
-    tokens = _prompt(request, ready.vocabulary)
+    tokens, media = _parsed(request, ready)
     if len(tokens) >= ready.limit:
-        if not request.truncate:
+        if not request.truncate or media:
             return too_long(request.id, len(tokens), ready.limit)
         keep = len(tokens) if (request.options.num_keep or 0) < 0 else request.options.num_keep or 0
         tokens = cut_middle(tokens, ready.limit, keep + int(ready.vocabulary.add_bos))
@@ -152,7 +152,22 @@ def generation(request: wire.Generate, ready: Ready) -> Sequence | wire.Failed:
         text=AnswerText(request.options.stop or ()),
         n_prompt=len(tokens),
         n_predict=predict_limit(request.options, ready.limit),
+        media=media,
     )
+
+
+def _parsed(request: wire.Generate, ready: Ready) -> tuple[list[int], Media | None]:
+    """The prompt's tokens, and what in it is no text."""
+    if not request.images:
+        return _prompt(request, ready.vocabulary), None
+    if ready.projector is None:
+        raise LlamaError("unsupported", "this model has no projector to read images with")
+    marker, n_images = request.image_marker, len(request.images)
+    texts = request.prompt.split(marker) if marker else [""] * n_images + [request.prompt]
+    if len(texts) != n_images + 1:
+        raise LlamaError("bad_option", f"the template has no place for {n_images} images")
+    texts[-1] = texts[-1] or "\n"  # an answer follows text
+    return ready.projector.parse(texts, request.images, add_special=True)
 
 
 def _sampler(

@@ -201,6 +201,7 @@ class Model:
         if not self.pointer:
             raise LlamaError(log.cause(), log.explain("llama.cpp can't load the model"))
         self.vocabulary = Vocabulary(self.pointer)
+        self.on_gpu = placement.n_gpu_layers > 0
         self.n_ctx_train = int(C.llama_model_n_ctx_train(self.pointer))
         self.n_embd = int(C.llama_model_n_embd_out(self.pointer))
         template = C.llama_model_chat_template(self.pointer, b"rerank")
@@ -251,6 +252,7 @@ class Context:
         n_ubatch = min(placement.n_ubatch, placement.n_batch)
         if embedding:  # mean pooling aborts when sequences can't share a batch evenly
             n_ubatch = max(n_ubatch - n_ubatch % n_seq, n_seq)
+        self.n_threads = threads
         fields: dict[str, object] = {
             "n_ctx": placement.n_ctx,
             "n_batch": n_ubatch if embedding else placement.n_batch,

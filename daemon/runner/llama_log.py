@@ -34,8 +34,8 @@ class Log:
         self.errors: deque[str] = deque(maxlen=8)
         self._buffers: dict[str, dict[str, int]] = {}
         self._last_level = 0
-        self._callback = C.llama_log_callback(self._on_line)  # referenced: C keeps a bare pointer
-        C.llama_log_set(self._callback, None)
+        self.callback = C.llama_log_callback(self._on_line)  # referenced: C keeps a bare pointer
+        C.llama_log_set(self.callback, None)
 
     def _on_line(self, level: int, text: bytes, _: object) -> None:
         if level == _GGML_CONTINUED:

@@ -10,14 +10,15 @@ from .intake import Intake
 from .llama import Batch, Context, LlamaError, Model
 from .llama_log import Log
 from .measure import buffers, by_device
+from .media import Projector
 
 _PROGRESS_STEP: Final = 0.02
 
 
 def load(
     request: wire.Load, intake: Intake, log: Log, connection: socket.socket
-) -> tuple[Model, Context, wire.Loaded]:
-    """Model, context and the answer that describes them. Raises LlamaError."""
+) -> tuple[Model, Context, Projector | None, wire.Loaded]:
+    """Model, context, projector and the answer that describes them. Raises LlamaError."""
     _refuse_what_comes_later(request)
     progress = _Progress(request.id, intake, connection)
     model = Model(request.weights, request.placement, progress.tell, log)
@@ -27,14 +28,14 @@ def load(
         context.adapt(adapters)
     if not request.embedding:
         _warm_up(model, context)
-    return model, context, _describe(request, model, context, log)
+    projector = None
+    if request.projector:
+        projector = Projector(request.projector, model, context.n_threads, log)
+    return model, context, projector, _describe(request, model, context, projector, log)
 
 
 def _refuse_what_comes_later(request: wire.Load) -> None:
-    for what, present in (
-        ("projectors", request.projector),
-        ("draft models", request.draft),
-    ):
+    for what, present in (("draft models", request.draft),):
         if present:
             raise LlamaError("unsupported", f"{what} can't be used by this runner yet")
 
@@ -64,7 +65,9 @@ def _warm_up(model: Model, context: Context) -> None:
     context.clear()
 
 
-def _describe(request: wire.Load, model: Model, context: Context, log: Log) -> wire.Loaded:
+def _describe(
+    request: wire.Load, model: Model, context: Context, projector: Projector | None, log: Log
+) -> wire.Loaded:
     vocabulary, placement = model.vocabulary, request.placement
     limit = min(placement.n_ctx_seq or context.n_ctx, context.n_ctx)
     if request.embedding:
@@ -84,5 +87,6 @@ def _describe(request: wire.Load, model: Model, context: Context, log: Log) -> w
         has_fim=vocabulary.has_fim,
         pooling=context.pooling,
         memory=by_device(buffers(context.pointer)) or log.memory(),
+        modalities=projector.modalities if projector else (),
         n_ctx_total=context.n_ctx,
     )

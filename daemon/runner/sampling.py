@@ -30,7 +30,8 @@ class Sampler:
     def prime(self, prompt: Sequence[int]) -> None:
         """Lets penalties know the end of the prompt."""
         for token in prompt[len(prompt) - min(self.history, len(prompt)) :]:
-            self.accept(token)
+            if token >= 0:  # what images became is no text
+                self.accept(token)
 
     def accept(self, token: int) -> None:
         """Lets penalties know a token that came about otherwise."""

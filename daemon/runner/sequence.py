@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from . import wire
+from .media import Media, Piece
 from .sampling import Sampler
 from .slots import Slot
 from .structured import ConstrainedSampler
@@ -32,6 +33,7 @@ class Sequence:
     text: AnswerText
     n_prompt: int
     n_predict: int
+    media: Media | None = None
     slot: Slot | None = None
     leader: Sequence | None = None  # whose evaluation of `awaited` tokens it waits for
     awaited: int = 0
@@ -54,6 +56,24 @@ class Sequence:
     def exact(self) -> int:
         """How much of what is in the cache others may use: nothing that a shift has moved."""
         return min(self.n_evaluated, self.pure)
+
+    @property
+    def pending_text(self) -> int:
+        """How many of the pending tokens come before the next image."""
+        end = self.media.next_start(self.n_evaluated) if self.media else None
+        return self.pending if end is None else end - self.n_evaluated
+
+    @property
+    def piece(self) -> Piece | None:
+        """The image that is to be evaluated next."""
+        return self.media.at(self.n_evaluated) if self.media else None
+
+    def free(self) -> None:
+        """Gives back what C holds for it."""
+        self.sampler.free()
+        if self.media is not None:
+            self.media.free()
+            self.media = None
 
     @property
     def generating(self) -> bool:

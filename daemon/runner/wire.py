@@ -134,6 +134,7 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
     truncate: bool = False  # cut the middle of a too-long prompt instead of failing
     shift: bool = True  # drop old tokens when the context is full instead of stopping
     return_context: bool = False
+    image_marker: str = ""  # stands in `prompt` where each of `images` belongs
     special: bool = False  # control tokens are part of the text
     suffix: str | None = None  # fill-in-the-middle: prompt is what stands before the gap
     client: str = ""

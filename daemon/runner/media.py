@@ -1,0 +1,161 @@
+"""Images and sounds in prompts: read by llama.cpp's projectors, held in a prompt as other tokens.
+
+In a list of tokens, what a picture becomes has numbers below zero that follow from its content, so
+that a conversation with the same picture finds it in the KV cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from qm.modelfiles.native import C, bind_media, fill
+
+from .llama import Context, LlamaError, Model
+from .llama_log import Log
+
+_TEXT: Final = 0  # the type of a chunk that is text
+_ID_BITS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Media tokens [start, start + count) of a prompt; `chunk` is mtmd's."""
+
+    start: int
+    count: int
+    chunk: Any  # Any: a pointer
+
+
+class Media:
+    """The pictures and sounds of one prompt. Must be freed."""
+
+    def __init__(self, projector: Projector, pieces: Sequence[Piece], chunks: Any) -> None:
+        self._projector = projector
+        self._pieces = {piece.start: piece for piece in pieces}
+        self._chunks = chunks
+
+    def at(self, position: int) -> Piece | None:
+        """The piece that begins at `position`."""
+        return self._pieces.get(position)
+
+    def next_start(self, position: int) -> int | None:
+        """Where the first piece behind `position` begins."""
+        return min((start for start in self._pieces if start > position), default=None)
+
+    def evaluate(self, context: Context, piece: Piece, sequence: int) -> bool:
+        """Puts a piece into the KV cache of `sequence`; whether that worked."""
+        return self._projector.evaluate(context, piece, sequence)
+
+    def free(self) -> None:
+        bind_media().mtmd_input_chunks_free(self._chunks)
+
+
+class Projector:
+    """A loaded projector. `parse` may be called beside everything else, `evaluate` may not."""
+
+    def __init__(self, path: str, model: Model, n_threads: int, log: Log) -> None:
+        self._api = api = bind_media()
+        api.mtmd_helper_log_set(log.callback, None)
+        params = fill(
+            api.mtmd_context_params_default(),
+            {"n_threads": n_threads, "print_timings": False, "use_gpu": model.on_gpu},
+        )
+        self._pointer = api.mtmd_init_from_file(path.encode(), model.pointer, params)
+        if not self._pointer:
+            raise LlamaError("load_failed", log.explain("llama.cpp can't load the projector"))
+        if api.mtmd_decode_use_mrope(self._pointer):
+            raise LlamaError(
+                "unsupported", "models that place images in two dimensions can't be used yet"
+            )
+        sees, hears = api.mtmd_support_vision, api.mtmd_support_audio
+        self.modalities = tuple(
+            name for name, able in (("vision", sees), ("audio", hears)) if able(self._pointer)
+        )
+
+    def parse(
+        self, texts: Sequence[str], files: Sequence[bytes], *, add_special: bool
+    ) -> tuple[list[int], Media]:
+        """The tokens of texts with a file between each two. Raises LlamaError."""
+        api = self._api
+        bitmaps = [self._bitmap(number, data) for number, data in enumerate(files, 1)]
+        chunks = api.mtmd_input_chunks_init()
+        try:
+            kept, parts = self._parts(texts, bitmaps)
+            status = api.mtmd_tokenize_from_parts(
+                self._pointer, chunks, parts, len(parts), add_special
+            )
+            del kept
+            if status:
+                raise LlamaError("bad_option", "the model can't take these images or sounds")
+            return self._read(chunks)
+        except LlamaError:
+            api.mtmd_input_chunks_free(chunks)
+            raise
+        finally:
+            for bitmap in bitmaps:
+                api.mtmd_bitmap_free(bitmap)
+
+    def evaluate(self, context: Context, piece: Piece, sequence: int) -> bool:
+        """Puts a piece into the KV cache of `sequence`; whether that worked."""
+        after = C.llama_pos()
+        status = self._api.mtmd_helper_eval_chunk_single(
+            self._pointer,
+            context.pointer,
+            piece.chunk,
+            piece.start,
+            sequence,
+            context.n_batch,
+            False,
+            ctypes.byref(after),
+        )
+        return not status and bool(after.value == piece.start + piece.count)
+
+    def free(self) -> None:
+        self._api.mtmd_free(self._pointer)
+
+    def _bitmap(self, number: int, data: bytes) -> Any:
+        buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+        bitmap = self._api.mtmd_helper_bitmap_init_from_buf(self._pointer, buffer, len(data), False)
+        if not bitmap:
+            raise LlamaError("bad_option", f"image {number} can't be read; is it PNG or JPEG?")
+        return bitmap
+
+    def _parts(self, texts: Sequence[str], bitmaps: Sequence[Any]) -> tuple[list[Any], Any]:
+        """mtmd's array of parts, and what must outlive it."""
+        api = self._api
+        structs: list[Any] = []
+        kept: list[Any] = []
+        for number, text in enumerate(texts):
+            data = text.encode(errors="replace")
+            if data:
+                held = api.mtmd_input_text(data, len(data), False, True)
+                kept.append(held)
+                structs.append(api.mtmd_input_part(ctypes.pointer(held), None))
+            if number < len(bitmaps):
+                structs.append(api.mtmd_input_part(None, bitmaps[number]))
+        pointers = [ctypes.pointer(struct) for struct in structs]
+        return [*kept, *structs], (ctypes.POINTER(api.mtmd_input_part) * len(pointers))(*pointers)
+
+    def _read(self, chunks: Any) -> tuple[list[int], Media]:
+        api = self._api
+        tokens: list[int] = []
+        pieces: list[Piece] = []
+        seen: Counter[bytes] = Counter()
+        for index in range(api.mtmd_input_chunks_size(chunks)):
+            chunk = api.mtmd_input_chunks_get(chunks, index)
+            if api.mtmd_input_chunk_get_type(chunk) == _TEXT:
+                count = ctypes.c_size_t()
+                pointer = api.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
+                tokens += pointer[: count.value]
+                continue
+            n_tokens = int(api.mtmd_input_chunk_get_n_tokens(chunk))
+            name = api.mtmd_input_chunk_get_id(chunk) or b""
+            first = int.from_bytes(name[:16], "big") % (1 << _ID_BITS) + seen[name]
+            pieces.append(Piece(len(tokens), n_tokens, chunk))
+            tokens += [-1 - first - offset for offset in range(n_tokens)]
+            seen[name] += n_tokens
+        return tokens, Media(self, pieces, chunks)
