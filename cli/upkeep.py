@@ -17,16 +17,20 @@ ID_LENGTH = 19  # "sha256:" and twelve digits
 
 @click.command()
 @model_argument("model", required=False)
+@click.option("--repair", is_flag=True, help="Fetch what is bad again from where it came from.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_context
-def verify_command(ctx: click.Context, model: str | None, as_json: bool) -> None:
+def verify_command(ctx: click.Context, model: str | None, repair: bool, as_json: bool) -> None:
     """Read every blob (of MODEL) and compare it with its digest. Exit code 1 if one is bad."""
-    with connect().stream("/qm/verify", {"model": model} if model else {}) as items:
+    body = {"model": model, "repair": repair} if model else {"repair": repair}
+    with connect().stream("/qm/verify", body) as items:
         result = Progress(sys.stderr).follow(items)
-    bad = result.get("bad", [])
+    bad, repaired = result.get("bad", []), result.get("repaired", [])
     if as_json:
-        show_json({"checked": result.get("checked", 0), "bad": bad})
+        show_json({"checked": result.get("checked", 0), "bad": bad, "repaired": repaired})
     else:
+        for blob in repaired:
+            click.echo(f"repaired  {blob['digest'][:ID_LENGTH]}")
         for blob in bad:
             users = ", ".join(blob.get("models", [])) or "no model"
             click.echo(f"bad  {blob['digest'][:ID_LENGTH]}  of {users}: {blob['reason']}")

@@ -114,6 +114,33 @@ def verify(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     }
 
 
+def repair(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """As `verify`, and what is bad is fetched again from where it came from."""
+    from qm.store.errors import QmError  # noqa: PLC0415
+    from qm.store.pull.repair import repair as mend  # noqa: PLC0415
+    from qm.store.store import open_store  # noqa: PLC0415
+
+    result, store = verify(home, args, progress), open_store(home)
+    for one in result["bad"]:
+        digest = one["digest"]
+
+        def tell(completed: int, digest: str = digest) -> None:
+            shown = digest.removeprefix("sha256:")[:12]
+            progress({"status": f"repairing {shown}", "digest": digest, "completed": completed})
+
+        try:
+            mend(store, digest, tell)
+        except QmError as error:
+            one["reason"] += f"; not repaired: {error.message}"
+        else:
+            one["repaired"] = True
+    repaired = [one for one in result["bad"] if one.get("repaired")]
+    return result | {
+        "bad": [one for one in result["bad"] if not one.get("repaired")],
+        "repaired": repaired,
+    }
+
+
 def pull(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     """Fetches the model `model` from the Hugging Face hub, or from a `registry`."""
     from qm.store.pull.download import Limits  # noqa: PLC0415
@@ -221,6 +248,7 @@ KINDS: dict[str, Kind] = {
     "evaluate": evaluate,
     "fetch": fetch,
     "verify": verify,
+    "repair": repair,
     "import": import_models,
     "export": export,
     "pull": pull,

@@ -30,7 +30,8 @@ _log = logs.Log("jobs")
 EXIT_LIMIT_S = 5.0
 TERMINATE_LIMIT_S = 5.0
 KILL_LIMIT_S = 10.0
-DOWNLOADING = frozenset({"fetch", "pull", "push", "peek"})  # they may know proxies and tokens
+# these kinds may know proxies and tokens
+DOWNLOADING = frozenset({"fetch", "peek", "pull", "push", "repair"})
 LOG_FILES = 8  # jobs write to so many files in turn
 _MAX_LINE_BYTES = 16 << 20
 _TAIL_BYTES = 2048

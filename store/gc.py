@@ -157,6 +157,7 @@ def _throw_away(store: Store, collected: Collected) -> None:
         except OSError as error:
             raise disk_error(error, f"removing blob {blob.digest}") from error
         layout.watch(blob.digest).unlink(missing_ok=True)
+        layout.origin(blob.digest).unlink(missing_ok=True)
     drop_claims(layout, (blob.digest for blob in collected.deleted))
     for partial in collected.partials:
         remove_partial(partial)

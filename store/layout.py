@@ -71,6 +71,11 @@ class Layout:
         return self.root / "watched"
 
     @property
+    def origins(self) -> Path:
+        """Where downloaded blobs came from."""
+        return self.root / "origins"
+
+    @property
     def kv(self) -> Path:
         """Snapshots of KV caches, evictable."""
         return self.root / "kv"
@@ -109,6 +114,9 @@ class Layout:
     def watch(self, digest: str) -> Path:
         return self.watched / _file_name(digest)
 
+    def origin(self, digest: str) -> Path:
+        return self.origins / _file_name(digest)
+
     def trashed(self, digest: str) -> Path:
         return self.trash / _file_name(digest)
 
@@ -128,6 +136,7 @@ class Layout:
             self.leases,
             self.claims,
             self.watched,
+            self.origins,
             self.kv,
             self.steps,
             self.facts,

@@ -128,7 +128,8 @@ async def _verify(request: web.Request, services: Services) -> web.StreamRespons
     fields = await _optional_fields(request)
     model = fields.text("model") or fields.text("name")
     arguments = {"model": str(Name.parse(model))} if model else {}
-    return await Stream(request).send(progress_lines(services.jobs.run("verify", arguments)))
+    kind = "repair" if fields.boolean("repair", False) else "verify"
+    return await Stream(request).send(progress_lines(services.jobs.run(kind, arguments)))
 
 
 async def _gc(request: web.Request, services: Services) -> web.Response:

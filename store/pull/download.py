@@ -9,9 +9,9 @@ survives a kill. Of several processes that want the same blob one transfers it, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Thread
 from typing import TypeAlias
 
@@ -24,6 +24,7 @@ from .connection import Connection, Located
 from .fetching import Fetcher
 from .front import Front
 from .mending import mend
+from .origin import Origin, write_origin
 from .partial import Partial, noted_bytes, try_hold
 from .spans import Spans
 from .throttle import Throttle
@@ -53,6 +54,7 @@ class Wanted:
     digest: str
     size_bytes: int
     locate: Callable[[], Located]
+    source: Mapping[str, str] = field(default_factory=dict)  # for repairs, see repair.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +133,21 @@ class _Transfer:
                 f"{self._wanted.label} is not what its source says: expected "
                 f"{self._wanted.digest}, the bytes are {self._front.digest}; nothing was kept"
             )
+        self._note_origin()
         publish(self._layout, self._partial.finish(), self._wanted.digest)
+
+    def _note_origin(self) -> None:
+        wanted = self._wanted
+        if wanted.source:
+            origin = Origin(wanted.size_bytes, wanted.source, self._front.beginnings())
+            write_origin(self._layout, wanted.digest, origin)
 
     def _await_all(self, on_progress: Progress) -> None:
         """Returns when every byte is here and hashed. Raises what ended the transfer."""
         work = self._work
-        if not work.is_complete:
-            work.relocate(0)
         while self._front.digest is None and work.error is None:
+            if work.located is None and not work.is_complete:
+                work.relocate(0)
             with work.changed:
                 work.changed.wait(_TICK_S)
                 here = work.have.total

@@ -78,6 +78,12 @@ class RepoFetch:
             digest,
             file.size_bytes,
             lambda: self.listing.locate(file.path),
+            {
+                "hub": self.listing.endpoint,
+                "repo": self.listing.repo,
+                "commit": self.listing.commit,
+                "path": file.path,
+            },
         )
         download(
             self.store.layout,

@@ -35,6 +35,14 @@ class Front:
         except QmError as error:
             self.work.stop(error)
 
+    def beginnings(self) -> dict[int, str]:
+        """The digest after each whole step."""
+        return {
+            number * STEP_BYTES: state.hexdigest()
+            for number, state in enumerate(self.states)
+            if number
+        }
+
     def _follow(self) -> None:
         """From the last step that stands to the end, or until something begins anew."""
         epoch = self.work.epoch

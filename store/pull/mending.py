@@ -19,7 +19,7 @@ def mend(
     connection: Connection, located: Located, partial: Partial, front: Front, digest: str
 ) -> bool:
     """Whether the file became what it should be."""
-    for number in range(len(front.states)):
+    for number in reversed(range(len(front.states))):  # the last one nobody has compared before
         start = number * STEP_BYTES
         stop = min(start + STEP_BYTES, front.work.size_bytes)
         try:

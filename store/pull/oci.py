@@ -78,6 +78,7 @@ class _Fetch:
             descriptor.digest,
             descriptor.size_bytes,
             lambda: self.session.locate(descriptor.digest),
+            self.session.source(),
         )
         policy = self.session.endpoint.policy
 

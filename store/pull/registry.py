@@ -118,6 +118,16 @@ class Session:
             raise self.refused(answer, f"blob {digest}")
         return Located(url, self._own_headers())
 
+    def source(self) -> dict[str, str]:
+        """What a repair needs to fetch a blob again."""
+        endpoint = self.endpoint
+        return {
+            "registry": endpoint.url,
+            "repository": self.repository,
+            "trusted": "yes" if endpoint.trusted else "no",
+            "auth_file": str(endpoint.auth_file or ""),
+        }
+
     def manifest(self, reference: str) -> bytes:
         """The manifest's bytes. Raises NotOnRegistry, RegistryRefused, RegistryUnreachable."""
         accept = f"{MANIFEST_TYPE}, {OCI_MANIFEST_TYPE}"

@@ -107,7 +107,7 @@ class Work:
     def take(self) -> Task | None:
         """The next bytes to fetch; waits for some. None when there is nothing more to do."""
         with self.changed:
-            while not self.is_over and (self._restart or not self.is_complete):
+            while not self.is_over:  # also when complete: bytes may yet turn out to be wrong
                 self._restart_if_idle()
                 wait_s = self._not_before_s - time.monotonic()
                 span = self._next() if wait_s <= 0 and self._may_start() else None
@@ -200,6 +200,8 @@ class Work:
         return self._busy < (1 if self.whole else self.tuner.allowed)
 
     def _next(self) -> tuple[int, int] | None:
+        if self.is_complete:
+            return None
         if self.whole:
             return (0, self.size_bytes)
         covered = Spans([*self.have, *self._taken])
