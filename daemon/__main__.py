@@ -42,7 +42,7 @@ def main() -> int:
     except QmError as error:
         return _refused(error, EXIT_SETTINGS)
     try:
-        store = open_store(settings.home)
+        store = open_store(settings.home, settings.stores)
         with claimed(settings.home, settings.socket):
             _start_logging(settings)
             asyncio.run(_serve(settings, store))

@@ -161,6 +161,11 @@ def _flag(text: str) -> bool:
     return text.strip().lower() not in ("", "0", "false", "no", "off")
 
 
+def _paths(text: str) -> tuple[Path, ...]:
+    parts = (part.strip() for part in text.split(","))
+    return tuple(Path(part).expanduser().absolute() for part in parts if part)
+
+
 def _path(text: str) -> Path | None:
     return Path(text).expanduser().absolute() if text else None
 
@@ -184,6 +189,8 @@ class Setting:
 SETTINGS = (
     Setting("QM_HOME", "home", "path", _path, "",
             "Where models live. Default: the user's data directory."),
+    Setting("QM_STORES", "stores", "list", _paths, "",
+            "Other stores, ours or Ollama's, whose models are used and never changed."),
     Setting("QM_SOCKET", "socket", "path", _path, "",
             "The daemon's unix socket. Default: in the user's runtime directory; for another "
             "QM_HOME, in there."),
@@ -260,6 +267,7 @@ class Settings:
     """The values of `SETTINGS`, parsed and complete."""
 
     home: Path
+    stores: tuple[Path, ...]
     socket: Path
     address: Address | None
     api_key: str = field(repr=False)

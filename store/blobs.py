@@ -59,9 +59,10 @@ class BlobInfo:
 
 @dataclass(frozen=True, slots=True)
 class Blobs:
-    """The blobs of one store."""
+    """The blobs of one store; what it lacks is read from `others`, which are never written."""
 
     layout: Layout
+    others: tuple[Layout, ...] = ()
 
     def has(self, digest: str) -> bool:
         """Whether the blob can be used: present, and unchanged if it was adopted."""
@@ -73,13 +74,13 @@ class Blobs:
 
     def path(self, digest: str) -> Path:
         """The blob's file; raises BlobMissing, or BlobChanged for an adopted file."""
-        path, status = self.layout.blob(digest), self._status(digest)
+        path, status = self._found(digest)
         check_unchanged(self.layout, digest, status, in_place=path.is_symlink())
         return path
 
     def size(self, digest: str) -> int:
         """The blob's size in bytes; raises BlobMissing."""
-        return self._status(digest).st_size
+        return self._found(digest)[1].st_size
 
     def list(self) -> list[BlobInfo]:
         """Every blob, in the order of digests."""
@@ -132,6 +133,20 @@ class Blobs:
             raise BlobCorrupt(f"blob {digest} can't be read: {error.strerror}") from error
         if found != digest:
             raise BlobCorrupt(f"blob {digest} is damaged: its bytes hash to {found}")
+
+    def _found(self, digest: str) -> tuple[Path, os.stat_result]:
+        """The blob's file, of this store or of another one."""
+        try:
+            return self.layout.blob(digest), self._status(digest)
+        except BlobMissing:
+            for layout in self.others:
+                try:
+                    status = layout.blob(digest).lstat()
+                except OSError:  # not there, or its disk is not
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    return layout.blob(digest), status
+            raise
 
     def _status(self, digest: str) -> os.stat_result:
         try:

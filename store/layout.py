@@ -96,6 +96,11 @@ class Layout:
         return self.root / "trash"
 
     @property
+    def alternates(self) -> Path:
+        """Roots of other stores, one a line, that are read besides this one."""
+        return self.root / "alternates"
+
+    @property
     def lock(self) -> Path:
         """Shared by publishers, exclusive to garbage collection."""
         return self.root / "lock"

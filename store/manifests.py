@@ -12,7 +12,7 @@ from pathlib import Path
 from .blobs import BlobMissing, Blobs
 from .claims import end_claims
 from .durable import replace_file, sync_directory
-from .errors import NotFound, QmError
+from .errors import Conflict, NotFound, QmError
 from .hashing import digest_text
 from .image import MAX_MANIFEST_BYTES, Descriptor, Manifest, ManifestInvalid
 from .layout import Layout
@@ -43,6 +43,12 @@ class ModelNotFound(NotFound):
     @property
     def hint(self) -> str:
         return f"try: qm pull {self.name.short}"
+
+
+class ModelReadOnly(Conflict):
+    """The model is in a store that is only read."""
+
+    code = "model_read_only"
 
 
 class ManifestUnreadable(QmError):
@@ -82,22 +88,42 @@ class Manifests:
 
     layout: Layout
     blobs: Blobs
+    others: tuple[Layout, ...] = ()  # of stores that are only read
     _read_before: _Read = field(default_factory=_Read, repr=False, compare=False)
 
     def read(self, name: Name) -> StoredManifest:
         """The model `name`; raises ModelNotFound, ManifestUnreadable or ManifestInvalid."""
-        stored = self.find(name)
+        path, stored = self._place(name)
         try:
-            return _read(self.layout.manifest(stored), stored)
+            return _read(path, stored)
         except FileNotFoundError:  # deleted a moment ago
             raise ModelNotFound(name) from None
 
+    def data(self, name: Name) -> bytes:
+        """The exact bytes of the manifest; raises ModelNotFound."""
+        path, _ = self._place(name)
+        return path.read_bytes()
+
     def find(self, name: Name) -> Name:
-        """The name in the case that it is stored in; raises ModelNotFound."""
-        stored = self._stored_name(name)
+        """The name in the case that it is stored in; raises ModelNotFound, ModelReadOnly."""
+        stored = _stored_name(self.layout, name)
         if stored is None:
+            self._refuse_read_only(name)
             raise ModelNotFound(name)
         return stored
+
+    def _place(self, name: Name) -> tuple[Path, Name]:
+        """Where the manifest is, here before elsewhere; raises ModelNotFound."""
+        for layout in (self.layout, *self.others):
+            stored = _stored_name(layout, name)
+            if stored is not None:
+                return layout.manifest(stored), stored
+        raise ModelNotFound(name)
+
+    def _refuse_read_only(self, name: Name) -> None:
+        for layout in self.others:
+            if _stored_name(layout, name) is not None:
+                raise ModelReadOnly(f"model '{name.short}' is in {layout.root}, which is only read")
 
     def write(
         self,
@@ -118,7 +144,7 @@ class Manifests:
             self._require_blobs(manifest)
             sync_directory(self.layout.blobs)  # a blob may be linked, its directory not yet synced
             with naming(self.layout):
-                stored = self._stored_name(name) or name
+                stored = _stored_name(self.layout, name) or name
                 path = self.layout.manifest(stored)
                 _make_directories(path.parent, self.layout.manifests)
                 replace_file(path, data, temporary_in=self.layout.partial)
@@ -146,7 +172,7 @@ class Manifests:
     def copy(self, source: Name, destination: Name) -> StoredManifest:
         """A second name for the same model."""
         stored = self.read(source)
-        data = self.layout.manifest(stored.name).read_bytes()
+        data = self.data(stored.name)
         return self.write(destination, Manifest.parse(data), data=data, ends_claims=False)
 
     def list(self) -> tuple[list[StoredManifest], list[Unreadable]]:
@@ -164,7 +190,15 @@ class Manifests:
             except (InvalidName, ManifestInvalid, ManifestUnreadable) as error:
                 unreadable.append(Unreadable(Path(path), error.message))
         self._read_before.files = now
-        return sorted(now.values(), key=lambda entry: entry.name.key), unreadable
+        known = {entry.name.key: entry for entry in (*self._elsewhere(), *now.values())}
+        return [known[key] for key in sorted(known)], unreadable
+
+    def _elsewhere(self) -> Iterator[StoredManifest]:
+        """The models of the other stores, the first store's last, so that they win."""
+        for layout in reversed(self.others):
+            for path, _ in _files(str(layout.manifests)):
+                with suppress(OSError, InvalidName, ManifestInvalid, ManifestUnreadable):
+                    yield _read(Path(path), _name_of(Path(path), layout.manifests))
 
     def _read(self, path: Path) -> StoredManifest:
         return _read(path, _name_of(path, self.layout.manifests))
@@ -178,18 +212,19 @@ class Manifests:
                     f"the manifest says {descriptor.size_bytes}"
                 )
 
-    def _stored_name(self, name: Name) -> Name | None:
-        """The name under which the model is stored, in the case that it was stored in."""
-        if self.layout.manifest(name).is_file():
-            return name
-        wanted = name.key
-        candidates = [self.layout.manifests]
-        for part in wanted:
-            candidates = [
-                child for parent in candidates for child in _children(parent) if _same(child, part)
-            ]
-        files = [path for path in candidates if path.is_file()]
-        return _name_of(files[0], self.layout.manifests) if files else None
+
+def _stored_name(layout: Layout, name: Name) -> Name | None:
+    """The name under which the model is stored, in the case that it was stored in."""
+    if layout.manifest(name).is_file():
+        return name
+    wanted = name.key
+    candidates = [layout.manifests]
+    for part in wanted:
+        candidates = [
+            child for parent in candidates for child in _children(parent) if _same(child, part)
+        ]
+    files = [path for path in candidates if path.is_file()]
+    return _name_of(files[0], layout.manifests) if files else None
 
 
 def _same(path: Path, part: str) -> bool:

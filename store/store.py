@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .blobs import Blobs
+from .durable import replace_file
 from .errors import Unavailable
 from .filesystem import network_file_system
 from .layout import Layout
@@ -32,8 +34,11 @@ class Store:
     manifests: Manifests
 
 
-def open_store(root: Path) -> Store:
-    """The store below `root`, made if it is not there; raises StoreUnavailable."""
+def open_store(root: Path, others: Sequence[Path] | None = None) -> Store:
+    """The store below `root`, made if it is not there; raises StoreUnavailable.
+
+    What it lacks is read from `others`, which are remembered until they are given anew.
+    """
     layout = Layout(root.absolute())
     try:
         layout.create()
@@ -45,5 +50,22 @@ def open_store(root: Path) -> Store:
         _log.warning("store_on_network_file_system path=%s type=%s", layout.root, kind)
     if not os.access(root, os.W_OK | os.X_OK):
         raise StoreUnavailable(f"can't use the store {root}: no permission to write")
-    blobs = Blobs(layout)
-    return Store(layout, blobs, Manifests(layout, blobs))
+    if others is not None:
+        _remember(layout, others)
+    known = _others(layout)
+    blobs = Blobs(layout, known)
+    return Store(layout, blobs, Manifests(layout, blobs, known))
+
+
+def _remember(layout: Layout, others: Sequence[Path]) -> None:
+    text = "".join(f"{path.absolute()}\n" for path in others)
+    if text or layout.alternates.exists():
+        replace_file(layout.alternates, text.encode(), temporary_in=layout.partial)
+
+
+def _others(layout: Layout) -> tuple[Layout, ...]:
+    try:
+        lines = layout.alternates.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return ()
+    return tuple(Layout(Path(line)) for line in lines if line)

@@ -56,7 +56,7 @@ def _to_fetch(services: Services, spec: ModelSpec) -> str:
         if source.digest or not source.is_hub:
             continue
         try:
-            services.store.manifests.find(Name.parse(source.text))
+            services.store.manifests.read(Name.parse(source.text))
         except (InvalidName, ModelNotFound):
             return source.text
     return ""

@@ -74,7 +74,7 @@ def export_store(store: Store, name: Name, target: Path, on_progress: Progress) 
             if not (path.is_file() and path.stat().st_size == layer.size_bytes):
                 _copy(store.blobs.path(layer.digest), path, layer, on_progress, link=True)
                 written.append(layer.size_bytes)
-        data = store.layout.manifest(stored.name).read_bytes()
+        data = store.manifests.data(stored.name)
         replace_file(manifest_path, data, temporary_in=manifest_path.parent)
     return Exported((manifest_path,), sum(written))
 

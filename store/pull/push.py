@@ -59,7 +59,7 @@ def push_image(
         for descriptor in stored.manifest.descriptors():
             _Push(store, session, descriptor, on_progress).run()
         on_progress({"status": "pushing manifest"})
-        data = store.layout.manifest(stored.name).read_bytes()
+        data = store.manifests.data(stored.name)
         kind = json.loads(data).get("mediaType", MANIFEST_TYPE)
         url = session.url(f"manifests/{target.tag}")
         answer = session.ask("PUT", url, {"Content-Type": kind}, data)
