@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..claims import end_claims
 from ..durable import clone, disk_error, sync_directory
 from ..errors import NotFound
 from ..hashing import chunks
@@ -44,6 +45,7 @@ def repair(store: Store, digest: str, on_progress: Progress) -> None:
     with hold(layout, [digest]), _wanted(digest, origin) as (wanted, policy):
         _take_out(layout, digest, origin)
         download(layout, wanted, policy, on_progress)
+        end_claims(layout, [digest])  # its models have named it long ago
 
 
 @contextmanager

@@ -74,6 +74,7 @@ def test_a_flipped_bit_costs_one_step(store: Store, hub: FakeHub, digest: str, o
     store.blobs.verify(digest)
     assert 0 < hub.sent_bytes() <= STEP_BYTES
     assert list(store.layout.partial.iterdir()) == []
+    assert store.layout.claim(digest).stat().st_size == 1  # the one of the download itself
 
 
 def test_several_bits_cost_their_steps(store: Store, hub: FakeHub, digest: str) -> None:
