@@ -7,6 +7,7 @@ import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from qm.modelfiles.model import Model
 from qm.store.errors import QmError
@@ -68,6 +69,8 @@ class Process:
     model: Model  # the one that was used last, of all that share these files
     fit: Fit
     models: dict[str, Model]  # all that were used with it, by name
+    kv_directory: Path  # where its conversations are kept once it is unloaded
+    kv_budget_bytes: int
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     runner: Runner | None = None
     loaded: Loaded | None = None
@@ -181,6 +184,8 @@ class Process:
             projector=str(model.projectors[0]) if model.projectors else None,
             draft=str(model.draft) if model.draft else None,
             embedding="embedding" in model.capabilities,
+            kv_directory=str(self.kv_directory),
+            kv_budget_bytes=self.kv_budget_bytes,
             model_digest=model.weights_digest,
         )
 

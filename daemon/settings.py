@@ -238,6 +238,9 @@ SETTINGS = (
     Setting("QM_RPC", "rpc", "list", _endpoints, "",
             "Workers on other machines (host:port) whose memory is used too. What goes there and "
             "back is neither encrypted nor authenticated."),
+    Setting("QM_KV_CACHE", "kv_cache_bytes", "size", parse_size, "4GiB",
+            "Most disk for conversations of unloaded models, which go on without being evaluated "
+            "again; 0 keeps none."),
     Setting("QM_LOAD_TIMEOUT", "load_timeout_s", "duration", _wait, "5m",
             "A load that makes no progress for this long is given up."),
     Setting("QM_DRAIN_TIMEOUT", "drain_timeout_s", "duration", parse_keep_alive, "10s",
@@ -288,6 +291,7 @@ class Settings:
     gpu_reserve_bytes: int
     gpu_memory: Mapping[str, int]
     rpc: tuple[str, ...]
+    kv_cache_bytes: int
     load_timeout_s: float
     drain_timeout_s: float
     max_jobs: int

@@ -305,7 +305,13 @@ class Supervisor:
 
     def _begin_load(self, load: Load) -> None:
         ticket = self._tickets[load.request.id]
-        process = Process(ticket.model, ticket.fit, {str(ticket.model.name): ticket.model})
+        process = Process(
+            ticket.model,
+            ticket.fit,
+            {str(ticket.model.name): ticket.model},
+            kv_directory=Layout(self._settings.home).kv,
+            kv_budget_bytes=self._settings.kv_cache_bytes,
+        )
         question = self._question(ticket.model, ticket.wishes)
         self._processes[load.key] = process
         process.loading = self._start(

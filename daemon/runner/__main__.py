@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import threading
+from pathlib import Path
 
 from qm.modelfiles.native import C, binding_version
 
@@ -25,6 +26,8 @@ from .isolation import isolate
 from .llama import Context, LlamaError, Model
 from .llama_log import Log
 from .loading import load
+from .reuse import Reuse
+from .snapshots import Snapshots
 
 
 def main() -> int:
@@ -38,8 +41,10 @@ def main() -> int:
     threading.Thread(target=intake.run, name="intake", daemon=True).start()
     loaded = _wait_for_model(connection, intake, log)
     if loaded is not None:
-        model, context, placement = loaded
-        Engine(connection, intake, model, context, _turns(placement)).run()
+        model, context, order = loaded
+        reuse, turns = Reuse(context, _snapshots(order)), _turns(order.placement)
+        Engine(connection, intake, model, context, reuse=reuse, turns=turns).run()
+        reuse.put_away()
         context.free()
         model.free()
     connection.close()
@@ -48,7 +53,7 @@ def main() -> int:
 
 def _wait_for_model(
     connection: socket.socket, intake: Intake, log: Log
-) -> tuple[Model, Context, wire.Placement] | None:
+) -> tuple[Model, Context, wire.Load] | None:
     """Loads what the first `Load` asks for; None when told to leave before or instead."""
     while True:
         work = intake.inbox.get()
@@ -77,7 +82,14 @@ def _wait_for_model(
         projector,
     )
     connection.sendall(wire.encode(answer))
-    return model, context, work.placement
+    return model, context, work
+
+
+def _snapshots(order: wire.Load) -> Snapshots | None:
+    """Where conversations outlive this process; nowhere for models that only embed."""
+    if order.kv_directory is None or not order.kv_budget_bytes or order.embedding:
+        return None
+    return Snapshots(Path(order.kv_directory), order, binding_version())
 
 
 def _turns(placement: wire.Placement) -> Turns:

@@ -40,6 +40,8 @@ class Engine:
         intake: Intake,
         model: Model,
         context: Context,
+        *,
+        reuse: Reuse,
         turns: Turns,
     ) -> None:
         self._connection = connection
@@ -47,7 +49,7 @@ class Engine:
         self._vocabulary = model.vocabulary
         self._context = context
         self._batch = Batch(context.n_batch)
-        self._reuse = Reuse(context)
+        self._reuse = reuse
         self._running: list[Sequence] = []
         self._waiting: deque[Sequence] = deque()
         self._embeds = Embedder(model, context, self._batch)

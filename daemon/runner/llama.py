@@ -207,7 +207,7 @@ class Model:
         template = C.llama_model_chat_template(self.pointer, b"rerank")
         self.rank_template = template.decode(errors="replace") if template else ""
         self.has_decoder = bool(C.llama_model_has_decoder(self.pointer))
-        self.has_window = int(C.llama_model_n_swa(self.pointer)) > 0
+        self.window = int(C.llama_model_n_swa(self.pointer))  # tokens; 0: attention sees all
         # State that is no list of cells: a prefix of it can't be taken back or shared.
         self.is_recurrent = bool(
             C.llama_model_is_recurrent(self.pointer) or C.llama_model_is_hybrid(self.pointer)
@@ -246,7 +246,9 @@ class Context:
         self.can_share = not (model.is_recurrent or embedding)
         n_parallel = EMBEDDED_TOGETHER if embedding else placement.n_parallel
         self.n_slots = n_parallel + (placement.n_spare if self.can_share else 0)
-        self._guards = model.has_window and not embedding
+        self._guards = model.window > 0 and not embedding
+        # How much of a restored state is complete; of a recurrent one nothing but its end.
+        self.window = 1 if model.is_recurrent else model.window
         n_seq = self.n_slots * (2 if self._guards else 1)
         threads = placement.n_threads or os.cpu_count() or 1
         n_ubatch = min(placement.n_ubatch, placement.n_batch)
@@ -318,6 +320,17 @@ class Context:
     def shift(self, sequence: int, start: int, delta: int) -> None:
         """Moves what stands at `start` and later by `delta` positions."""
         C.llama_memory_seq_add(self._memory, sequence, start, -1, delta)
+
+    def state(self, sequence: int) -> bytes:
+        """What the cache holds of one sequence, to be restored under the same conditions."""
+        buffer = (ctypes.c_uint8 * C.llama_state_seq_get_size(self.pointer, sequence))()
+        size = C.llama_state_seq_get_data(self.pointer, buffer, len(buffer), sequence)
+        return bytes(memoryview(buffer)[:size])
+
+    def restore(self, sequence: int, state: bytes) -> bool:
+        """Puts a state into an empty sequence; False when llama.cpp doesn't take it."""
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        return bool(C.llama_state_seq_set_data(self.pointer, buffer, len(state), sequence))
 
     def clear(self) -> None:
         if self._memory:

@@ -13,8 +13,10 @@ from typing import Final
 from . import cells
 from .llama import Context
 from .prefix import common_prefix, reusable_prefix
-from .sequence import Sequence
+from .sequence import UNTOUCHED, Sequence
 from .slots import Slot, Slots
+from .snapshots import Snapshots
+from .warmth import Warmth
 
 HEADROOM: Final = 32  # cells for its answer that a request must find to be admitted
 LEAST_AWAITED: Final = 64  # fewer tokens aren't worth to wait for
@@ -24,15 +26,18 @@ _GUARD_EVERY: Final = 32  # tokens; less than any sliding window
 class Reuse:
     """Gives slots to sequences, and keeps account of the cells."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, snapshots: Snapshots | None = None) -> None:
         self._context = context
         self.slots = Slots(context.n_slots)
+        self._warmth = Warmth(context, self.slots, snapshots) if snapshots else None
 
     # Taking a slot ------------------------------------------------------------------------------
 
     def seat(self, sequence: Sequence, running: list[Sequence]) -> bool:
         """Gives `sequence` a slot with what is cached of its tokens; False when none is free."""
         source, shared = self._best(sequence, running)
+        if self._warmth and (restored := self._warmth.bring_back(sequence.tokens, shared)):
+            source, shared = restored, restored.reusable(sequence.tokens)
         slot = self._seat_for(source, shared)
         if slot is None:
             return False
@@ -141,7 +146,7 @@ class Reuse:
         """Takes its slot and its cells back."""
         assert sequence.slot is not None
         self._context.remove(sequence.slot.id, -1)
-        slot, sequence.n_evaluated = sequence.slot, 0
+        slot, sequence.n_evaluated, sequence.pure = sequence.slot, 0, UNTOUCHED
         self.release(sequence)
         self.slots.empty(slot)
 
@@ -189,6 +194,11 @@ class Reuse:
         self.slots.take(slot)
         slot.grow(sequence.n_evaluated)
         slot.guarded = sequence.n_evaluated
+
+    def put_away(self) -> None:
+        """Keeps what idle slots hold on the disk, for the next load of this model."""
+        if self._warmth is not None:
+            self._warmth.put_away()
 
     def clear(self) -> None:
         """Forgets everything; what the cache holds is unknown."""

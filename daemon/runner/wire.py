@@ -107,7 +107,8 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     projector: str | None = None
     draft: str | None = None
     embedding: bool = False
-    kv_directory: str | None = None  # where KV snapshots of this model are kept
+    kv_directory: str | None = None  # where KV snapshots are kept, at most `kv_budget_bytes`
+    kv_budget_bytes: int = 0
     model_digest: str = ""
 
 

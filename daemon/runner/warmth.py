@@ -1,0 +1,71 @@
+"""Puts conversations away when the model is unloaded, and brings them back when they go on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Final
+
+from .llama import Context
+from .slots import Slot, Slots
+from .snapshots import LEAST_TOKENS, Snapshot, Snapshots, floor
+
+SAVE_LIMIT_S: Final = 2.0  # no further conversation is begun after that; the daemon waits for us
+
+
+class Warmth:
+    """Moves slots between the KV cache and the disk."""
+
+    def __init__(self, context: Context, slots: Slots, snapshots: Snapshots) -> None:
+        self._context = context
+        self._slots = slots
+        self._snapshots = snapshots
+
+    def bring_back(self, prompt: list[int], cached: int) -> Slot | None:
+        """An idle slot with a snapshot that has clearly more of `prompt` than `cached` tokens."""
+        found = self._snapshots.best(prompt, cached, self._context.window)
+        slot = self._slots.spare() if found else None
+        if found is None or slot is None:
+            return None
+        state = self._snapshots.read(found)
+        if state is None:
+            return None
+        self._clear(slot)
+        while not self._slots.cells_fit(self._context.n_ctx - len(found.tokens)):
+            evicted = self._slots.evict()
+            if evicted is None:
+                return None  # running answers need the cells
+            self._context.remove(evicted.id, -1)
+        return self._restored(slot, found, state)
+
+    def put_away(self) -> None:
+        """Writes what idle slots hold, the last used first."""
+        until_s = time.monotonic() + SAVE_LIMIT_S
+        for slot in sorted(self._slots.idle(), key=lambda slot: -slot.used_at):
+            if len(slot.cached) < LEAST_TOKENS or self._snapshots.has(slot.cached):
+                continue
+            if time.monotonic() > until_s:
+                return
+            try:
+                self._snapshots.save(slot.cached, self._context.state(slot.id))
+            except OSError as error:
+                sys.stderr.write(f"a conversation could not be put away: {error}\n")
+                return
+
+    def _restored(self, slot: Slot, snapshot: Snapshot, state: bytes) -> Slot | None:
+        length = len(snapshot.tokens)
+        if not self._context.restore(slot.id, state):
+            self._snapshots.drop(snapshot)
+            self._clear(slot)
+            return None
+        self._slots.take(slot)
+        slot.grow(length)
+        self._slots.give_back(slot, list(snapshot.tokens))
+        self._context.guard(slot.id, 0, length)
+        slot.guarded = length
+        slot.floor = floor(length, self._context.window)
+        return slot
+
+    def _clear(self, slot: Slot) -> None:
+        self._context.remove(slot.id, -1)
+        self._slots.empty(slot)

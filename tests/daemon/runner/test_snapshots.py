@@ -1,0 +1,178 @@
+"""Conversations outlive an unload, and nothing that is wrong with a file changes an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from qm.daemon.runner import wire
+from qm.daemon.runner.process import Runner, collect
+from qm.daemon.runner.snapshots import Snapshots
+from qm.modelfiles.native import binding_version
+
+from .conftest import greedy
+
+PLACEMENT = wire.Placement(n_ctx=1024, n_batch=256, n_ubatch=256, n_parallel=2, n_threads=1)
+STORY = "A kettle sang in the kitchen while the snow covered the garden outside. " * 6
+MIB = 1 << 20
+
+
+def order(model: Path, directory: Path, **changes: object) -> wire.Load:
+    load = wire.Load(
+        0,
+        (str(model),),
+        PLACEMENT,
+        kv_directory=str(directory),
+        kv_budget_bytes=100 * MIB,
+        model_digest="sha256:1",
+    )
+    return msgspec.structs.replace(load, **changes)
+
+
+@pytest.fixture
+def kv(tmp_path: Path) -> Path:
+    directory = tmp_path / "kv"
+    directory.mkdir()
+    return directory
+
+
+async def answers(load: wire.Load, log: Path, *prompts: str) -> list[tuple[str, wire.Done]]:
+    """What a runner says that is started for these prompts, and unloaded after them."""
+    runner = await Runner.spawn(log)
+    try:
+        await runner.load(load)
+        return [await collect(runner.generate(greedy(prompt, 6))) for prompt in prompts]
+    finally:
+        await runner.close()
+
+
+@pytest.mark.parametrize("name", ["smollm2", "gemma3"])
+async def test_a_conversation_goes_on_after_a_reload(
+    request: pytest.FixtureRequest, tmp_path: Path, kv: Path, name: str
+) -> None:
+    """Nothing of it is evaluated again, and the answer is the same."""
+    load = order(request.getfixturevalue(f"{name}_gguf"), kv)
+    [(said, before)] = await answers(load, tmp_path / "log", STORY)
+    assert before.cached_tokens == 0
+    follow = STORY + said + " What then?"
+    (again, warm), (_, followed) = await answers(load, tmp_path / "log", STORY, follow)
+    assert again == said
+    assert warm.cached_tokens == warm.prompt_tokens - 1
+    assert followed.cached_tokens >= warm.prompt_tokens
+    assert len(files(kv)) == 1
+
+
+def files(directory: Path) -> list[Path]:
+    return list(directory.glob("*.kv"))
+
+
+def flip(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda data: flip(data, len(data) // 2), id="a flipped bit"),
+        pytest.param(lambda data: flip(data, 20), id="a wrong digest"),
+        pytest.param(lambda data: data[: len(data) // 2], id="cut short"),
+        pytest.param(lambda data: data[:30], id="cut in the head"),
+        pytest.param(lambda _: b"", id="empty"),
+        pytest.param(lambda data: b"someone else's" + data, id="foreign"),
+    ],
+)
+def test_a_damaged_snapshot_is_dropped(kv: Path, damage: Callable[[bytes], bytes]) -> None:
+    """At the latest when it is read; the file is gone then."""
+    load = order(Path("/x"), kv)
+    Snapshots(kv, load, "1").save([1] * 100, b"state" * 1000)
+    [path] = files(kv)
+    path.write_bytes(damage(path.read_bytes()))
+    kept = Snapshots(kv, load, "1")
+    found = kept.best([1] * 100, 0)
+    assert found is None or kept.read(found) is None
+    assert kept.best([1] * 100, 0) is None
+    assert files(kv) == []
+
+
+def test_other_conditions_find_nothing(kv: Path) -> None:
+    """Other weights, another context, type of cache or llama.cpp: not the same state."""
+    load = order(Path("/x"), kv)
+    Snapshots(kv, load, "1").save([1] * 100, b"state")
+    q8 = msgspec.structs.replace(PLACEMENT, kv_type="q8_0")
+    short = msgspec.structs.replace(PLACEMENT, n_ctx=512)
+    for other in (
+        order(Path("/x"), kv, model_digest="sha256:2"),
+        order(Path("/x"), kv, placement=q8),
+        order(Path("/x"), kv, placement=short),
+        order(Path("/x"), kv, adapters=("/lora",)),
+    ):
+        assert Snapshots(kv, other, "1").best([1] * 100, 0) is None
+    assert Snapshots(kv, load, "2").best([1] * 100, 0) is None
+    assert Snapshots(kv, load, "1").best([1] * 100, 0) is not None
+
+
+def test_a_window_needs_all_of_a_long_state(kv: Path) -> None:
+    """What has left the window is not stored, so nothing can branch off before it."""
+    kept = Snapshots(kv, order(Path("/x"), kv), "1")
+    kept.save([1] * 200, b"state")
+    assert kept.best([1] * 150, 0, window=300) is not None
+    assert kept.best([1] * 150, 0, window=100) is None
+    assert kept.best([1] * 201, 0, window=100) is not None
+
+
+async def test_no_budget_keeps_nothing(smollm2_gguf: Path, tmp_path: Path, kv: Path) -> None:
+    """0 turns it off; one that is too large for the budget isn't kept either."""
+    await answers(order(smollm2_gguf, kv, kv_budget_bytes=0), tmp_path / "log", STORY)
+    assert files(kv) == []
+    small = order(Path("/x"), kv, kv_budget_bytes=100)
+    Snapshots(kv, small, "1").save([1] * 100, b"state" * 100)
+    assert files(kv) == []
+
+
+def test_the_longest_unused_makes_room(kv: Path) -> None:
+    """The budget holds for all models together."""
+    load = order(Path("/x"), kv, kv_budget_bytes=2600)
+    mine = Snapshots(kv, load, "1")
+    others = Snapshots(kv, msgspec.structs.replace(load, model_digest="sha256:2"), "1")
+    mine.save([1] * 100, b"a" * 300)
+    others.save([2] * 100, b"b" * 300)
+    mine.save([3] * 100, b"c" * 300)
+    assert len(list(kv.iterdir())) == 3
+    found = mine.best([1] * 100, 0)
+    assert found is not None
+    assert mine.read(found) == b"a" * 300
+    mine.save([4] * 100, b"d" * 300)
+    left = Snapshots(kv, load, "1")
+    assert left.best([1] * 100, 0) is not None
+    assert Snapshots(kv, others_load(load), "1").best([2] * 100, 0) is None
+    assert sum(path.stat().st_size for path in kv.iterdir()) <= 2600
+
+
+def others_load(load: wire.Load) -> wire.Load:
+    return msgspec.structs.replace(load, model_digest="sha256:2")
+
+
+def test_a_longer_conversation_replaces_what_it_continues(kv: Path) -> None:
+    """One file a conversation, not one a turn."""
+    kept = Snapshots(kv, order(Path("/x"), kv), "1")
+    kept.save([1] * 100, b"a")
+    kept.save([1] * 150, b"b")
+    assert len(list(kv.iterdir())) == 1
+    assert kept.has([1] * 120)
+    assert not kept.has([1] * 151)
+
+
+async def test_a_snapshot_that_llama_cpp_refuses_is_dropped(
+    smollm2_gguf: Path, tmp_path: Path, kv: Path
+) -> None:
+    """Whole and ours, but its state is nonsense: evaluated as if there were none."""
+    load = order(smollm2_gguf, kv)
+    [(said, _)] = await answers(load, tmp_path / "log", STORY)
+    snapshots = Snapshots(kv, load, binding_version())
+    tokens = next(iter(snapshots._known)).tokens
+    snapshots.save([*tokens, 0], b"nonsense" * 1000)
+    assert len(files(kv)) == 1
+    [(again, done)] = await answers(load, tmp_path / "log", STORY)
+    assert (again, done.cached_tokens) == (said, 0)
