@@ -2,6 +2,7 @@
 # make run PROMPT="your words"   the same, one answer, then exit
 # make test                      all checks, as CI runs them: format, lint, types, tests
 # make test-offload              layers on devices, with a llama.cpp that can spread them
+# make bench                     how fast it serves, as ratios with llama-server (built when missing)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.installed-demo
@@ -17,7 +18,7 @@ export PROMPT
 PEERS ?= $(HOME)/.cache/qm-peers
 OFFLOAD := $(PEERS)/llama-rpc
 
-.PHONY: run test test-offload format lint types clean
+.PHONY: run test test-offload bench format lint types clean
 
 run: $(DEMO)
 	@$(BIN)/qm show smollm2 >/dev/null 2>&1 \
@@ -36,6 +37,9 @@ $(OFFLOAD)/.built:
 	CMAKE_ARGS="-DGGML_RPC=on" $(BIN)/python -m pip install --quiet --no-deps --no-cache-dir \
 		--no-binary llama-cpp-python --upgrade --target $(OFFLOAD) llama-cpp-python==0.3.36
 	@touch $@
+
+bench: $(CHECKS)
+	$(BIN)/python -m tests.bench.serving
 
 format: $(CHECKS)
 	$(BIN)/ruff check --fix .

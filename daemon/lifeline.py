@@ -29,9 +29,12 @@ def die_with_parent() -> None:
 def stand_back() -> None:
     """Let this process compute only where nobody waits for an answer.
 
-    Linux may weigh whole sessions against each other before it looks at the processes in them.
+    Linux may weigh whole sessions against each other before it looks at the processes in them; one
+    that this process leads stands back as a whole.
     """
     os.nice(_LOWEST)
+    if os.getsid(0) != os.getpid():
+        return
     try:
         Path("/proc/self/autogroup").write_text(str(_LOWEST))
     except OSError:

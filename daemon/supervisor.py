@@ -46,6 +46,7 @@ from .scheduler import (
 from .settings import Settings
 from .spare import Spare, Spawn
 from .turns import Board
+from .watchdog import watch
 
 _log = logs.Log("supervisor")
 
@@ -356,6 +357,7 @@ class Supervisor:
         n_ctx, size_bytes = process.loaded.n_ctx, on_host + RUNNER_BYTES
         self._perform(self._scheduler.on_loaded(key, n_ctx, size_bytes, time.monotonic()))
         process.runner.exited.add_done_callback(lambda exited: self._died(key, process, exited))
+        self._start(watch(process.runner), f"watch {process.model.name}")
 
     def _load_failed(self, key: str, name: str, error: QmError) -> None:
         _log.warning("load_failed", model=name, code=error.code, error=error)

@@ -109,6 +109,24 @@ class Runner:
             return 0
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    @property
+    def busy(self) -> bool:
+        """Whether anybody waits for an answer."""
+        return bool(self._inboxes)
+
+    def cpu_s(self) -> float:
+        """CPU time that the child has used, 0 when it is gone or the system doesn't tell."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def give_up(self, why: str) -> None:
+        """Kills the child; all who wait are told that it `why`."""
+        text, tail = f"the model's runner {why}", self._log_tail()
+        self._break(RunnerCrashed(text, log_tail=tail))
+
     async def close(self) -> None:
         """Ends the child: ask, wait, terminate, kill, reap. Safe to call twice or at once."""
         if not self._closing:

@@ -1,0 +1,58 @@
+"""The llama-server to compare with, built from the sources that llama-cpp-python ships.
+
+It lands in `$QM_PEERS`, by default `~/.cache/qm-peers`, and is built once.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+PACKAGE = "llama-cpp-python"
+
+
+def cache() -> Path:
+    """Where peers are kept, outside the checkout."""
+    return Path(os.environ.get("QM_PEERS", Path.home() / ".cache" / "qm-peers"))
+
+
+def llama_server() -> Path:
+    """The program; builds it when it isn't there."""
+    program = cache() / "build" / "bin" / "llama-server"
+    if not program.exists():
+        _build(_source(), "llama-server")
+    return program
+
+
+def _source() -> Path:
+    """llama.cpp as it is inside the installed version's source package."""
+    version = importlib.metadata.version(PACKAGE)
+    directory = cache() / "src"
+    tree = directory / f"{PACKAGE.replace('-', '_')}-{version}"
+    if not tree.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        print(f"fetching the sources of {PACKAGE} {version}", file=sys.stderr)
+        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-build-isolation"]
+        wanted = f"{PACKAGE}=={version}"
+        subprocess.run(
+            [*pip, "--no-binary", PACKAGE, "-d", directory, wanted], check=True, stdout=sys.stderr
+        )
+        with tarfile.open(next(directory.glob(f"{tree.name}.tar.gz"))) as archive:
+            archive.extractall(directory, filter="data")
+    return tree / "vendor" / "llama.cpp"
+
+
+def _build(source: Path, target: str) -> None:
+    print(f"building {target}; this takes minutes, once", file=sys.stderr)
+    build = cache() / "build"
+    options = ("-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF")
+    jobs = str(os.cpu_count() or 1)
+    for command in (
+        ["cmake", "-S", str(source), "-B", str(build), *options],
+        ["cmake", "--build", str(build), "--target", target, "-j", jobs],
+    ):
+        subprocess.run(command, check=True, stdout=sys.stderr)
