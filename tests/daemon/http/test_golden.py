@@ -26,7 +26,7 @@ FILES = (
     *("version", "status", "blobs", "delete", "copy", "chat", "push", "pull"),
     *("generate", "embed", "embeddings", "ps", "show", "tags", "create"),
     *("openai-chat", "openai-completions", "openai-embeddings", "openai-models", "openai-audio"),
-    *("openai-responses", "anthropic-messages"),
+    *("openai-responses", "anthropic-messages", "other"),
 )
 
 
