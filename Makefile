@@ -3,6 +3,7 @@
 # make test                      all checks, as CI runs them: format, lint, types, tests
 # make test-offload              layers on devices, with a llama.cpp that can spread them
 # make bench                     how fast it serves, as ratios with llama-server (built when missing)
+# make soak                      the long campaigns against the store (about an hour)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.installed-demo
@@ -18,7 +19,7 @@ export PROMPT
 PEERS ?= $(HOME)/.cache/qm-peers
 OFFLOAD := $(PEERS)/llama-rpc
 
-.PHONY: run test test-offload bench format lint types clean
+.PHONY: run test test-offload bench soak format lint types clean
 
 run: $(DEMO)
 	@$(BIN)/qm show smollm2 >/dev/null 2>&1 \
@@ -40,6 +41,12 @@ $(OFFLOAD)/.built:
 
 bench: $(CHECKS)
 	$(BIN)/python -m tests.bench.serving
+
+# Campaigns against the store as long as they should be: ten minutes of collections, 600 kills, every
+# step and every failing call; then that they notice what they are there to notice.
+soak: $(CHECKS)
+	QM_SOAK=1 $(BIN)/python -m pytest -q tests/crash
+	$(BIN)/python -m tests.crash.mutants
 
 format: $(CHECKS)
 	$(BIN)/ruff check --fix .

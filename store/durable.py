@@ -47,11 +47,14 @@ def sync_file(fd: int) -> None:
 
 def sync_directory(path: Path) -> None:
     """Returns when the directory's entries are on the disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise disk_error(error, f"writing the directory {path.name}") from error
 
 
 def clone(fd: int, source_fd: int) -> bool:
