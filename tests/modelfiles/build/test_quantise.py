@@ -1,7 +1,7 @@
 """What comes out is, byte for byte, what llama-quantize makes of the same input.
 
 `recorded/quantize.json` has the digests of llama-quantize's files, for a tiny model and a made-up
-importance matrix; tests/bench/record_quantize.py writes it anew.
+importance matrix: the tool of the llama.cpp inside llama-cpp-python 0.3.36, compiled without AMX.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RECORDED: dict[str, str | None] = json.loads(
     (Path(__file__).parent / "recorded/quantize.json").read_text()
 )
 
-# llama.cpp prepares these for seconds before the first row: `make test-long` tries them too.
+# llama.cpp prepares these for seconds before the first row: QM_TEST_LONG=1 tries them too.
 SLOW = {"IQ1_S", "IQ1_M", "IQ2_S", "IQ2_M"}
 TYPES = sorted(FILE_TYPES if os.environ.get("QM_TEST_LONG") else set(FILE_TYPES) - SLOW)
 
