@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import click
 
@@ -20,8 +21,17 @@ HTTP_NOT_FOUND = 404
 @click.argument("model")
 @click.option("--limit-rate", metavar="SIZE", help="Most bytes a second, such as 2MiB.")
 @click.option("--insecure", is_flag=True, help="Ask the registry without TLS.")
+@click.option(
+    "-q", "--quantize", metavar="TYPE", help="Convert a repository of safetensors, to this type."
+)
 @click.pass_context
-def pull_command(ctx: click.Context, model: str, limit_rate: str | None, insecure: bool) -> None:
+def pull_command(
+    ctx: click.Context,
+    model: str,
+    limit_rate: str | None,
+    insecure: bool,
+    quantize: str | None,
+) -> None:
     """Download MODEL: hf.co/org/repo, hf.co/org/repo:QUANT, the address of its page, or
     registry/namespace/model:tag.
 
@@ -29,11 +39,15 @@ def pull_command(ctx: click.Context, model: str, limit_rate: str | None, insecur
     """
     rate = _rate(limit_rate)
     try:
-        pull(connect(), model, rate, insecure=insecure)
+        if quantize:
+            name = build(connect(), model, quantize)
+        else:
+            pull(connect(), model, rate, insecure=insecure)
+            name = model
     except KeyboardInterrupt:
         click.echo(f"stopped; what came is kept: qm pull {model} goes on", err=True)
         ctx.exit(INTERRUPTED)
-    click.echo(f"pulled '{model}'")
+    click.echo(f"pulled '{name}'")
 
 
 @click.command()
@@ -63,6 +77,22 @@ def pull(client: Client, model: str, limit_rate: int = 0, *, insecure: bool = Fa
         body["limit_rate"] = limit_rate
     with client.stream("/api/pull", body) as items:
         Progress(sys.stderr).follow(items)
+
+
+def build(client: Client, model: str, quantize: str) -> str:
+    """Fetches a repository's weights and quantises them; the name that the model has here.
+
+    Raises InvalidReference for what is not on the hub, Refused with the reason for all else.
+    """
+    from qm.modelfiles.spec import check_quantize
+    from qm.store.pull.reference import parse_reference
+
+    check_quantize(quantize)
+    name = str(replace(parse_reference(model), quant=quantize.split(maxsplit=1)[0]).name)
+    body = {"model": name, "from": model, "quantize": quantize}
+    with client.stream("/api/create", body) as items:
+        Progress(sys.stderr).follow(items)
+    return name
 
 
 def here(client: Client, model: str) -> str:

@@ -200,6 +200,14 @@ def test_a_repository_of_the_hub_becomes_a_model(daemon: LiveDaemon, hub: FakeHu
     assert hub.sent_bytes() == fetched
 
 
+def test_a_pull_may_quantise(daemon: LiveDaemon, hub: FakeHub) -> None:
+    """A repository that has no GGUF is built under the name that pulling its quant type gives."""
+    done = daemon.qm("pull", "hf.co/org/smol", "-q", "Q8_0", limit_s=BUILD_LIMIT_S)
+    assert (done.returncode, done.stdout) == (0, "pulled 'hf.co/org/smol:Q8_0'\n"), done.stderr
+    shown = daemon.json("POST", "/api/show", {"model": "hf.co/org/smol:Q8_0"})
+    assert shown["details"]["quantization_level"] == "Q8_0"
+
+
 def test_a_repository_that_is_not_there_is_named(daemon: LiveDaemon) -> None:
     """In the stream, as all that is found out later."""
     done = daemon.qm(
