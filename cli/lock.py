@@ -36,7 +36,14 @@ class LockfileInvalid(InvalidRequest):
 
 @click.command()
 @model_argument("models", nargs=-1, required=False)
-@click.option("-f", "--file", type=click.Path(path_type=Path), default=DEFAULT_FILE)
+@click.option(
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_FILE,
+    show_default=True,
+    help="The lockfile to write, or to apply.",
+)
 @click.option("--apply", is_flag=True, help="Build what the file lists, and check the weights.")
 @click.pass_context
 def lock_command(ctx: click.Context, models: tuple[str, ...], file: Path, apply: bool) -> None:

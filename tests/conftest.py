@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,9 @@ from qm.modelfiles.build.convert import convert
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("qm")
 READY_LIMIT_S = 30.0
+
+# A suite that was started in the background ignores SIGINT, and so would every command under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
