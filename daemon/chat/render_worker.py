@@ -20,6 +20,7 @@ import jinja2
 import jinja2.ext
 import jinja2.sandbox
 import msgspec
+from qm.modelfiles.build.jinja import Generation
 from qm.modelfiles.gotemplate.chat import render_chat
 from qm.modelfiles.gotemplate.errors import ExecutionError
 from qm.modelfiles.gotemplate.errors import TemplateSyntaxError as GoSyntaxError
@@ -111,7 +112,7 @@ def _environment() -> jinja2.sandbox.ImmutableSandboxedEnvironment:
     environment = _Sandbox(
         trim_blocks=True,
         lstrip_blocks=True,
-        extensions=[jinja2.ext.loopcontrols, _Generation],
+        extensions=[jinja2.ext.loopcontrols, Generation],
     )
     environment.filters["tojson"] = _to_json
     environment.filters["fromjson"] = json.loads
@@ -133,16 +134,6 @@ class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             if repeated and len(sequence) * times > 1_000_000:
                 raise ValueError("the repetition is too long")
         return super().call_binop(context, operator, left, right)
-
-
-class _Generation(jinja2.ext.Extension):
-    """`{% generation %}` marks what an assistant says, for training; it prints its body."""
-
-    tags: set[str] = {"generation"}  # noqa: RUF012  # as the base class has it
-
-    def parse(self, parser: Any) -> Any:  # Any: jinja2's parser and nodes are untyped here
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def _to_json(

@@ -11,8 +11,8 @@ from ..gotemplate.errors import TemplateSyntaxError
 from ..template import Syntax, Template
 
 
-class _Generation(Extension):
-    """`{% generation %}` marks the model's own words in training templates; it prints nothing."""
+class Generation(Extension):
+    """`{% generation %}` marks the model's own words in training templates; its body is printed."""
 
     tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
 
@@ -28,7 +28,7 @@ def check_template(template: Template) -> None:
         return
     # the same extensions as where it is rendered, in qm.daemon.chat.render_worker
     environment = Environment(  # noqa: S701 (prompts are no HTML)
-        extensions=["jinja2.ext.loopcontrols", _Generation]
+        extensions=["jinja2.ext.loopcontrols", Generation]
     )
     try:
         environment.parse(template.text)
