@@ -30,7 +30,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Arr"}],
     },
     "smolfim": {"template": FIM},
-    "smoltools": {"template": TOOLS},
+    # One recorded request sets no limit: sampled, the small model may go on for minutes.
+    "smoltools": {"template": TOOLS, "parameters": {"num_predict": 32}},
     "smolthink": {"template": THINKING},
     "smolreq": {"requires": "99.0.0"},
     "smol:local": {},
