@@ -1,7 +1,7 @@
 """The one module that imports llama_cpp: its low-level binding, and what guards its use.
 
-`C` has llama.cpp's functions as ctypes sees them; `qm.daemon.runner.llama` and `build.native_model`
-put types around those that they need. The binding's package module is never executed: its
+`C` has llama.cpp's functions as ctypes sees them; `qm.daemon.runner` and `build.native_model` put
+types around those that they need. The binding's package module is never executed: its
 `__init__` imports numpy and every chat format (43 MB), while the low-level module alone needs 5.
 Import this only in a process that can be killed: native code crashes and hangs.
 """

@@ -23,11 +23,13 @@ from .constraints import Constraints
 from .engine import Engine
 from .intake import Intake, Ready
 from .isolation import isolate
-from .llama import Context, LlamaError, Model
+from .llama import Context
+from .llama_error import LlamaError
 from .llama_log import Log
 from .loading import load
 from .reuse import Reuse
 from .snapshots import Snapshots
+from .weights import Model
 
 
 def main() -> int:

@@ -18,8 +18,9 @@ from qm.modelfiles.native import C
 
 from . import gbnf, schema_limits
 from .candidates import Candidates
-from .llama import LlamaError, Vocabulary
+from .llama_error import LlamaError
 from .schema_closing import closed
+from .vocabulary import Vocabulary
 from .wire import Generate
 
 if TYPE_CHECKING:

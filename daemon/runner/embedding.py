@@ -12,7 +12,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from . import wire
-from .llama import Batch, Context, LlamaError, Model
+from .llama import Batch, Context
+from .llama_error import LlamaError
+from .weights import Model
 
 
 @dataclass(slots=True, eq=False)

@@ -22,10 +22,12 @@ from . import wire
 from .batching import Pace, shares
 from .embedding import Embedder, EmbedWork
 from .intake import Intake, Work
-from .llama import Batch, Context, LlamaError, Model
+from .llama import Batch, Context
+from .llama_error import LlamaError
 from .logprobs import token_logprob
 from .reuse import Reuse
 from .sequence import REPEATS_LIMIT, Sequence
+from .weights import Model
 
 FRESH_TOKENS: Final = 64  # an answer that is shorter gets its turns sooner
 _NO_ROOM: Final = 1  # what llama_decode returns when cells are short

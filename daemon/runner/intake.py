@@ -19,7 +19,7 @@ from typing import TypeAlias
 from . import wire
 from .constraints import Constraints
 from .embedding import EmbedWork
-from .llama import LlamaError, Vocabulary
+from .llama_error import LlamaError
 from .media import Media, Projector
 from .ranking import Pair
 from .reasoning import Reasoning
@@ -27,6 +27,7 @@ from .sampling import Sampler
 from .sequence import Sequence, cut_middle, predict_limit
 from .structured import ConstrainedSampler
 from .text import AnswerText
+from .vocabulary import Vocabulary
 
 _READ_BYTES = 262_144
 

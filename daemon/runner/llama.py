@@ -1,19 +1,20 @@
-"""What the runner uses of llama.cpp: typed, thin, checked.
+"""The KV cache and the batches of one model: llama.cpp's contexts, typed, thin, checked.
 
-Everything else in the runner speaks of `Model`, `Context`, `Batch` and `Vocabulary`.
+What else the runner uses of llama.cpp is in `weights` (loading) and `vocabulary`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from qm.modelfiles.native import C, fill
 
+from .llama_error import LlamaError
 from .llama_log import Log
-from .registry import add_servers, buffer_type, device_pointer
+from .weights import Model
 from .wire import Placement
 
 KV_TYPES: Final = {
@@ -30,213 +31,6 @@ KV_TYPES: Final = {
 FLASH_ATTENTION: Final = {"auto": -1, "off": 0, "on": 1}
 EMBEDDED_TOGETHER: Final = 16  # texts in one batch; they need no cells of their own
 POOLING: Final = {-1: "unspecified", 0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
-
-
-class LlamaError(Exception):
-    """llama.cpp refused; `code` is one of the words that `wire.Failed` lists."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-# Devices ----------------------------------------------------------------------------------------
-
-
-class _TensorOverride(ctypes.Structure):
-    _fields_ = (("pattern", ctypes.c_char_p), ("buft", ctypes.c_void_p))
-
-
-def _device(name: str) -> int:
-    pointer = device_pointer(name)
-    if not pointer:
-        raise LlamaError("load_failed", f"there is no device {name!r} on this machine")
-    return pointer
-
-
-def _device_fields(placement: Placement) -> dict[str, object]:
-    """Model parameters that say which device holds what. Arrays in it must outlive the load.
-
-    The list of devices is always given: without one llama.cpp would compute on every GPU it finds.
-    """
-    handles = [_device(name) for name in placement.devices]
-    array = (ctypes.c_void_p * (len(handles) + 1))(*handles, None)
-    fields: dict[str, object] = {
-        "devices": ctypes.cast(array, ctypes.c_void_p),
-        "n_gpu_layers": placement.n_gpu_layers,
-        "main_gpu": placement.main_gpu,
-    }
-    if placement.layers:
-        split = [float(layers) for layers in placement.layers]
-        split += [0.0] * (C.llama_max_devices() - len(split))
-        fields["tensor_split"] = (ctypes.c_float * len(split))(*split)
-    if placement.overrides:
-        rows: Any = [  # Any: ctypes makes structs of tuples
-            (o.pattern.encode(), buffer_type(_device(o.device))) for o in placement.overrides
-        ]
-        table = (_TensorOverride * (len(rows) + 1))(*rows)
-        fields["tensor_buft_overrides"] = ctypes.cast(table, ctypes.c_void_p)
-    return fields
-
-
-def _load_mode(placement: Placement) -> int:
-    return int(placement.use_mmap) + 2 * int(placement.use_mlock)  # none, mmap, mlock, both
-
-
-# Vocabulary -------------------------------------------------------------------------------------
-
-
-class Vocabulary:
-    """Text to tokens and back. Safe to use from a second thread while the model decodes."""
-
-    def __init__(self, model: Any) -> None:
-        self.pointer = C.llama_model_get_vocab(model)
-        self.size = int(C.llama_vocab_n_tokens(self.pointer))
-        self.bos = int(C.llama_vocab_bos(self.pointer))
-        self.eos = int(C.llama_vocab_eos(self.pointer))
-        self.sep = int(C.llama_vocab_sep(self.pointer))
-        self.add_bos = bool(C.llama_vocab_get_add_bos(self.pointer))
-        self.add_eos = bool(C.llama_vocab_get_add_eos(self.pointer))
-        self.add_sep = bool(C.llama_vocab_get_add_sep(self.pointer))
-        self.fim_pre = int(C.llama_vocab_fim_pre(self.pointer))
-        self.fim_suf = int(C.llama_vocab_fim_suf(self.pointer))
-        self.fim_mid = int(C.llama_vocab_fim_mid(self.pointer))
-        self._pieces: dict[tuple[int, bool], bytes] = {}
-        self._ends: dict[int, bool] = {}
-
-    @property
-    def has_fim(self) -> bool:
-        return min(self.fim_pre, self.fim_suf, self.fim_mid) >= 0
-
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        """Token ids of `text`."""
-        data = text.encode("utf-8", errors="replace")
-        room = len(data) // 2 + 16
-        while True:
-            tokens = (ctypes.c_int32 * room)()
-            count = C.llama_tokenize(
-                self.pointer, data, len(data), tokens, room, add_special, parse_special
-            )
-            if count >= 0:
-                return tokens[:count]
-            if room >= len(data) + 16:
-                raise LlamaError("bad_option", "the text has too many tokens to count")
-            room = min(-count, len(data) + 16)
-
-    def piece(self, token: int, special: bool = False) -> bytes:
-        """The bytes that `token` stands for; nothing for control tokens, unless `special`."""
-        known = self._pieces.get((token, special))
-        if known is None:
-            known = self._pieces[token, special] = self._piece(token, special=special)
-        return known
-
-    def text(self, token: int) -> str:
-        """How `token` reads, control tokens too; for templates and logs."""
-        return "" if token < 0 else self._piece(token, special=True).decode(errors="replace")
-
-    def _piece(self, token: int, *, special: bool) -> bytes:
-        room = 64
-        while True:
-            buffer = ctypes.create_string_buffer(room)
-            count = C.llama_token_to_piece(self.pointer, token, buffer, room, 0, special)
-            if count >= 0:
-                return buffer.raw[:count]
-            room = -count
-
-    def check(self, tokens: Sequence[int]) -> None:
-        """Raises LlamaError unless all of them exist."""
-        for token in tokens:
-            if not 0 <= token < self.size:
-                raise LlamaError("bad_option", f"there is no token {token}; {self.size} exist")
-
-    def ends(self, token: int) -> bool:
-        """Whether `token` ends generation."""
-        known = self._ends.get(token)
-        if known is None:
-            known = self._ends[token] = bool(C.llama_vocab_is_eog(self.pointer, token))
-        return known
-
-    def spellings(self) -> list[tuple[bytes, bool]]:
-        """How every token reads, and whether it is a control token. Takes long: ask once."""
-        return [
-            (
-                self._piece(token, special=True),
-                bool(C.llama_vocab_get_attr(self.pointer, token) & C.LLAMA_TOKEN_ATTR_CONTROL),
-            )
-            for token in range(self.size)
-        ]
-
-    def all_ends(self) -> list[int]:
-        """Every token that ends generation."""
-        return [token for token in range(self.size) if self.ends(token)]
-
-
-# Model and context ------------------------------------------------------------------------------
-
-
-class Model:
-    """Weights and vocabulary. Raises LlamaError; `on_progress` returning False stops the load."""
-
-    def __init__(
-        self,
-        weights: Sequence[str],
-        placement: Placement,
-        on_progress: Callable[[float], bool],
-        log: Log,
-        *,
-        dry: bool = False,
-    ) -> None:
-        """`dry`: allocates nothing, so that a context of it tells what a real one would take."""
-        if wrong := add_servers(placement.rpc_servers):
-            raise LlamaError("device_lost", f"an RPC server of this placement: {wrong}")
-        self._progress = C.llama_progress_callback(lambda fraction, _: on_progress(fraction))
-        fields = _device_fields(placement) | {
-            # A dry run aborts unless it reads nothing of the file.
-            "load_mode": 0 if dry else _load_mode(placement),
-            "no_alloc": dry,
-            "progress_callback": self._progress,
-        }
-        params = fill(C.llama_model_default_params(), fields)
-        self.pointer = _load(weights, params)
-        if not self.pointer:
-            raise LlamaError(log.cause(), log.explain("llama.cpp can't load the model"))
-        self.vocabulary = Vocabulary(self.pointer)
-        self.on_gpu = placement.n_gpu_layers > 0
-        self.n_ctx_train = int(C.llama_model_n_ctx_train(self.pointer))
-        self.n_embd = int(C.llama_model_n_embd_out(self.pointer))
-        template = C.llama_model_chat_template(self.pointer, b"rerank")
-        self.rank_template = template.decode(errors="replace") if template else ""
-        self.has_decoder = bool(C.llama_model_has_decoder(self.pointer))
-        self.window = int(C.llama_model_n_swa(self.pointer))  # tokens; 0: attention sees all
-        # State that is no list of cells: a prefix of it can't be taken back or shared.
-        self.is_recurrent = bool(
-            C.llama_model_is_recurrent(self.pointer) or C.llama_model_is_hybrid(self.pointer)
-        )
-
-    def adapter(self, path: str, log: Log) -> Any:  # Any: freed with the model
-        """A LoRA adapter for this model."""
-        adapter = C.llama_adapter_lora_init(self.pointer, os.fsencode(path))
-        if not adapter:
-            raise LlamaError("load_failed", log.explain("llama.cpp can't load the adapter"))
-        return adapter
-
-    def free(self) -> None:
-        C.llama_model_free(self.pointer)
-
-
-def _load(weights: Sequence[str], params: Any) -> Any:
-    paths = [os.fsencode(path) for path in weights]
-    if len(paths) == 1:
-        return C.llama_model_load_from_file(paths[0], params)
-    return C.llama_model_load_from_splits(
-        (ctypes.c_char_p * len(paths))(*paths), len(paths), params
-    )
-
-
-def _choice(table: dict[str, int], name: str) -> int:
-    if name not in table:
-        raise LlamaError("bad_option", f"{name!r} is none of {', '.join(table)}")
-    return table[name]
 
 
 class Context:
@@ -413,3 +207,9 @@ class Batch:
         self._output[end - 1] = int(output)
         self.n_tokens = self.struct.n_tokens = end
         return end - 1
+
+
+def _choice(table: dict[str, int], name: str) -> int:
+    if name not in table:
+        raise LlamaError("bad_option", f"{name!r} is none of {', '.join(table)}")
+    return table[name]

@@ -7,10 +7,12 @@ from typing import Final
 
 from . import wire
 from .intake import Intake
-from .llama import Batch, Context, LlamaError, Model
+from .llama import Batch, Context
+from .llama_error import LlamaError
 from .llama_log import Log
 from .measure import buffers, by_device
 from .media import Projector
+from .weights import Model
 
 _PROGRESS_STEP: Final = 0.02
 

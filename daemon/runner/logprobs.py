@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .llama import Vocabulary
+from .vocabulary import Vocabulary
 from .wire import TokenLogprob
 
 

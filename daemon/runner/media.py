@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from qm.modelfiles.native import C, bind_media, fill
 
-from .llama import Context, LlamaError, Model
+from .llama import Context
+from .llama_error import LlamaError
 from .llama_log import Log
+from .weights import Model
 
 _TEXT: Final = 0  # the type of a chunk that is text
 _ID_BITS: Final = 60

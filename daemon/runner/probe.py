@@ -15,10 +15,12 @@ from qm.modelfiles.native import C
 from ..devices import BufferBytes
 from ..prober import Answer, Ask
 from .isolation import isolate
-from .llama import Context, LlamaError, Model
+from .llama import Context
+from .llama_error import LlamaError
 from .llama_log import Log
 from .measure import buffers
 from .registry import devices
+from .weights import Model
 from .wire import Placement
 
 

@@ -11,10 +11,8 @@ Methods may be called from many tasks at once; answers find their request by id.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -22,9 +20,9 @@ from typing import Final, Self, TypeAlias, TypeVar
 
 import msgspec
 
-from ..turns import Board, Seat
+from ..turns import Board
 from . import wire
-from .environment import child_environment
+from .child import Child, how_it_ended, start
 from .failures import AnswerNotRead, LoadFailed, RunnerCrashed, RunnerFailed, generate_failure
 
 HELLO_LIMIT_S: Final = 30.0
@@ -32,7 +30,6 @@ EXIT_LIMIT_S: Final = 5.0
 TERMINATE_LIMIT_S: Final = 2.0
 KILL_LIMIT_S: Final = 10.0
 UNREAD_LIMIT: Final = 8192  # answers that wait for one slow reader before its request is cut
-LOG_TAIL_BYTES: Final = 2048
 
 GenerateEvent: TypeAlias = wire.Evaluated | wire.Chunk | wire.Done
 Answer = TypeVar("Answer", bound=msgspec.Struct)
@@ -43,13 +40,9 @@ _Inbox: TypeAlias = "asyncio.Queue[wire.FromRunner | RunnerFailed | AnswerNotRea
 class Runner:
     """One child process. Made by `spawn`; belongs to whoever spawned it until `close` returns."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, connection: socket.socket, log_path: Path
-    ) -> None:
-        self._process = process
+    def __init__(self, child: Child, connection: socket.socket) -> None:
+        self._child = child
         self._connection = connection
-        self._log_path = log_path
-        self._log_start = log_path.stat().st_size if log_path.exists() else 0
         self._frames = wire.FrameReader()
         self._unsent = bytearray()
         self._inboxes: dict[int, _Inbox] = {}
@@ -58,7 +51,7 @@ class Runner:
         self._closing = False
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[int] = self._loop.create_future()
-        self._reaper = asyncio.create_task(self._reap(), name=f"reap runner {process.pid}")
+        self._reaper = asyncio.create_task(self._reap(), name=f"reap runner {child.pid}")
 
     # Life ---------------------------------------------------------------------------------------
 
@@ -73,12 +66,12 @@ class Runner:
         """
         seat = board.sit() if board is not None else None
         try:
-            ours, process = await _start(log_path, seat)
+            ours, child = await start(log_path, seat)
         except BaseException:
             if seat is not None:
                 seat.leave()
             raise
-        runner = cls(process, ours, log_path)
+        runner = cls(child, ours)
         if seat is not None:
             runner.exited.add_done_callback(lambda _: seat.leave())
         hello = runner._open_inbox(wire.HELLO_ID)
@@ -94,7 +87,7 @@ class Runner:
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._child.pid
 
     @property
     def alive(self) -> bool:
@@ -103,28 +96,20 @@ class Runner:
 
     def rss_bytes(self) -> int:
         """Resident memory of the child, 0 when it is gone or the system doesn't tell."""
-        try:
-            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        except (OSError, IndexError):
-            return 0
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return self._child.rss_bytes()
+
+    def cpu_s(self) -> float:
+        """CPU time that the child has used, 0 when it is gone or the system doesn't tell."""
+        return self._child.cpu_s()
 
     @property
     def busy(self) -> bool:
         """Whether anybody waits for an answer."""
         return bool(self._inboxes)
 
-    def cpu_s(self) -> float:
-        """CPU time that the child has used, 0 when it is gone or the system doesn't tell."""
-        try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return 0.0
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
     def give_up(self, why: str) -> None:
         """Kills the child; all who wait are told that it `why`."""
-        text, tail = f"the model's runner {why}", self._log_tail()
+        text, tail = f"the model's runner {why}", self._child.log_tail()
         self._break(RunnerCrashed(text, log_tail=tail))
 
     async def close(self) -> None:
@@ -136,13 +121,13 @@ class Runner:
         for limit_s, then in steps:
             if await self._gone(0.0 if self._broken else limit_s):
                 break
-            self._signal(then)
+            self._child.signal(then)
         if not await self._gone(KILL_LIMIT_S):
             raise RunnerFailed(f"runner {self.pid} can't be killed; it hangs in the kernel")
 
     def kill(self) -> None:
         """Ends the child at once; `exited` tells when it is reaped."""
-        self._signal(signal.SIGKILL)
+        self._child.signal(signal.SIGKILL)
 
     # Requests -----------------------------------------------------------------------------------
 
@@ -342,17 +327,17 @@ class Runner:
         self._connection.close()
         for inbox in self._inboxes.values():
             inbox.put_nowait(failure)
-        self._signal(signal.SIGKILL)
+        self._child.signal(signal.SIGKILL)
 
     async def _reap(self) -> None:
-        status = await self._process.wait()
+        status = await self._child.wait()
         while self._broken is None and self._drain():
             pass
         if self._closing:
             self._break(RunnerFailed(f"runner {self.pid} was stopped"))
         else:
-            text = f"the model's runner {_how_it_ended(status)}"
-            tail = self._log_tail()
+            text = f"the model's runner {how_it_ended(status)}"
+            tail = self._child.log_tail()
             self._break(RunnerCrashed(text, exit_status=status, log_tail=tail))
         self.exited.set_result(status)
 
@@ -369,52 +354,6 @@ class Runner:
     async def _gone(self, limit_s: float) -> bool:
         done, _ = await asyncio.wait((self._reaper,), timeout=limit_s)
         return bool(done)
-
-    def _signal(self, number: int) -> None:
-        if self._process.returncode is None:
-            try:
-                self._process.send_signal(number)
-            except ProcessLookupError:
-                return  # it ended by itself just now
-
-    def _log_tail(self) -> str:
-        try:
-            with self._log_path.open("rb") as log:
-                size = log.seek(0, os.SEEK_END)
-                log.seek(max(self._log_start, size - LOG_TAIL_BYTES))
-                return log.read().decode(errors="replace").strip()
-        except OSError:
-            return ""
-
-
-def _how_it_ended(status: int) -> str:
-    if status >= 0:
-        return f"ended with exit status {status}"
-    return f"was killed by {signal.Signals(-status).name}"
-
-
-async def _start(
-    log_path: Path, seat: Seat | None
-) -> tuple[socket.socket, asyncio.subprocess.Process]:
-    """Our end of the socketpair, and the child that has the other."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    try:
-        with theirs, log_path.open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "qm.daemon.runner", str(theirs.fileno())),
-                *(seat.arguments if seat else ()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(theirs.fileno(), *((seat.fd,) if seat else ())),
-                env=child_environment(os.environ),
-                start_new_session=True,  # a Ctrl-C in the daemon's terminal is not for runners
-            )
-    except BaseException:
-        ours.close()
-        raise
-    return ours, process
 
 
 async def collect(events: AsyncGenerator[GenerateEvent]) -> tuple[str, wire.Done]:

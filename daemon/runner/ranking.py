@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .llama import Vocabulary
+from .vocabulary import Vocabulary
 
 
 class Pair:

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from qm.modelfiles.native import C
 
-from .llama import Context, LlamaError, Vocabulary
+from .llama import Context
+from .llama_error import LlamaError
+from .vocabulary import Vocabulary
 from .wire import Options
 
 DRY_BREAKERS: Final = (b"\n", b":", b'"', b"*")

@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .candidates import Candidates
-from .llama import Context, LlamaError, Vocabulary
+from .llama import Context
+from .llama_error import LlamaError
 from .reasoning import Reasoning
 from .sampling import Sampler
+from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
