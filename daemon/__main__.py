@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import socket
+import ssl
 import sys
 from contextlib import ExitStack
 
@@ -39,13 +40,14 @@ def main() -> int:
     try:
         settings = load_settings()
         check_exposure(settings)
+        tls = tls_context(settings.tls_certificate, settings.tls_key)
     except QmError as error:
         return _refused(error, EXIT_SETTINGS)
     try:
         store = open_store(settings.home, settings.stores)
         with claimed(settings.home, settings.socket):
             _start_logging(settings)
-            asyncio.run(_serve(settings, store))
+            asyncio.run(_serve(settings, store, tls))
     except (QmError, OSError) as error:
         return _refused(error, EXIT_FAILED)
     finally:
@@ -68,9 +70,8 @@ def _start_logging(settings: Settings) -> None:
     )
 
 
-async def _serve(settings: Settings, store: Store) -> None:
+async def _serve(settings: Settings, store: Store, tls: ssl.SSLContext | None) -> None:
     lifecycle, hurry = Lifecycle(), asyncio.Event()
-    tls = tls_context(settings.tls_certificate, settings.tls_key)
     with ExitStack() as sockets:
         listeners = [sockets.enter_context(unix_socket(settings.socket))]
         listeners += [sockets.enter_context(one) for one in _tcp(settings, lifecycle)]

@@ -18,10 +18,16 @@ from .tools.required import call_schema
 
 
 class OutputParser(Protocol):
-    """Text in, in any pieces; what it means out. `finish` gives what was held back."""
+    """Text in, in any pieces; what it means out. `finish` gives what was held back.
+
+    `called` says that a whole call has come, `reasons` that what comes next is reasoning.
+    """
 
     @property
     def called(self) -> bool: ...
+
+    @property
+    def reasons(self) -> bool: ...
 
     def feed(self, text: str) -> Delta: ...
 
@@ -91,6 +97,10 @@ class _Both:
     @property
     def called(self) -> bool:
         return self._tools is not None and self._tools.called
+
+    @property
+    def reasons(self) -> bool:
+        return self._thinking is not None and self._thinking.open
 
     def feed(self, text: str) -> Delta:
         if self._thinking is None:

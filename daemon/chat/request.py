@@ -6,13 +6,13 @@ A dialect (`daemon/http/*.py`) parses its wire format into a `Request`, hands it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
 from ..runner.wire import Options, TokenLogprob
+from . import json_text
 
 JsonObject: TypeAlias = dict[str, Any]  # Any: a JSON document that a client or a model wrote
 
@@ -37,7 +37,7 @@ class ToolCall:
 
     def arguments_json(self) -> str:
         """The arguments as the JSON text that OpenAI's and Anthropic's clients parse."""
-        return json.dumps(self.arguments, ensure_ascii=False)
+        return json_text.written(self.arguments)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,7 @@ class Request:
     context: tuple[int, ...] = ()
     tools: tuple[JsonObject, ...] = ()
     tool_choice: ToolChoice = ToolChoice()
+    parallel_calls: bool = True  # False: the answer ends with its first call
     format: Format | None = None
     think: bool | str | None = None
     options: Options = field(default_factory=Options)
@@ -141,13 +142,18 @@ class Metrics:
     prompt_ns: int = 0
     generated_tokens: int = 0
     generate_ns: int = 0
+    reasoning_tokens: int = 0  # of those generated
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The prompt is rendered and counted; sent once, before any `Delta`."""
+    """The prompt is rendered and counted; sent once, before any `Delta`.
+
+    `options` are those in force: the request's, the model's, the defaults.
+    """
 
     prompt_tokens: int
+    options: Options = field(default_factory=Options)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -21,16 +21,16 @@ from qm.store.store import Store
 from ..meter import Meter
 from ..runner.failures import GenerateFailed
 from ..runner.process import GenerateEvent
-from ..runner.wire import Chunk, Done, Evaluated, Generate, Loaded, Options
+from ..runner.wire import Evaluated, Generate, Loaded, Options
 from ..supervisor import Supervisor, Use
 from . import capabilities
 from .conversation import conversation, shorter, template_context, without_template
 from .options import chosen, completed, may_shift
-from .output import OutputParser, OutputShape, output_shape
+from .output import OutputShape, output_shape
 from .pictures import marked, marker, pictures
+from .reading import AnswerReader
 from .render import Renderer
 from .request import (
-    Delta,
     Event,
     Finished,
     FinishReason,
@@ -142,12 +142,14 @@ class ChatService:
             yield Finished(FinishReason.STOP, metrics, rendered=prompt.text)
             return
         frames, counted = await self._begin(work, prompt)
+        reader = _reader(work, prompt, counted)
         async with aclosing(frames):
-            yield Started(counted.prompt_tokens)
-            parser = work.shape.parser(work.request, prompt.text)
+            yield Started(counted.prompt_tokens, completed(work.options))
             async for frame in frames:
-                for event in _events(frame, work, parser):
+                for event in reader.read(frame):
                     yield event
+                    if isinstance(event, Finished):
+                        return
 
     async def _begin(
         self, work: Work, prompt: Prompt
@@ -220,6 +222,16 @@ async def _first_frame(
     return frames, counted
 
 
+def _reader(work: Work, prompt: Prompt, counted: Evaluated) -> AnswerReader:
+    return AnswerReader(
+        work.shape.parser(work.request, prompt.text),
+        counted,
+        work.started_ns,
+        work.use.load_ns,
+        one_call=not work.request.parallel_calls,
+    )
+
+
 def _generate(work: Work, prompt: Prompt) -> Generate:
     request, options = work.request, completed(work.options)
     suffix = request.suffix if request.suffix and not _renders_suffix(work.template) else None
@@ -270,34 +282,3 @@ def _may_think(request: Request, model: Model) -> bool:
 def _opened(work: Work, prompt: Prompt) -> bool:
     """Whether the answer begins inside the model's reasoning."""
     return prompt.text.rstrip().endswith(work.shape.tags.start)
-
-
-def _events(frame: GenerateEvent, work: Work, parser: OutputParser | None) -> Iterator[Event]:
-    match frame:
-        case Chunk():
-            delta = parser.feed(frame.text) if parser else Delta(frame.text)
-            if delta != Delta() or frame.logprobs:
-                yield replace(delta, logprobs=frame.logprobs)
-        case Done():
-            rest = parser.finish() if parser else Delta()
-            if rest != Delta():
-                yield rest
-            yield _finished(frame, work, called=parser is not None and parser.called)
-        case Evaluated():
-            raise AssertionError("a prompt is counted once")
-
-
-def _finished(done: Done, work: Work, *, called: bool) -> Finished:
-    metrics = Metrics(
-        total_ns=time.monotonic_ns() - work.started_ns,
-        load_ns=work.use.load_ns,
-        prompt_tokens=done.prompt_tokens,
-        cached_tokens=done.cached_tokens,
-        prompt_ns=done.prompt_ns,
-        generated_tokens=done.generated_tokens,
-        generate_ns=done.generate_ns,
-    )
-    reason = FinishReason(done.reason)
-    if called and reason is not FinishReason.LENGTH:
-        reason = FinishReason.TOOL_CALLS
-    return Finished(reason, metrics, done.stop_sequence, done.context)

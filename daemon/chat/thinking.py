@@ -37,6 +37,11 @@ class ThinkingSplitter:
         self._held = ""
         self._thought = False  # whether reasoning text came yet: white space before it is dropped
 
+    @property
+    def open(self) -> bool:
+        """Whether we are inside the reasoning."""
+        return self._state is State.THINKING
+
     def feed(self, text: str) -> Split:
         """What can be told apart by now; the rest is held until more comes."""
         self._held += text

@@ -10,7 +10,8 @@ import secrets
 import msgspec
 from qm.modelfiles.parameters import PARAMETERS, check_all
 
-from ..chat.request import JsonObject, ToolCall
+from ..chat import json_text
+from ..chat.request import JsonObject
 from ..runner.wire import Options
 from .fields import Fields, WrongType, field_of
 from .ollama_request import InvalidField
@@ -88,17 +89,12 @@ def arguments(text: object) -> JsonObject:
     if text in (None, ""):
         return {}
     try:
-        value = json.loads(text) if isinstance(text, str) else text
-    except (ValueError, RecursionError) as error:
+        value = json_text.parsed(text) if isinstance(text, str) else json_text.sendable(text)
+    except json_text.NotJson as error:
         raise InvalidContent("invalid tool call arguments") from error
     if not isinstance(value, dict):
         raise InvalidContent("invalid tool call arguments")
     return value
-
-
-def arguments_text(call: ToolCall) -> str:
-    """As `ToolCallPart`s hold it."""
-    return msgspec.json.encode(call.arguments).decode()
 
 
 def new_id(prefix: str) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from qm.modelfiles.parameters import check_all
 from qm.store.errors import InvalidRequest, NotFound
 
+from ..chat import json_text
 from ..chat.request import Format, Message, Request, ToolCall
 from ..logs import Log
 from ..runner.wire import Options
@@ -219,8 +220,8 @@ def _arguments(function: Fields) -> JsonObject:
     value, path = function.raw("arguments"), function.path("arguments")
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except ValueError as error:
+            value = json_text.parsed(value)
+        except json_text.NotJson as error:
             raise WrongType(path, "api.ToolCallFunctionArguments", value) from error
     return {} if value is None else as_object(value, path)
 

@@ -20,7 +20,7 @@ from ..chat.request import (
 )
 from ..runner.wire import TokenLogprob
 from .choices import interleaved
-from .content import arguments_text, new_id
+from .content import new_id
 from .edge import sse
 from .ollama_answer import AnswerCutShort
 from .tool_parts import CallParts
@@ -131,7 +131,11 @@ def usage(progress: Sequence[Progress]) -> JsonObject:
     """The tokens of all choices; those of a prompt that several share count once."""
     done = [each.finished.metrics for each in progress if each.finished]
     prompt = max((metrics.prompt_tokens for metrics in done), default=0)
-    return usage_of(prompt, sum(metrics.generated_tokens for metrics in done))
+    counts = usage_of(prompt, sum(metrics.generated_tokens for metrics in done))
+    reasoning = sum(metrics.reasoning_tokens for metrics in done)
+    if reasoning:
+        counts["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+    return counts
 
 
 def usage_of(prompt_tokens: int, generated_tokens: int) -> JsonObject:
@@ -193,7 +197,7 @@ def _call(call: ToolCall) -> JsonObject:
     return {
         "id": call.id or new_id("call_"),
         "type": "function",
-        "function": {"name": call.name, "arguments": arguments_text(call)},
+        "function": {"name": call.name, "arguments": call.arguments_json()},
     }
 
 

@@ -41,6 +41,7 @@ def chat_wanted(fields: Fields) -> Wanted:
         messages=turns,
         tools=tools(fields),
         tool_choice=tool_choice(fields),
+        parallel_calls=fields.boolean("parallel_tool_calls", True),
         format=response_format(fields),
         think=_think(fields),
         options=named_options(fields, token_limit(fields, "max_completion_tokens", "max_tokens")),

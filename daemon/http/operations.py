@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from aiohttp import web
 
+from ..hardware import read_machine
 from ..keys import Scope
+from ..loaded import LoadedModel
 from ..meter import Sample
 from ..services import Services
 from .dialect import Dialect, Route
@@ -24,20 +27,24 @@ def _gauges(services: Services) -> dict[str, list[Sample]]:
     supervisor = services.supervisor
     rows = supervisor.loaded()
     jobs = Counter(str(job["kind"]) for job in services.jobs.running())
-    memory: list[Sample] = []
-    for row in rows:
-        size = row.actual_bytes or row.size_bytes
-        on_devices = min(row.size_vram_bytes, size)
-        memory.append(({"model": row.name, "device": "host"}, size - on_devices))
-        memory.append(({"model": row.name, "device": "gpu"}, on_devices))
+    host = read_machine()
     return {
         "qm_models_loaded": [({}, len(rows))],
-        "qm_model_memory_bytes": memory,
+        "qm_model_memory_bytes": [sample for row in rows for sample in _memory(row)],
+        "qm_host_memory_bytes": [({}, host.total_bytes)],
+        "qm_host_memory_available_bytes": [({}, host.available_bytes)],
         "qm_requests_running": [({}, supervisor.n_users)],
         "qm_requests_waiting": [({}, supervisor.n_waiting)],
         "qm_jobs_running": [({"kind": kind}, count) for kind, count in sorted(jobs.items())],
         "qm_uptime_seconds": [({}, services.lifecycle.uptime_s)],
     }
+
+
+def _memory(row: LoadedModel) -> Iterator[Sample]:
+    """What it takes of each device: as llama.cpp reports it, before that as predicted."""
+    for device in row.devices:
+        size = device.predicted_bytes if device.actual_bytes is None else device.actual_bytes
+        yield {"model": row.name, "device": device.device}, size
 
 
 OPERATIONS = Dialect(

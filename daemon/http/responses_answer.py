@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 
+import msgspec
 from qm.store.errors import QmError
 
 from ..chat.request import (
@@ -27,6 +28,7 @@ from .ollama_answer import AnswerCutShort
 from .responses_request import Asked
 from .tool_parts import CallParts
 
+_TOLD_OPTIONS = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 Keep = Callable[[JsonObject, Message], None]  # a complete response, and the turn it adds
 
 
@@ -36,6 +38,8 @@ async def whole(asked: Asked, events: AsyncGenerator[Event], keep: Keep) -> Json
     async with aclosing(events):
         async for event in events:
             match event:
+                case Started():
+                    list(response.begin(event))
                 case Delta():
                     list(response.grow(event))
                 case Finished():
@@ -53,7 +57,7 @@ async def stream(asked: Asked, events: AsyncGenerator[Event], keep: Keep) -> Asy
             async for event in events:
                 match event:
                     case Started():
-                        for piece in response.begin():
+                        for piece in response.begin(event):
                             yield piece
                     case Delta():
                         for piece in response.grow(event):
@@ -92,8 +96,10 @@ class _Response:
             **asked.echo,
         }
 
-    def begin(self) -> Iterator[bytes]:
+    def begin(self, started: Started) -> Iterator[bytes]:
         self.begun = True
+        in_force = msgspec.structs.asdict(started.options)
+        self.document |= {name: in_force[name] for name in _TOLD_OPTIONS}
         yield self._event("response.created", response=self.document)
         yield self._event("response.in_progress", response=self.document)
 
@@ -239,5 +245,5 @@ def _usage(metrics: Metrics) -> JsonObject:
         "output_tokens": metrics.generated_tokens,
         "total_tokens": metrics.prompt_tokens + metrics.generated_tokens,
         "input_tokens_details": {"cached_tokens": metrics.cached_tokens},
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": metrics.reasoning_tokens},
     }

@@ -61,4 +61,5 @@ class ResponseMemory:
 
 
 def _bytes(turn: Message) -> int:
-    return len(turn.content) + sum(map(len, turn.images)) + 500 * (1 + len(turn.tool_calls))
+    texts = [turn.content, turn.thinking, *(call.arguments_json() for call in turn.tool_calls)]
+    return 500 + sum(map(len, texts)) + sum(map(len, turn.images))

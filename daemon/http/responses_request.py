@@ -43,6 +43,7 @@ def responses_request(fields: Fields, earlier: Sequence[Message] = ()) -> Asked:
         messages=(*system, *turns),
         tools=tuple(_tool(each) for each in fields.objects("tools", "openai.ResponsesTool")),
         tool_choice=tool_choice(fields),
+        parallel_calls=fields.boolean("parallel_tool_calls", True),
         format=_format(fields.fields("text").fields("format")),
         think=effort(options.raw("effort"), options.path("effort")),
         options=named_options(fields, token_limit(fields, "max_output_tokens")),

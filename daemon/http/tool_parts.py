@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..chat.request import Delta, ToolCall, ToolCallPart
-from .content import arguments_text, new_id
+from .content import new_id
 
 
 class CallParts:
@@ -29,4 +29,4 @@ class CallParts:
         return ToolCallPart(part.index, part.name, part.arguments, part.id or new_id("call_"))
 
     def _whole(self, call: ToolCall) -> ToolCallPart:
-        return self._named(ToolCallPart(call.index, call.name, arguments_text(call), call.id))
+        return self._named(ToolCallPart(call.index, call.name, call.arguments_json(), call.id))

@@ -147,6 +147,20 @@ def test_a_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+def test_a_certificate_that_is_none_is_named(tmp_path: Path) -> None:
+    """As every other setting, and nothing is touched."""
+    home = tmp_path / "home"
+    for settings, reason in (
+        ({"QM_TLS_CERT": "/dev/null"}, "can't use the certificate /dev/null"),
+        ({"QM_TLS_CERT": str(tmp_path / "none.pem")}, "can't use the certificate"),
+        ({"QM_TLS_KEY": "/dev/null"}, "QM_TLS_KEY needs QM_TLS_CERT"),
+    ):
+        refused = serve(QM_HOME=str(home), **settings)
+        assert (refused.returncode, reason in refused.stderr) == (2, True), refused.stderr
+        assert "Traceback" not in refused.stderr
+        assert not home.exists()
+
+
 def test_a_store_that_can_not_be_is_named(tmp_path: Path) -> None:
     """One line, no traceback."""
     (tmp_path / "file").write_text("")

@@ -90,11 +90,6 @@ def test_tls_by_certificate_files(start_daemon: Callable[..., Any], tmp_path: Pa
         ask(host, "GET", "/api/version")
 
 
-def test_a_certificate_that_is_none_is_refused(start_daemon: Callable[..., Any]) -> None:
-    with pytest.raises(pytest.fail.Exception, match="can't use the certificate"):
-        start_daemon(QM_TLS_CERT="/dev/null")
-
-
 def test_slow_requests_are_given_up(start_daemon: Callable[..., Any]) -> None:
     """Half a head, or half a body, holds a connection for the limit and no longer."""
     daemon = start_daemon(QM_READ_TIMEOUT="1s")

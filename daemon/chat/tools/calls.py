@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from .. import json_text
 from ..request import JsonObject
 
 
@@ -60,7 +61,7 @@ def _json_values(text: str) -> Iterator[object]:
             continue
         try:
             value, at = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             yield _literal(text[at:])
             return
         yield value
@@ -70,7 +71,7 @@ def _literal(text: str) -> object:
     """Python's notation, which models mix up with JSON."""
     try:
         return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         raise Malformed(text) from error
 
 
@@ -87,18 +88,16 @@ def _calls_in(value: object) -> Iterator[Call]:
     given = [inner[key] for key in ("arguments", "parameters", "args", "input") if key in inner]
     if not isinstance(name, str) or not name:
         raise Malformed(value)
-    yield Call(name, arguments(given[0] if given else {}))
+    yield Call(json_text.sendable(name), arguments(given[0] if given else {}))
 
 
 def arguments(value: object) -> JsonObject:
     """The arguments' object, also when it comes as JSON in a string. Raises Malformed."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value or "{}")
-        except json.JSONDecodeError as error:
-            raise Malformed(value) from error
-    if value is None:
-        return {}
+    try:
+        value = json_text.parsed(value or "{}") if isinstance(value, str) else value
+        value = {} if value is None else json_text.sendable(value)
+    except json_text.NotJson as error:
+        raise Malformed(value) from error
     if not isinstance(value, dict):
         raise Malformed(value)
     return value
@@ -128,7 +127,8 @@ def _no(text: str) -> list[Call]:
 def _xml_call(match: re.Match[str], tools: Tools) -> Call:
     name, body = match.groups()
     pairs = _PARAMETER.findall(body)
-    return Call(name, {key: typed(value, tools.parameter(name, key)) for key, value in pairs})
+    given = {key: typed(value, tools.parameter(name, key)) for key, value in pairs}
+    return Call(name, arguments(given))
 
 
 def _keyed_call(body: str, tools: Tools) -> Call:
@@ -136,7 +136,8 @@ def _keyed_call(body: str, tools: Tools) -> Call:
     if not re.fullmatch(r"[\w.\-/]+", name):
         raise Malformed(body)
     pairs = [(key.strip(), value) for key, value in _KEYED.findall(body)]
-    return Call(name, {key: typed(value, tools.parameter(name, key)) for key, value in pairs})
+    given = {key: typed(value, tools.parameter(name, key)) for key, value in pairs}
+    return Call(name, arguments(given))
 
 
 def typed(text: str, schema: JsonObject) -> object:
@@ -144,8 +145,8 @@ def typed(text: str, schema: JsonObject) -> object:
     if schema.get("type") == "string":
         return text
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
+        return json_text.parsed(text)
+    except json_text.NotJson:
         return {"True": True, "False": False, "None": None}.get(text.strip(), text)
 
 
@@ -153,15 +154,15 @@ def read_python(text: str, tools: Tools) -> list[Call]:
     """Calls in Python's notation, such as `[weather(city="Oslo"), now()]`."""
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        nodes = tree.elts if isinstance(tree, ast.List | ast.Tuple) else [tree]
+        return [_python_call(node, tools) for node in nodes] or _no(text)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise Malformed(text) from error
-    nodes = tree.elts if isinstance(tree, ast.List | ast.Tuple) else [tree]
-    return [_python_call(node, tools) for node in nodes] or _no(text)
 
 
 def _python_call(node: ast.expr, tools: Tools) -> Call:
     if not isinstance(node, ast.Call):
-        raise Malformed(ast.unparse(node))
+        raise Malformed(type(node).__name__)
     name = ast.unparse(node.func)
     positional = list(tools.schemas.get(name, {}).get("properties") or {})
     if len(node.args) > len(positional):
@@ -170,10 +171,8 @@ def _python_call(node: ast.expr, tools: Tools) -> Call:
         *zip(positional, node.args, strict=False),
         *((keyword.arg, keyword.value) for keyword in node.keywords),
     ]
-    try:
-        return Call(name, {str(key): ast.literal_eval(value) for key, value in pairs if key})
-    except ValueError as error:
-        raise Malformed(name) from error
+    given = {str(key): ast.literal_eval(value) for key, value in pairs if key}
+    return Call(name, arguments(given))
 
 
 def read_json_or_python(text: str, tools: Tools) -> list[Call]:
@@ -196,7 +195,7 @@ def read_mistral(text: str, tools: Tools) -> list[Call]:
     while match := _MISTRAL.match(text, at):
         try:
             value, at = json.JSONDecoder().raw_decode(text, match.end())
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise Malformed(text) from error
         calls.append(Call(match[1], arguments(value)))
     if not calls or text[at:].strip():
@@ -234,4 +233,4 @@ def read_gemma(text: str, tools: Tools) -> list[Call]:
         key: quoted or typed(bare, tools.parameter(name, key))
         for key, quoted, bare in _GEMMA_PAIR.findall(match[2])
     }
-    return [Call(name, given)]
+    return [Call(name, arguments(given))]

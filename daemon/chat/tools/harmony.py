@@ -40,6 +40,11 @@ class HarmonyParser:
         """Whether the answer holds a call."""
         return self._n_calls > 0
 
+    @property
+    def reasons(self) -> bool:
+        """Whether we are inside the reasoning."""
+        return self._header is None and self._channel == "analysis" and not self._tool
+
     def feed(self, text: str) -> Delta:
         """What can be told by now; the rest is held until more comes."""
         self._held += text

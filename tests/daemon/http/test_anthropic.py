@@ -151,6 +151,8 @@ def test_fields_of_a_request() -> None:
     assert (request.think, request.keep_alive_s) == (True, 60)
     assert request.format == Format({"type": "object"})
     assert asked(tool_choice={"type": "any"}).tool_choice == ToolChoice("required")
+    single = asked(tool_choice={"type": "auto", "disable_parallel_tool_use": True})
+    assert (request.parallel_calls, single.parallel_calls) == (True, False)
     assert asked(thinking={"type": "disabled"}).think is False
 
 

@@ -102,7 +102,8 @@ def test_metrics_count_what_was_done(live_daemon: Any) -> None:
     assert grown(f"qm_http_requests_total{route}") == 1
     assert grown("qm_time_to_first_token_seconds_count") == 1
     assert after["qm_models_loaded"] >= 1
-    assert after['qm_model_memory_bytes{model="smollm2:latest",device="host"}'] > 50_000_000
+    assert after['qm_model_memory_bytes{model="smollm2:latest",device="CPU"}'] > 50_000_000
+    assert after["qm_host_memory_bytes"] > after["qm_host_memory_available_bytes"] > 0
     assert after["qm_requests_running"] == after["qm_requests_waiting"] == 0
 
 

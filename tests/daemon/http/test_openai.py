@@ -53,6 +53,16 @@ async def streamed(*answers: Sequence[Event], **how: Any) -> list[Any]:
     return [json.loads(piece[6:]) for piece in pieces[:-1]]
 
 
+async def test_tokens_of_reasoning_are_told_where_there_are_some() -> None:
+    """In the usage of all choices together."""
+    metrics = Metrics(prompt_tokens=5, generated_tokens=3, reasoning_tokens=2)
+    answers = [events(Delta("a"), Finished(FinishReason.STOP, one)) for one in (metrics, METRICS)]
+    usage = (await whole("m", answers, CHAT))["usage"]
+    assert usage["completion_tokens_details"] == {"reasoning_tokens": 2}
+    plain = await whole("m", [events(Finished(FinishReason.STOP, METRICS))], CHAT)
+    assert plain["usage"].keys() == {"prompt_tokens", "completion_tokens", "total_tokens"}
+
+
 @pytest.mark.parametrize("at", range(6))
 async def test_a_chat_is_the_same_wherever_it_is_cut(at: int) -> None:
     """Reasoning, words, a call and the reason arrive; the first piece has the role."""
@@ -156,6 +166,7 @@ def test_fields_of_a_chat() -> None:
     assert first.format == Format(json_schema={"type": "object"})
     assert (first.think, first.top_logprobs, first.keep_alive_s) == ("max", 4, 30)
     assert chat(tool_choice="none").requests[0].tool_choice == ToolChoice("none")
+    assert chat(parallel_tool_calls=False).requests[0].parallel_calls is False
     assert chat(response_format={"type": "json_object"}).requests[0].format == Format({})
     assert chat(reasoning_effort="none").requests[0].think is False
     assert chat(max_tokens=-1).requests[0].options.num_predict == -1

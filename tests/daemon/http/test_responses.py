@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from qm.daemon.chat.options import completed
 from qm.daemon.chat.request import (
     Delta,
     Event,
@@ -24,6 +25,7 @@ from qm.daemon.http.fields import Fields
 from qm.daemon.http.responses_answer import stream, whole
 from qm.daemon.http.responses_memory import ResponseMemory, ResponseNotFound
 from qm.daemon.http.responses_request import Asked, responses_request
+from qm.daemon.runner.wire import Options
 from qm.store.errors import InvalidRequest
 
 METRICS = Metrics(prompt_tokens=5, cached_tokens=2, generated_tokens=3)
@@ -80,6 +82,18 @@ async def test_items_come_one_after_the_other(at: int) -> None:
     ((document, turn),) = kept
     assert document["id"] == final["id"]
     assert turn == Message("assistant", "hello", tool_calls=(call,))
+
+
+async def test_a_response_tells_the_options_in_force() -> None:
+    """Those of the model where the request had none; and how many tokens were reasoning."""
+    metrics = Metrics(prompt_tokens=5, generated_tokens=3, reasoning_tokens=2)
+    options = completed(Options(temperature=0.25, top_p=0.5))
+    document = await whole(
+        asked(), events(Started(5, options), Finished(FinishReason.STOP, metrics)), lambda *_: None
+    )
+    assert (document["temperature"], document["top_p"]) == (0.25, 0.5)
+    assert (document["presence_penalty"], document["frequency_penalty"]) == (0, 0)
+    assert document["usage"]["output_tokens_details"] == {"reasoning_tokens": 2}
 
 
 async def test_the_length_limit_leaves_it_incomplete() -> None:
@@ -139,6 +153,7 @@ def test_fields_of_a_request() -> None:
         reasoning={"effort": "low"},
         tools=[{"type": "function", "name": "f", "parameters": {"type": "object"}}],
         tool_choice={"type": "function", "name": "f"},
+        parallel_tool_calls=False,
         truncation="auto",
     ).request
     assert (request.options.num_predict, request.options.temperature) == (5, 0.5)
@@ -146,6 +161,7 @@ def test_fields_of_a_request() -> None:
     assert (request.think, request.truncate) == ("low", True)
     assert request.tools[0]["function"]["name"] == "f"
     assert request.tool_choice == ToolChoice("required", "f")
+    assert request.parallel_calls is False
 
 
 @pytest.mark.parametrize(
@@ -183,9 +199,11 @@ def test_memory_is_bounded_by_number_and_by_bytes() -> None:
     for name in ("a", "c"):
         with pytest.raises(ResponseNotFound, match=f"'{name}'"):
             memory.get(name)
-    memory.keep({"id": "huge"}, (Message("user", "x" * 20_000),))
-    with pytest.raises(ResponseNotFound):
-        memory.get("huge")
+    call = ToolCall("f", {"a": "x" * 20_000})
+    for huge in (Message("user", "x" * 20_000), Message("assistant", tool_calls=(call,))):
+        memory.keep({"id": "huge"}, (huge,))
+        with pytest.raises(ResponseNotFound):
+            memory.get("huge")
     memory.keep({"id": "d"}, ())
     memory.forget("d")
     with pytest.raises(ResponseNotFound):
