@@ -36,10 +36,8 @@ class ArgumentScanner:
         parts: list[ToolCallPart] = []
         while not self._lost:
             if self._depth:
-                start = self._at
-                self._advance()
-                if self._at > start:
-                    fragment = self._text[start : self._at]
+                fragment = self._advance()
+                if fragment:
                     parts.append(ToolCallPart(self._next_index - 1, "", fragment))
                 if self._depth:
                     break
@@ -61,11 +59,17 @@ class ArgumentScanner:
         """How many calls have begun, counted from the first index on."""
         return self._next_index
 
-    def _advance(self) -> None:
-        """Goes on to the end of the arguments or of the text."""
+    def _advance(self) -> str:
+        """Goes on to the end of the arguments or of the text; what came, without white space.
+
+        White space in a string stays. `ToolCall.arguments_json` has none either.
+        """
+        written: list[str] = []
         while self._at < len(self._text) and self._depth:
             character = self._text[self._at]
             self._at += 1
+            if self._in_string or character not in " \t\r\n":
+                written.append(character)
             if self._escaped:
                 self._escaped = False
             elif self._in_string:
@@ -77,3 +81,4 @@ class ArgumentScanner:
                 self._depth += 1
             elif character in "}]":
                 self._depth -= 1
+        return "".join(written)

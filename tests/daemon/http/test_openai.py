@@ -53,6 +53,16 @@ async def streamed(*answers: Sequence[Event], **how: Any) -> list[Any]:
     return [json.loads(piece[6:]) for piece in pieces[:-1]]
 
 
+async def test_a_chunk_has_one_piece_a_call() -> None:
+    """OpenAI's own client reads no more of its first chunk."""
+    parts = (ToolCallPart(0, "f", "", "call_1"), ToolCallPart(0, "", "{"), ToolCallPart(1, "g", ""))
+    answer = (Delta(tool_parts=parts), Finished(FinishReason.STOP, METRICS))
+    chunks = await streamed(answer, include_usage=False)
+    first, second = chunks[0]["choices"][0]["delta"]["tool_calls"]
+    assert (first["id"], first["function"]) == ("call_1", {"name": "f", "arguments": "{"})
+    assert (second["index"], second["function"]["name"]) == (1, "g")
+
+
 async def test_tokens_of_reasoning_are_told_where_there_are_some() -> None:
     """In the usage of all choices together."""
     metrics = Metrics(prompt_tokens=5, generated_tokens=3, reasoning_tokens=2)

@@ -210,8 +210,42 @@ def test_arguments_stream_while_they_are_written() -> None:
     begun = parser.feed('<tool_call>{"name": "weather", "arguments": {"city')
     assert [part.name for part in begun.tool_parts if part.name] == ["weather"]
     more = parser.feed('": "Os')
-    assert "".join(part.arguments for part in more.tool_parts) == '": "Os'
+    assert "".join(part.arguments for part in more.tool_parts) == '":"Os'
     assert begun.tool_calls == more.tool_calls == ()
+
+
+def test_streamed_arguments_are_the_text_of_the_whole_ones() -> None:
+    """White space that says nothing is left out; what stands in a string stays."""
+    body = '{"name": "weather", "arguments": {\n  "city": "New \\" York",\t"days" : 2 }}'
+    for pieces in cuts(f"<tool_call>{body}</tool_call>"):
+        delta = parsed(TAGGED, pieces)
+        streamed = "".join(part.arguments for part in delta.tool_parts)
+        assert streamed == delta.tool_calls[0].arguments_json()
+        assert delta.tool_calls[0].arguments == {"city": 'New " York', "days": 2}
+
+
+MODELS_WRITE: list[tuple[ToolFormat, str]] = [
+    (TAGGED, '<tool_call>{"name": "weather", "arguments": {"city": "\\ud83d"}}</tool_call>'),
+    (TAGGED, '<tool_call>{"name": "weather", "arguments": {"days": NaN}}</tool_call>'),
+    (LLAMA, "<|python_tag|>weather(city={1, 2})"),
+    (LLAMA, '<|python_tag|>weather(city=b"x", days={(1,): 2})'),
+    (LLAMA, "<|python_tag|>weather(city={[]: 1})"),
+    (PLAIN, '{"name": "weather", "arguments": {"days": ' + "[" * 300),
+    (PLAIN, '{"name": "weather", "arguments": {"days": ' + "9" * 5000 + "}}"),
+    (MISTRAL, "[TOOL_CALLS]weather[ARGS]{" + '"a":{' * 3000),
+    (LLAMA, "<|python_tag|>" + "-" * 3000 + "1"),
+    (LLAMA, "<|python_tag|>" + "a." * 3000 + "b()"),
+]
+
+
+@pytest.mark.parametrize(("form", "text"), MODELS_WRITE)
+def test_whatever_a_model_writes_can_be_sent(form: ToolFormat, text: str) -> None:
+    """As a call whose arguments are JSON in UTF-8, or as text; it never breaks the answer."""
+    delta = parsed(form, [text])
+    for call in delta.tool_calls:
+        assert json.loads(call.arguments_json()) == call.arguments
+    if not delta.tool_calls:
+        assert delta.content == text
 
 
 def test_text_is_not_held_back() -> None:
