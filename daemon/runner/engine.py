@@ -336,7 +336,7 @@ class Engine:
         self._reuse.clear()  # what the cache holds now is unknown
 
     def _fail(self, sequence: Sequence, message: str) -> None:
-        sequence.n_evaluated = 0
+        sequence.pure = 0  # what its cells hold is of no use to others
         self._release(sequence)
         self._send(wire.Failed(sequence.request.id, "decode_failed", message))
 

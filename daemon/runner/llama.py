@@ -29,6 +29,7 @@ KV_TYPES: Final = {
     "bf16": 30,
 }
 FLASH_ATTENTION: Final = {"auto": -1, "off": 0, "on": 1}
+GUARD_EVERY: Final = 32  # tokens; a call for each would cost more
 EMBEDDED_TOGETHER: Final = 16  # texts in one batch; they need no cells of their own
 POOLING: Final = {-1: "unspecified", 0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}
 
@@ -40,9 +41,11 @@ class Context:
         self.can_share = not (model.is_recurrent or embedding)
         n_parallel = EMBEDDED_TOGETHER if embedding else placement.n_parallel
         self.n_slots = n_parallel + (placement.n_spare if self.can_share else 0)
-        self._guards = model.window > 0 and not embedding
-        # How much of a restored state is complete; of a recurrent one nothing but its end.
-        self.window = 1 if model.is_recurrent else model.window
+        # What can't be taken back in part needs no guard for its parts.
+        self._guards = model.window > 0 and self.can_share
+        # Beyond the window cells may be overwritten: no step, no run without a guard is as long.
+        self.guard_every = min(GUARD_EVERY, max(model.window - 1, 1))
+        self._window = model.window
         n_seq = self.n_slots * (2 if self._guards else 1)
         threads = placement.n_threads or os.cpu_count() or 1
         n_ubatch = min(placement.n_ubatch, placement.n_batch)
@@ -51,7 +54,7 @@ class Context:
         self.n_threads = threads
         fields: dict[str, object] = {
             "n_ctx": placement.n_ctx,
-            "n_batch": n_ubatch if embedding else placement.n_batch,
+            "n_batch": n_ubatch if embedding or self._guards else placement.n_batch,
             "n_ubatch": n_ubatch,
             "n_seq_max": n_seq,
             # Logits are asked for one token a sequence: don't reserve room for a whole batch.
@@ -125,6 +128,15 @@ class Context:
         """Puts a state into an empty sequence; False when llama.cpp doesn't take it."""
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         return bool(C.llama_state_seq_set_data(self.pointer, buffer, len(state), sequence))
+
+    def floor(self, length: int) -> int:
+        """The least beginning of a stored state of `length` tokens that can be continued.
+
+        A recurrent state is its end; of a window's cells only those are stored that the end needs.
+        """
+        if not self.can_share:
+            return length
+        return length - 1 if 0 < self._window < length else 0
 
     def clear(self) -> None:
         if self._memory:

@@ -20,7 +20,6 @@ from .warmth import Warmth
 
 HEADROOM: Final = 32  # cells for its answer that a request must find to be admitted
 LEAST_AWAITED: Final = 64  # fewer tokens aren't worth to wait for
-_GUARD_EVERY: Final = 32  # tokens; less than any sliding window
 
 
 class Reuse:
@@ -41,7 +40,7 @@ class Reuse:
         slot = self._seat_for(source, shared)
         if slot is None:
             return False
-        kept = self._cut(slot, shared) if slot is source else self._cut(slot, 0)
+        kept = self._cut(slot, shared if slot is source else 0, len(slot.cached))
         self.slots.take(slot)
         sequence.slot, sequence.n_evaluated = slot, kept
         if source is not None and source is not slot:
@@ -72,14 +71,13 @@ class Reuse:
         costs = 2 * tail if self._context.can_share else tail * self._context.n_ctx
         return source if other is None or costs <= shared else other
 
-    def _cut(self, slot: Slot, length: int) -> int:
-        """Makes an idle slot hold just its first `length` tokens; how many it holds then."""
-        if length < len(slot.cached):
-            if length == 0 or not self._context.remove(slot.id, length):
-                self._context.remove(slot.id, -1)  # this memory forgets all or nothing
-                length = 0
-                self.slots.empty(slot)
-            slot.shrink(length)
+    def _cut(self, slot: Slot, length: int, held: int) -> int:
+        """Makes a slot of `held` tokens hold its first `length` ones; how many it holds then."""
+        if length == 0 or (length < held and not self._context.remove(slot.id, length)):
+            self._context.remove(slot.id, -1)  # a recurrent state is forgotten as a whole
+            self.slots.empty(slot)
+            return 0
+        slot.shrink(length)
         return length
 
     def _share(self, source: Slot, sequence: Sequence, until: int) -> None:
@@ -129,26 +127,24 @@ class Reuse:
         assert slot is not None
         sequence.n_evaluated += count
         slot.grow(sequence.n_evaluated)
-        if count > 1 or sequence.n_evaluated - slot.guarded >= _GUARD_EVERY:
+        if count > 1 or sequence.n_evaluated - slot.guarded >= self._context.guard_every:
             self._guard(slot, sequence.n_evaluated)
 
     def release(self, sequence: Sequence) -> None:
         """Takes its slot back; what was evaluated stays there."""
         slot = sequence.slot
         assert slot is not None
-        if sequence.exact < sequence.n_evaluated:
-            self._context.remove(slot.id, sequence.exact)
-        self._guard(slot, sequence.exact)
-        self.slots.give_back(slot, sequence.tokens[: sequence.exact])
+        kept = self._cut(slot, sequence.exact, sequence.n_evaluated)
+        self._guard(slot, kept)
+        if not self._context.can_share:
+            slot.floor = kept
+        self.slots.give_back(slot, sequence.tokens[:kept])
         sequence.slot = sequence.leader = None
 
     def forget(self, sequence: Sequence) -> None:
         """Takes its slot and its cells back."""
-        assert sequence.slot is not None
-        self._context.remove(sequence.slot.id, -1)
-        slot, sequence.n_evaluated, sequence.pure = sequence.slot, 0, UNTOUCHED
+        sequence.n_evaluated, sequence.pure = 0, UNTOUCHED
         self.release(sequence)
-        self.slots.empty(slot)
 
     def evict(self) -> bool:
         """Frees the cells of an idle slot; False when none has any."""

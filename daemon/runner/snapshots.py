@@ -15,7 +15,7 @@ import os
 import struct
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,13 +64,15 @@ class Snapshots:
             if (snapshot := self._peek(path)) is not None
         ]
 
-    def best(self, prompt: list[int], more_than: int, window: int = 0) -> Snapshot | None:
+    def best(
+        self, prompt: list[int], more_than: int, floor: Callable[[int], int] = lambda _: 0
+    ) -> Snapshot | None:
         """The one with the longest beginning of `prompt`, if that is worth reading.
 
-        Of one that is longer than a sliding `window`, all must be of use.
+        `floor` tells how much of so many tokens must be of use.
         """
         rated = [(reusable_prefix(one.tokens, prompt), one) for one in self._known]
-        rated = [pair for pair in rated if pair[0] >= floor(len(pair[1].tokens), window)]
+        rated = [pair for pair in rated if pair[0] >= floor(len(pair[1].tokens))]
         length, found = max(rated, key=lambda one: one[0], default=(0, None))
         return found if length >= more_than + LEAST_TOKENS else None
 
@@ -150,14 +152,6 @@ class Snapshots:
             path.unlink(missing_ok=True)
             return None
         return Snapshot(path, tokens)
-
-
-def floor(length: int, window: int) -> int:
-    """The least beginning of a restored state of `length` tokens that can be continued.
-
-    A window's cells are stored for the state's end alone.
-    """
-    return length - 1 if 0 < window < length else 0
 
 
 def conditions(load: Load, version: str) -> str:

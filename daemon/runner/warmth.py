@@ -8,7 +8,7 @@ from typing import Final
 
 from .llama import Context
 from .slots import Slot, Slots
-from .snapshots import LEAST_TOKENS, Snapshot, Snapshots, floor
+from .snapshots import LEAST_TOKENS, Snapshot, Snapshots
 
 SAVE_LIMIT_S: Final = 2.0  # no further conversation is begun after that; the daemon waits for us
 
@@ -23,7 +23,7 @@ class Warmth:
 
     def bring_back(self, prompt: list[int], cached: int) -> Slot | None:
         """An idle slot with a snapshot that has clearly more of `prompt` than `cached` tokens."""
-        found = self._snapshots.best(prompt, cached, self._context.window)
+        found = self._snapshots.best(prompt, cached, self._context.floor)
         slot = self._slots.spare() if found else None
         if found is None or slot is None:
             return None
@@ -63,7 +63,7 @@ class Warmth:
         self._slots.give_back(slot, list(snapshot.tokens))
         self._context.guard(slot.id, 0, length)
         slot.guarded = length
-        slot.floor = floor(length, self._context.window)
+        slot.floor = self._context.floor(length)
         return slot
 
     def _clear(self, slot: Slot) -> None:
