@@ -28,7 +28,7 @@ run: $(DEMO)
 	@if [ -n "$$PROMPT" ]; then $(BIN)/qm run smollm2 -- "$$PROMPT"; else $(BIN)/qm run smollm2; fi
 
 test: lint types $(REGISTRY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # Layers on real devices, without a GPU: RPC servers on loopback. The build takes minutes, once.
 test-offload: $(CHECKS) $(OFFLOAD)/.built

@@ -33,11 +33,13 @@ def greedy(prompt: str, n: int = 8, **more: object) -> wire.Generate:
     return wire.Generate(0, wire.Options(**options), prompt, **more)  # type: ignore[arg-type]
 
 
-async def started(model: Path, log: Path, placement: wire.Placement = PLACEMENT) -> Runner:
+async def started(
+    model: Path, log: Path, placement: wire.Placement = PLACEMENT, *, embedding: bool = False
+) -> Runner:
     """A runner that has loaded `model`."""
     runner = await Runner.spawn(log)
     try:
-        await runner.load(wire.Load(0, (str(model),), placement))
+        await runner.load(wire.Load(0, (str(model),), placement, embedding=embedding))
     except BaseException:
         await runner.close()
         raise

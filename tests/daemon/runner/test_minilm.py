@@ -16,6 +16,7 @@ from qm.daemon.runner import wire
 from qm.daemon.runner.failures import NotSupported
 from qm.daemon.runner.process import Runner
 
+from .conftest import started
 from .test_embedding import unpacked
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,13 +28,7 @@ TEXTS = tuple(RECORDED["texts"])
 
 
 async def embedder(model: Path, log: Path) -> Runner:
-    made = await Runner.spawn(log)
-    try:
-        await made.load(wire.Load(0, (str(model),), PLACEMENT, embedding=True))
-    except BaseException:
-        await made.close()
-        raise
-    return made
+    return await started(model, log, PLACEMENT, embedding=True)
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
