@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -50,9 +50,13 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A daemon that listens at `socket`. Every call is a connection of its own."""
+    """A daemon that listens at `socket`. Every call is a connection of its own.
+
+    `headers` go with every POST.
+    """
 
     socket: Path
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, target: str, limit_s: float | None = None) -> JsonObject:
         """The JSON answer to a GET. Raises Refused and what `transport.request` raises."""
@@ -60,11 +64,11 @@ class Client:
 
     def post(self, target: str, body: Mapping[str, object]) -> JsonObject:
         """The JSON answer to a POST; an empty answer is an empty object."""
-        return _document(request(self.socket, "POST", target, _encode(body)))
+        return _document(self._post(target, body))
 
     def stream(self, target: str, body: Mapping[str, object]) -> Stream:
         """The answer's objects as they arrive. Raises Refused if there will be none."""
-        response = request(self.socket, "POST", target, _encode(body))
+        response = self._post(target, body)
         if response.status >= 400:
             raise _refusal(response)
         return Stream(response)
@@ -75,6 +79,9 @@ class Client:
         if response.status >= 400:
             raise _refusal(response)
         response.close()
+
+    def _post(self, target: str, body: Mapping[str, object]) -> Response:
+        return request(self.socket, "POST", target, _encode(body), headers=self.headers)
 
     def is_healthy(self) -> bool:
         """Whether the daemon takes requests. Raises DaemonNotRunning if nobody listens."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 
 import click
 
@@ -12,9 +14,11 @@ from .launch import ensure_daemon, running_daemon
 
 def connect() -> Client:
     """The daemon, started in the background if it isn't running."""
+    from qm.daemon.network import HEADER, to_header
     from qm.daemon.settings import load_settings
 
-    return ensure_daemon(load_settings())
+    client, network = ensure_daemon(load_settings()), to_header(os.environ)
+    return replace(client, headers={HEADER: network}) if network else client
 
 
 def connect_if_running() -> Client:

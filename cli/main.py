@@ -43,6 +43,7 @@ COMMANDS = {
     "verify": ("upkeep", "Check that every blob still has the bytes it had."),
     "gc": ("upkeep", "Delete what no model uses any more."),
     "df": ("upkeep", "Say what takes how much space."),
+    "store": ("storage", "Move the models to another place."),
     "completion": ("completion", "Print the completion script for a shell."),
 }
 ALIASES = {"ls": "list", "start": "serve"}

@@ -7,7 +7,7 @@ e-mail parser along.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -109,7 +109,13 @@ class Response:
 
 
 def request(
-    path: Path, method: str, target: str, body: bytes = b"", limit_s: float | None = None
+    path: Path,
+    method: str,
+    target: str,
+    body: bytes = b"",
+    *,
+    limit_s: float | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Send one request and wait for the headers of its answer.
 
@@ -119,7 +125,7 @@ def request(
     connection = _connect(path)
     try:
         connection.settimeout(limit_s)
-        connection.sendall(_head(method, target, len(body)) + body)
+        connection.sendall(_head(method, target, len(body), headers or {}) + body)
         stream = connection.makefile("rb")
         status = int(_line(stream).split(b" ", 2)[1])
         return Response(status, _headers(stream), stream, connection)
@@ -154,8 +160,9 @@ def _connect(path: Path) -> socket.socket:
     return connection
 
 
-def _head(method: str, target: str, body_bytes: int) -> bytes:
+def _head(method: str, target: str, body_bytes: int, headers: Mapping[str, str]) -> bytes:
     lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     if body_bytes:
         lines += ["Content-Type: application/json"]
     if body_bytes or method != "GET":

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 
 from aiohttp import web
 from qm.store.errors import QmError
+from qm.store.move import finish
 from qm.store.store import Store, open_store
 
 from . import logs
@@ -45,8 +46,11 @@ def main() -> int:
         return _refused(error, EXIT_SETTINGS)
     try:
         store = open_store(settings.home, settings.stores)
-        with claimed(settings.home, settings.socket):
+        with ExitStack() as claims:
+            for place in dict.fromkeys((settings.home, store.layout.root)):  # it may have moved
+                claims.enter_context(claimed(place, settings.socket))
             _start_logging(settings)
+            finish(settings.home)
             asyncio.run(_serve(settings, store, tls))
     except (QmError, OSError) as error:
         return _refused(error, EXIT_FAILED)
@@ -73,6 +77,7 @@ def _start_logging(settings: Settings) -> None:
 async def _serve(settings: Settings, store: Store, tls: ssl.SSLContext | None) -> None:
     lifecycle, hurry = Lifecycle(), asyncio.Event()
     with ExitStack() as sockets:
+        sockets.enter_context(lifecycle.claims)
         listeners = [sockets.enter_context(unix_socket(settings.socket))]
         listeners += [sockets.enter_context(one) for one in _tcp(settings, lifecycle)]
         async with running_services(settings, store, lifecycle) as services:

@@ -38,8 +38,9 @@ async def running_services(
         settings.home, max_running=settings.max_jobs, log_directory=settings.log_file.parent
     )
     prober = Prober(settings.log_file.parent)
-    planner = Planner(settings, prober)
-    async with Supervisor(settings, meter=meter, planner=planner).running() as supervisor:
+    planner = Planner(settings, prober, store.layout)
+    supervisor_ = Supervisor(settings, meter=meter, planner=planner, layout=store.layout)
+    async with supervisor_.running() as supervisor:
         try:
             yield Services(
                 settings=settings,

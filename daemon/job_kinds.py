@@ -239,6 +239,18 @@ def export(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     }
 
 
+def move(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """Brings the store's files to `path`; the daemon makes the switch."""
+    from qm.store.move import begin, bring  # noqa: PLC0415
+
+    def on_progress(completed: int, total: int) -> None:
+        progress({"status": "moving", "completed": completed, "total": total})
+
+    progress({"status": "moving"})
+    bring(begin(home, Path(args["path"])), on_progress)
+    return {"status": "success"}
+
+
 # These compute, and give way to whoever waits for an answer; the others move bytes.
 COMPUTING: Final = frozenset({"create", "evaluate", "rebuild"})
 
@@ -251,6 +263,7 @@ KINDS: dict[str, Kind] = {
     "repair": repair,
     "import": import_models,
     "export": export,
+    "move": move,
     "pull": pull,
     "rebuild": rebuild,
     "peek": peek,

@@ -13,8 +13,8 @@ import os
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator
-from contextlib import closing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -62,6 +62,7 @@ class _Job:
 
     kind: str
     args: JsonObject
+    network: Mapping[str, str]  # what it may know besides, of whom to ask by which way
     started_s: float = field(default_factory=time.time)
     steps: list[tuple[int, JsonObject]] = field(default_factory=list)  # numbered from 1
     n_steps: int = 0  # how many there were, with those that a later one replaced
@@ -74,7 +75,7 @@ class _Job:
 
     @property
     def key(self) -> str:
-        return json.dumps([self.kind, self.args], sort_keys=True)
+        return json.dumps([self.kind, self.args, self.network], sort_keys=True)
 
     def say(self, step: JsonObject) -> None:
         """Add a step; one that only counts further replaces the last one."""
@@ -98,6 +99,7 @@ class Jobs:
 
     def __init__(self, home: Path, *, max_running: int, log_directory: Path) -> None:
         self._home = home
+        self._max_running = max_running
         self._slots = asyncio.Semaphore(max_running)
         self._log_directory = log_directory
         self._log_numbers = itertools.cycle(range(LOG_FILES))
@@ -105,11 +107,16 @@ class Jobs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def run(self, kind: str, args: JsonObject) -> AsyncGenerator[JsonObject]:
-        """Every step of the job, its result last. Raises the QmError that it ended with."""
+    async def run(
+        self, kind: str, args: JsonObject, network: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[JsonObject]:
+        """Every step of the job, its result last. Raises the QmError that it ended with.
+
+        `network` is what whoever asks says about tokens, proxies and so on: it wins over our own.
+        """
         if self._closed:
             raise Unavailable("the daemon is shutting down")
-        job, news, seen = self._join(kind, args), asyncio.Event(), 0
+        job, news, seen = self._join(_Job(kind, args, network or {})), asyncio.Event(), 0
         job.listeners.add(news)
         try:
             while True:
@@ -140,6 +147,19 @@ class Jobs:
             for job in self._jobs.values()
         ]
 
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Entered when no job runs; none begins before it is left."""
+        taken = 0
+        try:
+            for _ in range(self._max_running):
+                await self._slots.acquire()
+                taken += 1
+            yield
+        finally:
+            for _ in range(taken):
+                self._slots.release()
+
     async def close(self) -> None:
         """Start nothing more; end and reap every job."""
         self._closed = True
@@ -150,11 +170,10 @@ class Jobs:
 
     # Joining and leaving ----------------------------------------------------------------------
 
-    def _join(self, kind: str, args: JsonObject) -> _Job:
-        fresh = _Job(kind, args)
+    def _join(self, fresh: _Job) -> _Job:
         job = self._jobs.setdefault(fresh.key, fresh)
         if job is fresh:
-            job.task = asyncio.create_task(self._perform(job), name=f"job {kind}")
+            job.task = asyncio.create_task(self._perform(job), name=f"job {job.kind}")
             self._tasks.add(job.task)
             job.task.add_done_callback(self._tasks.discard)
         return job
@@ -195,7 +214,7 @@ class Jobs:
         with theirs:
             reader, writer = await asyncio.open_connection(sock=ours, limit=_MAX_LINE_BYTES)
             with closing(writer):  # last of all: its end would cut the process short
-                process = await _spawn(job.kind, theirs, log_path)
+                process = await _spawn(job, theirs, log_path)
                 theirs.close()
                 job.pid = process.pid
                 _log.info("job_started", kind=job.kind, pid=process.pid)
@@ -220,8 +239,8 @@ async def _follow(
         raise JobCrashed(job.kind, status, _tail(log_path))
 
 
-async def _spawn(kind: str, theirs: socket.socket, log_path: Path) -> asyncio.subprocess.Process:
-    environment = network_environment if kind in DOWNLOADING else child_environment
+async def _spawn(job: _Job, theirs: socket.socket, log_path: Path) -> asyncio.subprocess.Process:
+    environment = network_environment if job.kind in DOWNLOADING else child_environment
     with log_path.open("wb") as log:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "qm.daemon.job_process", str(theirs.fileno())),
@@ -229,7 +248,7 @@ async def _spawn(kind: str, theirs: socket.socket, log_path: Path) -> asyncio.su
             stdout=log,
             stderr=log,
             pass_fds=(theirs.fileno(),),
-            env=environment(os.environ),
+            env=environment(os.environ | job.network),
             start_new_session=True,  # a Ctrl-C in the daemon's terminal is not for jobs
         )
 

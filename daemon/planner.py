@@ -79,12 +79,19 @@ class Outlook:
 class Planner:
     """Answers questions about placement; keeps what llama.cpp said."""
 
-    def __init__(self, settings: Settings, probe: Probe | None) -> None:
+    def __init__(
+        self, settings: Settings, probe: Probe | None, layout: Layout | None = None
+    ) -> None:
         self._settings = settings
         self._probe = probe
-        self._layout = Layout(settings.home)
+        self._layout = layout or Layout(settings.home)
         self._devices: Devices | None = None
         self._measurements: dict[str, Measurements] = {}
+        self._lessons = Lessons(self._layout.facts / "devices.json")
+
+    def store_moved(self) -> None:
+        """What was learned is read again from where it is now."""
+        self._measurements.clear()
         self._lessons = Lessons(self._layout.facts / "devices.json")
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ class Lifecycle:
     started_s: float = field(default_factory=time.monotonic)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     requests: int = 0  # answered since the start
+    moving: asyncio.Task[None] | None = None  # the store, to another place
+    claims: ExitStack = field(default_factory=ExitStack)  # of places that the store moved to
 
     @property
     def uptime_s(self) -> float:

@@ -92,14 +92,16 @@ class Supervisor:
         machine: Callable[[], Machine] = read_machine,
         planner: Planner | None = None,
         meter: Meter | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self._meter = meter or Meter()
         self._settings = settings
+        self._layout = layout or Layout(settings.home)
         self._board = Board()
         spawn = spawn or partial(Runner.spawn, board=self._board)
         self._spare = Spare(spawn, settings.log_file.parent)
         self._machine = machine
-        self._planner = planner or Planner(settings, None)
+        self._planner = planner or Planner(settings, None, self._layout)
         self._loader = Loader(self._spare, self._planner, settings.load_timeout_s)
         limits = Limits(settings.max_queue, settings.max_loaded_models, settings.num_parallel)
         self._scheduler = Scheduler(limits, machine().available_bytes)
@@ -176,6 +178,10 @@ class Supervisor:
     def n_waiting(self) -> int:
         """How many wait for a runner."""
         return sum(not ticket.granted.done() for ticket in self._tickets.values())
+
+    def store_moved(self) -> None:
+        """Loads from now on find the store's new place by themselves; so must the planner."""
+        self._planner.store_moved()
 
     def refuse(self) -> None:
         """From now on nothing is granted; who waits is told so."""
@@ -310,7 +316,7 @@ class Supervisor:
             ticket.model,
             ticket.fit,
             {str(ticket.model.name): ticket.model},
-            kv_directory=Layout(self._settings.home).kv,
+            kv_directory=self._layout.kv,
             kv_budget_bytes=self._settings.kv_cache_bytes,
         )
         question = self._question(ticket.model, ticket.wishes)
@@ -325,7 +331,7 @@ class Supervisor:
         _log.info("model_loading", model=name, n_ctx=process.fit.placement.n_ctx)
         begun = time.monotonic()
         try:
-            await asyncio.to_thread(process.hold_files, Layout(self._settings.home))
+            await asyncio.to_thread(process.hold_files, self._layout)
             await self._loader.load(process, question)
         except QmError as error:
             self._load_failed(key, name, error)

@@ -34,9 +34,13 @@ def digest_of_file_name(file_name: str) -> str | None:
     return file_name.replace("-", ":", 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Layout:
-    """The paths below one store's root."""
+    """The paths below one store's root.
+
+    A process has one for its store, shared by all: when the store moves, `root` changes, under the
+    store's lock.
+    """
 
     root: Path
 
@@ -134,20 +138,15 @@ class Layout:
     def create(self) -> None:
         """Makes the directories; the root is private when it is made here."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for directory in (
-            self.blobs,
-            self.manifests,
-            self.partial,
-            self.leases,
-            self.claims,
-            self.watched,
-            self.origins,
-            self.kv,
-            self.steps,
-            self.facts,
-            self.trash,
-        ):
+        for directory in self.directories():
             directory.mkdir(mode=0o755, exist_ok=True)
+
+    def directories(self) -> tuple[Path, ...]:
+        """All that a store consists of, a few files beside them aside."""
+        return (
+            *(self.blobs, self.manifests, self.partial, self.leases, self.claims, self.watched),
+            *(self.origins, self.kv, self.steps, self.facts, self.trash),
+        )
 
 
 def _file_name(digest: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,21 +25,21 @@ class StoreBusy(Unavailable):
 @contextmanager
 def publishing(layout: Layout) -> Iterator[None]:
     """Keeps garbage collection out while blobs, leases or manifests appear. Many at once."""
-    with _locked(layout.lock, fcntl.LOCK_SH):
+    with _locked(lambda: layout.lock, fcntl.LOCK_SH):
         yield
 
 
 @contextmanager
 def collecting(layout: Layout) -> Iterator[None]:
     """Has the store alone: nobody publishes meanwhile."""
-    with _locked(layout.lock, fcntl.LOCK_EX):
+    with _locked(lambda: layout.lock, fcntl.LOCK_EX):
         yield
 
 
 @contextmanager
 def naming(layout: Layout) -> Iterator[None]:
     """Has the names alone: one change of a manifest at a time."""
-    with _locked(layout.names_lock, fcntl.LOCK_EX):
+    with _locked(lambda: layout.names_lock, fcntl.LOCK_EX):
         yield
 
 
@@ -53,13 +53,18 @@ def try_lock(fd: int) -> bool:
 
 
 @contextmanager
-def _locked(path: Path, kind: int) -> Iterator[None]:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        _wait(fd, kind, path)
-        yield
-    finally:
-        os.close(fd)
+def _locked(lock: Callable[[], Path], kind: int) -> Iterator[None]:
+    """Takes the lock of the place where the store is by then: it may move while we wait."""
+    while True:
+        path = lock()
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _wait(fd, kind, path)
+            if path == lock():
+                yield
+                return
+        finally:
+            os.close(fd)
 
 
 def _wait(fd: int, kind: int, path: Path) -> None:

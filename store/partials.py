@@ -28,8 +28,9 @@ class Partial:
 
 
 def list_partials(layout: Layout) -> list[Partial]:
-    """Everything unfinished, in use or not."""
-    return [_partial(path) for path in sorted(layout.partial.iterdir()) if os.path.lexists(path)]
+    """Everything unfinished, in use or not; what is finished just now may be missing."""
+    found = (_partial(path) for path in sorted(layout.partial.iterdir()))
+    return [partial for partial in found if partial is not None]
 
 
 def expired_partials(layout: Layout, *, now_s: float) -> Iterator[Partial]:
@@ -53,9 +54,13 @@ def _age_limit_s(path: Path) -> float:
     return LINK_AGE_S if path.name.startswith("link-") else PARTIAL_AGE_S
 
 
-def _partial(path: Path) -> Partial:
-    files = [path, *path.rglob("*")] if path.is_dir() else [path]
-    statuses = [file.lstat() for file in files]
+def _partial(path: Path) -> Partial | None:
+    """None for one that was put away a moment ago."""
+    try:
+        files = [path, *path.rglob("*")] if path.is_dir() else [path]
+        statuses = [file.lstat() for file in files]
+    except FileNotFoundError:
+        return None
     size_bytes = 0 if path.name.startswith("link-") else sum(_disk_bytes(s) for s in statuses)
     return Partial(path, size_bytes, max(status.st_ctime for status in statuses))
 

@@ -13,6 +13,7 @@ from .durable import replace_file
 from .errors import Unavailable
 from .filesystem import network_file_system
 from .layout import Layout
+from .location import StoreUnreachable, find_root
 from .locks import publishing
 from .manifests import Manifests
 
@@ -35,11 +36,12 @@ class Store:
 
 
 def open_store(root: Path, others: Sequence[Path] | None = None) -> Store:
-    """The store below `root`, made if it is not there; raises StoreUnavailable.
+    """The store of `root`, made if it is not there; raises StoreUnavailable, StoreUnreachable.
 
-    What it lacks is read from `others`, which are remembered until they are given anew.
+    It may have been moved elsewhere: see `location.py`. What it lacks is read from `others`, which
+    are remembered until they are given anew.
     """
-    layout = Layout(root.absolute())
+    layout = Layout(find_root(root.absolute()))
     try:
         layout.create()
         with publishing(layout):
@@ -48,8 +50,8 @@ def open_store(root: Path, others: Sequence[Path] | None = None) -> Store:
         raise StoreUnavailable(f"can't use the store {root}: {error.strerror}") from error
     if (kind := network_file_system(layout.root)) is not None:
         _log.warning("store_on_network_file_system path=%s type=%s", layout.root, kind)
-    if not os.access(root, os.W_OK | os.X_OK):
-        raise StoreUnavailable(f"can't use the store {root}: no permission to write")
+    if not os.access(layout.root, os.W_OK | os.X_OK):
+        raise StoreUnavailable(f"can't use the store {layout.root}: no permission to write")
     if others is not None:
         _remember(layout, others)
     known = _others(layout)
@@ -68,4 +70,13 @@ def _others(layout: Layout) -> tuple[Layout, ...]:
         lines = layout.alternates.read_text("utf-8").splitlines()
     except FileNotFoundError:
         return ()
-    return tuple(Layout(Path(line)) for line in lines if line)
+    return tuple(Layout(_moved(Path(line))) for line in lines if line)
+
+
+def _moved(other: Path) -> Path:
+    """Where another store is now; its disk may be unplugged, then its models are missing."""
+    try:
+        return find_root(other)
+    except StoreUnreachable as error:
+        _log.warning("other_store_unreachable path=%s reason=%s", other, error)
+        return other

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -13,10 +14,11 @@ from qm.store.layout import parse_digest
 from qm.store.name import Name
 from qm.store.usage import Usage, usage
 
+from ..moving import move_store
 from ..removal import remove
 from ..services import Services
 from .dialect import Dialect, Route
-from .edge import LocalOnly, Stream, answer, is_local, read_body, read_fields
+from .edge import LocalOnly, Stream, answer, is_local, network_of, read_body, read_fields
 from .fields import Fields, JsonObject, decode
 from .ollama_request import InvalidField, model_name
 from .placement import PLACEMENT_ROUTES
@@ -34,7 +36,7 @@ async def _status(_request: web.Request, services: Services) -> web.Response:
             "uptime_s": round(lifecycle.uptime_s, 3),
             "socket": str(settings.socket),
             "host": lifecycle.address,
-            "store": str(settings.home),
+            "store": str(services.store.layout.root),
             "log": str(settings.log_file),
             "models": [row.name for row in services.supervisor.loaded()],
             "jobs": services.jobs.running(),
@@ -118,6 +120,14 @@ async def _export(request: web.Request, services: Services) -> web.StreamRespons
     return await Stream(request).send(progress_lines(services.jobs.run("export", arguments)))
 
 
+async def _move(request: web.Request, services: Services) -> web.StreamResponse:
+    """Moves the store to another directory of this user."""
+    if not is_local(request):
+        raise LocalOnly("moving the store works over the unix socket only")
+    path = Path(_require_absolute((await read_fields(request)).text("path")))
+    return await Stream(request).send(progress_lines(move_store(services, path)))
+
+
 def _require_absolute(path: str) -> str:
     if not os.path.isabs(path):  # noqa: PTH117  the text goes on as it is
         raise InvalidField("path must be absolute")
@@ -129,7 +139,8 @@ async def _verify(request: web.Request, services: Services) -> web.StreamRespons
     model = fields.text("model") or fields.text("name")
     arguments = {"model": str(Name.parse(model))} if model else {}
     kind = "repair" if fields.boolean("repair", False) else "verify"
-    return await Stream(request).send(progress_lines(services.jobs.run(kind, arguments)))
+    progress = services.jobs.run(kind, arguments, network_of(request))
+    return await Stream(request).send(progress_lines(progress))
 
 
 async def _gc(request: web.Request, services: Services) -> web.Response:
@@ -208,6 +219,7 @@ ADMIN = Dialect(
         Route("POST", "/qm/verify", _verify),
         Route("POST", "/qm/gc", _gc),
         Route("GET", "/qm/df", _df),
+        Route("POST", "/qm/store/move", _move),
         *PLACEMENT_ROUTES,
     ),
 )

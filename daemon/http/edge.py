@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 from qm.store.errors import QmError
 
+from ..network import HEADER, from_header
 from ..patience import in_time
 from ..services import SERVICES
 from .dialect import stream_error
@@ -153,3 +154,8 @@ def is_local(request: web.Request) -> bool:
     """Whether the request came over the unix socket, whose peer is this user."""
     transport = request.transport
     return transport is not None and isinstance(transport.get_extra_info("sockname"), str | bytes)
+
+
+def network_of(request: web.Request) -> dict[str, str]:
+    """What a command of this user says about tokens, proxies and so on; nobody else is heard."""
+    return from_header(request.headers.get(HEADER, "")) if is_local(request) else {}

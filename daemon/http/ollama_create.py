@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from aiohttp import web
@@ -13,7 +13,7 @@ from qm.store.manifests import ModelNotFound
 from qm.store.name import InvalidName, Name
 
 from ..services import Services
-from .edge import Stream, answer, read_fields
+from .edge import Stream, answer, network_of, read_fields
 from .fields import JsonObject
 from .ollama_request import model_name
 from .progress import last_progress, progress_lines
@@ -26,25 +26,25 @@ async def create(request: web.Request, services: Services) -> web.StreamResponse
     fields = await read_fields(request, "api.CreateRequest")
     name = Name.parse(model_name(fields))
     document = fields.folded()
-    progress = _built(services, name, document, from_create_request(document))
+    spec, network = from_create_request(document), network_of(request)
+    progress = _built(services, {"name": str(name), "request": document}, spec, network)
     if fields.boolean("stream", True):
         return await Stream(request).send(progress_lines(progress))
     return answer(await last_progress(progress), content_type=_PLAIN_JSON)
 
 
 async def _built(
-    services: Services, name: Name, document: JsonObject, spec: ModelSpec
+    services: Services, work: JsonObject, spec: ModelSpec, network: Mapping[str, str]
 ) -> AsyncGenerator[JsonObject]:
     """The steps of fetching, if there is something to fetch, then those of building."""
-    work: JsonObject = {"name": str(name), "request": document}
     if reference := await asyncio.to_thread(_to_fetch, services, spec):
         arguments = {"reference": reference, "full": bool(spec.quantize)}
         fetched: JsonObject = {}
-        async with aclosing(services.jobs.run("fetch", arguments)) as steps:
+        async with aclosing(services.jobs.run("fetch", arguments, network)) as steps:
             async for fetched in steps:
                 if "files" not in fetched:
                     yield fetched
-        work |= _with_files(document, fetched)
+        work |= _with_files(work["request"], fetched)
     async with aclosing(services.jobs.run("create", work)) as steps:
         async for step in steps:
             yield step

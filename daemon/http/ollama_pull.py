@@ -7,7 +7,7 @@ from qm.store.pull.reference import is_hub, parse_reference
 
 from ..registries import Asker, endpoint, parse_image
 from ..services import Services
-from .edge import Stream, answer, is_local, read_fields
+from .edge import Stream, answer, is_local, network_of, read_fields
 from .fields import Fields, JsonObject
 from .ollama_request import InvalidField, model_name
 from .progress import last_progress, progress_lines
@@ -47,7 +47,7 @@ async def push(request: web.Request, services: Services) -> web.StreamResponse:
 async def _run(
     request: web.Request, services: Services, kind: str, fields: Fields, arguments: JsonObject
 ) -> web.StreamResponse:
-    progress = services.jobs.run(kind, arguments)
+    progress = services.jobs.run(kind, arguments, network_of(request))
     if fields.boolean("stream", True):
         return await Stream(request).send(progress_lines(progress))
     return answer(await last_progress(progress), content_type=_PLAIN_JSON)

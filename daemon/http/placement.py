@@ -23,7 +23,7 @@ from ..runner.wire import Options
 from ..services import Services
 from ..settings import parse_budgets
 from .dialect import Route
-from .edge import answer, read_fields
+from .edge import answer, network_of, read_fields
 from .fields import JsonObject
 from .ollama_request import InvalidField, model_name
 
@@ -40,7 +40,8 @@ async def _plan(request: web.Request, services: Services) -> web.Response:
         raise InvalidField(f"gpu_memory {budget_text!r} can't be used: {error}") from error
     wishes = msgspec.convert(known, Options)
     if is_hub(called):
-        return answer(await _remote(services, called, wishes, budgets))
+        seen = await last_step(services.jobs.run("peek", {"model": called}, network_of(request)))
+        return answer(await _remote(services, seen, wishes, budgets) | {"model": called})
     model = await asyncio.to_thread(load_model, services.store, Name.parse(called))
     facts, wishes = facts_of(model), chosen(model.parameters, wishes)
     outlook = await services.supervisor.outlook(facts, wishes, budgets, model)
@@ -48,10 +49,9 @@ async def _plan(request: web.Request, services: Services) -> web.Response:
 
 
 async def _remote(
-    services: Services, called: str, wishes: Options, budgets: dict[str, int] | None
+    services: Services, seen: JsonObject, wishes: Options, budgets: dict[str, int] | None
 ) -> JsonObject:
-    """The plan of a model that is still on the hub, from its files' headers."""
-    seen = await last_step(services.jobs.run("peek", {"model": called}))
+    """The plan of a model that is still on the hub, from what its files' headers say."""
     facts = msgspec.convert(seen["facts"], ModelFacts)
     outlook = await services.supervisor.outlook(facts, wishes, budgets, None)
     told = {
@@ -59,7 +59,7 @@ async def _remote(
         "download_bytes": seen["size"],
         "read_bytes": seen["read_bytes"],
     }
-    return {"model": called} | plan_document(outlook) | told
+    return plan_document(outlook) | told
 
 
 async def last_step(steps: AsyncIterator[JsonObject]) -> JsonObject:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
+
+from ..network import of_network
 
 _NAMES: Final = frozenset(
     {
@@ -23,19 +26,6 @@ _PREFIXES: Final = (
     *("LC_", "PYTHON", "CUDA_", "NVIDIA_", "HIP_", "HSA_", "ROCR_", "ROCM_", "GGML_", "LLAMA_"),
     *("OMP_", "GOMP_", "KMP_", "VK_", "SYCL_", "ONEAPI_"),
 )
-
-# What a job that downloads needs besides: whom to ask, with which token, and by which way.
-_NETWORK_NAMES: Final = frozenset(
-    {
-        "HUGGING_FACE_HUB_TOKEN",
-        "XDG_CACHE_HOME",
-        "SSL_CERT_FILE",
-        "SSL_CERT_DIR",
-        "REQUESTS_CA_BUNDLE",
-        "CURL_CA_BUNDLE",
-    }
-)
-_PROXIES: Final = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"})
 
 _DEFAULTS: Final = {
     # ggml would start a debugger to print a backtrace when it aborts.
@@ -57,10 +47,12 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def network_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """As `child_environment`, with what downloading takes. For jobs that run no native code."""
-    added = {
-        name: value
-        for name, value in environment.items()
-        if name in _NETWORK_NAMES or name.startswith("HF_") or name.upper() in _PROXIES
-    }
+    """As `child_environment`, with what downloading takes. For jobs that run no native code.
+
+    requests' names for certificates are told again by the names that everything here knows.
+    """
+    added = of_network(environment)
+    bundle = added.get("REQUESTS_CA_BUNDLE") or added.get("CURL_CA_BUNDLE")
+    if bundle and not {"SSL_CERT_FILE", "SSL_CERT_DIR"} & added.keys():
+        added["SSL_CERT_DIR" if Path(bundle).is_dir() else "SSL_CERT_FILE"] = bundle
     return child_environment(environment) | added

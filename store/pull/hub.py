@@ -39,6 +39,7 @@ from .choose import RepoFile
 from .connection import MAX_REDIRECTS, Located
 from .reference import MAIN
 from .retry import TRANSIENT, backoff_s, retry_after_s
+from .session import TRANSPORT_ERROR, bound_answers
 
 _TRIES = 4
 _LIMIT_S = 20.0
@@ -46,9 +47,11 @@ _LONGEST_WAIT_S = 60.0
 _MOST_FILES = 100_000
 HTTP_UNAUTHORIZED, HTTP_TOO_MANY = 401, 429
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_TRANSPORT: type[Exception] = HfHubHTTPError.__mro__[1]  # of httpx or httpx2, as it is built on
+_SHOWN_CHARACTERS = 300
 
 Result = TypeVar("Result")
+
+bound_answers()
 
 
 class RepoMissing(NotFound):
@@ -185,7 +188,7 @@ class _Question:
         for failures in range(1, _TRIES + 1):
             try:
                 return ask()
-            except (_TRANSPORT, HFValidationError, OfflineModeIsEnabled) as error:
+            except (TRANSPORT_ERROR, HFValidationError, OfflineModeIsEnabled) as error:
                 refusal = self._refusal(error)
             wait_s = _wait_s(refusal, failures)
             if wait_s is None or failures == _TRIES:
@@ -202,7 +205,8 @@ class _Question:
         if isinstance(error, OfflineModeIsEnabled):
             words = "offline mode is on (HF_HUB_OFFLINE): the hub is not asked"
             return HubUnreachable(words, passes=False)
-        return HubUnreachable(f"can't reach {self.endpoint}: {error}")
+        told = str(error)[:_SHOWN_CHARACTERS] or type(error).__name__
+        return HubUnreachable(f"can't reach {self.endpoint}: {told}")
 
     def _missing(self, error: HfHubHTTPError) -> QmError | None:
         repo, revision = self.repo, self.revision
@@ -226,7 +230,7 @@ class _Question:
 
 def _refused(error: HfHubHTTPError) -> QmError:
     status = error.response.status_code
-    told = error.server_message or f"status {status}"
+    told = (error.server_message or f"status {status}")[:_SHOWN_CHARACTERS]
     if status == HTTP_UNAUTHORIZED:
         return TokenRefused(f"the hub refuses the token that is set: {told}")
     wait_s = retry_after_s(error.response.headers, datetime.now(UTC))

@@ -273,7 +273,7 @@ def test_collection_beside_publishing_loses_nothing(tmp_path: Path) -> None:
         collect(store, now_s=later())  # claims never help: leases alone must do
         collections += 1
     assert [child.returncode for child in children] == [0, 0]
-    assert all(int(child.communicate()[0]) > 3 for child in children)
+    assert all(int(child.communicate()[0]) > 0 for child in children)
     assert collections > 3
     collect(store, now_s=later())
     assert store.blobs.list() == []

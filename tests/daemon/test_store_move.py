@@ -1,0 +1,79 @@
+"""`qm store move` with the real model, under a daemon that goes on answering."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ..conftest import LiveDaemon
+
+ASK = ("run", "smollm2", "-p", "temperature=0", "-p", "num_predict=8", "The capital of France is")
+
+
+@pytest.fixture
+def daemon(start_daemon: Callable[..., LiveDaemon], smollm2_gguf: Path) -> LiveDaemon:
+    daemon = start_daemon(QM_KEEP_ALIVE="-1")
+    made = daemon.qm("create", "smollm2", "--from", str(smollm2_gguf))
+    assert made.returncode == 0, made.stderr
+    return daemon
+
+
+@pytest.mark.slow
+def test_the_store_moves_while_its_models_answer(
+    daemon: LiveDaemon, start_daemon: Callable[..., LiveDaemon], tmp_path: Path
+) -> None:
+    """An answer under way goes on to its end; later ones, and later starts, find the new place."""
+    before = daemon.qm(*ASK)
+    assert before.returncode == 0, before.stderr
+    body = {
+        "model": "smollm2",
+        "prompt": "Once upon a time",
+        "options": {"temperature": 0, "num_predict": 60, "ignore_eos": True},
+    }
+    target = tmp_path / "elsewhere" / "models"
+    with daemon.stream("/api/generate", body) as answer:
+        next(answer)
+        moved = daemon.qm("store", "move", str(target))
+        assert moved.returncode == 0, moved.stderr
+        assert list(answer)[-1]["eval_count"] == 60
+    assert moved.stdout == f"the store is at {target}\n"
+    assert not (daemon.home / "blobs").exists()
+    assert daemon.qm("store", "path").stdout == f"{target}\n"
+    assert daemon.qm(*ASK).stdout == before.stdout
+    assert daemon.qm("verify").returncode == 0
+    assert daemon.qm("cp", "smollm2", "second").returncode == 0
+    assert daemon.stop() == 0
+    again = start_daemon(home=daemon.home)
+    assert again.qm("store", "path").stdout == f"{target}\n"
+    assert again.qm(*ASK).stdout == before.stdout
+    assert again.qm("rm", "second").returncode == 0
+    back = again.qm("store", "move", str(daemon.home))
+    assert back.returncode == 0, back.stderr
+    assert again.qm(*ASK).stdout == before.stdout
+    assert sorted(path.name for path in target.iterdir() if path.name != "daemon.lock") == [
+        "moved-to"
+    ]
+
+
+@pytest.mark.parametrize("where", ["inside", "foreign", "itself", "file"])
+def test_a_place_that_can_not_be_is_refused(daemon: LiveDaemon, tmp_path: Path, where: str) -> None:
+    """Nothing of anybody else is touched, and the store stays where it is."""
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "letter.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    target = {"inside": daemon.home / "blobs" / "x", "itself": daemon.home}.get(
+        where, tmp_path / where
+    )
+    status, data = daemon.call("POST", "/qm/store/move", {"path": str(target)})
+    last = json.loads(data.splitlines()[-1])
+    assert "error" in last, (status, data)
+    assert (tmp_path / "foreign" / "letter.txt").read_text() == "mine"
+    assert daemon.json("GET", "/qm/status")["store"] == str(daemon.home)
+    assert [model["name"] for model in daemon.json("GET", "/api/tags")["models"]] == [
+        "smollm2:latest"
+    ]
