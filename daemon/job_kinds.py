@@ -174,12 +174,18 @@ def peek(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
 
 
 def _pull_repository(store: Store, args: JsonObject, progress: Progress, limits: Limits) -> None:
-    from qm.modelfiles.build.pull import pull as fetch  # noqa: PLC0415
+    from qm.store.pull.freshness import is_current  # noqa: PLC0415
     from qm.store.pull.reference import parse_reference  # noqa: PLC0415
+
+    reference = parse_reference(args["model"])
+    progress({"status": "pulling manifest"})
+    if is_current(store, reference):
+        return
+    from qm.modelfiles.build.pull import pull as fetch  # noqa: PLC0415
 
     from .hardware import read_machine  # noqa: PLC0415
 
-    reference, memory_bytes = parse_reference(args["model"]), read_machine().available_bytes
+    memory_bytes = read_machine().available_bytes
     fetch(store, reference, progress, limits=limits, memory_bytes=memory_bytes)
 
 

@@ -16,6 +16,7 @@ from qm.store.manifests import ModelNotFound
 from qm.store.pull.choose import RepoFile, choose
 from qm.store.pull.download import Limits
 from qm.store.pull.fetch import RepoFetch
+from qm.store.pull.freshness import REVISION
 from qm.store.pull.hub import list_repo
 from qm.store.pull.reference import Reference
 from qm.store.store import Store
@@ -27,9 +28,9 @@ from .extras import EXTRAS, extras
 Progress: TypeAlias = Callable[[dict[str, object]], None]
 
 SOURCE = "org.opencontainers.image.source"
-REVISION = "org.opencontainers.image.revision"
 FILE = "qm.file."  # + digest: the file's path in the repository
 CHOICE = "qm.files"  # digest of the list of files that the model was made from
+MAX_EXTRA_BYTES = 1 << 20
 _LIST = "pulling manifest"
 _REGISTER = "writing manifest"
 
@@ -51,7 +52,7 @@ def pull(
     listing = list_repo(reference.repo, reference.revision, endpoint)
     chosen = choose(listing.files, reference, memory_bytes)
     files = [*chosen.variant.parts, *([chosen.projector] if chosen.projector else [])]
-    beside = [file for file in listing.files if file.path in EXTRAS]
+    beside = _readable([file for file in listing.files if file.path in EXTRAS], on_progress)
     choice = _digest([*files, *beside])
     if (present := _present(store, reference, choice)) is not None:
         return present
@@ -67,6 +68,15 @@ def pull(
         return create(
             store, reference.name, spec, _registering(on_progress), annotations=annotations
         )
+
+
+def _readable(beside: list[RepoFile], on_progress: Progress) -> list[RepoFile]:
+    """Those that are no longer than such texts are."""
+    for file in beside:
+        if file.size_bytes > MAX_EXTRA_BYTES:
+            told = f"it has {file.size_bytes} bytes"
+            on_progress({"status": f"ignoring the repository's {file.path}: {told}"})
+    return [file for file in beside if file.size_bytes <= MAX_EXTRA_BYTES]
 
 
 def _present(store: Store, reference: Reference, choice: str) -> Manifest | None:

@@ -2,18 +2,84 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 from contextlib import closing
 from pathlib import Path
 
 from huggingface_hub import constants
 
 from ..adopt import NotAGguf, SourceChanged
+from ..errors import Unavailable
 from ..hashing import chunks
 from ..store import Store
 from ..writer import DigestMismatch
+from .choose import RepoFile
 
 _log = logging.getLogger(__name__)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class NotCached(Unavailable):
+    """Offline mode is on, and the repository is not on this machine."""
+
+    code = "not_cached"
+
+
+def cached_files(repo: str, revision: str) -> tuple[str, tuple[RepoFile, ...]]:
+    """The commit that the cache has for the revision, and its files there. Raises NotCached."""
+    folder = _folder(repo)
+    commit = revision if _COMMIT.fullmatch(revision) else _commit(folder, revision)
+    snapshot = folder / "snapshots" / commit
+    if not commit or not snapshot.is_dir():
+        raise NotCached(
+            f"offline mode is on (HF_HUB_OFFLINE), and the cache {constants.HF_HUB_CACHE} has no "
+            f"{repo} at {revision!r}"
+        )
+    found = (_cached_file(path, snapshot) for path in sorted(snapshot.rglob("*")))
+    return commit, tuple(file for file in found if file is not None)
+
+
+def small_from_cache(repo: str, file: RepoFile) -> bytes | None:
+    """The bytes of a file that is no large one, if the cache has them as they should be."""
+    if not _COMMIT.fullmatch(file.git_oid):
+        return None
+    path = _folder(repo) / "blobs" / file.git_oid
+    try:
+        if path.is_symlink() or path.stat().st_size != file.size_bytes:
+            return None
+        data = path.read_bytes()
+    except OSError:
+        return None
+    oid = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    return data if oid == file.git_oid else None
+
+
+def _folder(repo: str) -> Path:
+    return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
+
+
+def _commit(folder: Path, revision: str) -> str:
+    try:
+        commit = (folder / "refs" / revision).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return commit if _COMMIT.fullmatch(commit) else ""
+
+
+def _cached_file(path: Path, snapshot: Path) -> RepoFile | None:
+    """By the name of the blob that it links to, which is its digest or its git object id."""
+    try:
+        size_bytes, name = path.stat().st_size, path.resolve().name
+    except OSError:
+        return None
+    if not path.is_file() or not (_DIGEST.fullmatch(name) or _COMMIT.fullmatch(name)):
+        return None
+    digest = f"sha256:{name}" if _DIGEST.fullmatch(name) else None
+    where = path.relative_to(snapshot).as_posix()
+    return RepoFile(where, size_bytes, digest, "" if digest else name)
 
 
 def from_cache(store: Store, repo: str, digest: str, size_bytes: int) -> bool:
@@ -21,8 +87,7 @@ def from_cache(store: Store, repo: str, digest: str, size_bytes: int) -> bool:
 
     A GGUF is shared with the cache where the file system allows it, other files are copied.
     """
-    folder = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
-    path = folder / "blobs" / digest.removeprefix("sha256:")
+    path = _folder(repo) / "blobs" / digest.removeprefix("sha256:")
     if path.is_symlink() or not path.is_file() or path.stat().st_size != size_bytes:
         return False
     found: str | None

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from ..hashing import digest_text
 from ..leases import Lease
 from ..store import Store
-from .cache import from_cache
+from .cache import from_cache, small_from_cache
 from .choose import RepoFile
 from .connection import BROKEN, Connection
 from .download import Limits, Wanted, WrongDigest, download
@@ -64,7 +64,9 @@ class RepoFetch:
         return Fetched(self.store.blobs.path(file.digest), file.digest, file.size_bytes, new)
 
     def _small(self, file: RepoFile) -> Fetched:
-        data = fetch_small(self.listing, file, self.limits)
+        data = small_from_cache(self.listing.repo, file)
+        if data is None:
+            data = fetch_small(self.listing, file, self.limits)
         digest = digest_text(hashlib.sha256(data).hexdigest())
         self.lease.add(digest)
         new = not self.store.blobs.has(digest)

@@ -35,6 +35,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, n
 
 from ..errors import NotFound, QmError, Unavailable
 from .addresses import Origin, Policy
+from .cache import cached_files
 from .choose import RepoFile
 from .connection import MAX_REDIRECTS, Located
 from .reference import MAIN
@@ -150,8 +151,12 @@ def _locate(url: str) -> Located:
 
 
 def list_repo(repo: str, revision: str = MAIN, endpoint: str | None = None) -> Listing:
-    """Every file at the revision. Raises the errors above."""
+    """Every file at the revision; in offline mode, what the cache has. Raises the errors above,
+    AnswerRefused, NotCached.
+    """
     endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+    if constants.HF_HUB_OFFLINE:
+        return Listing(endpoint, repo, *cached_files(repo, revision))
     api = HfApi(endpoint=endpoint)
 
     def ask() -> ModelInfo:

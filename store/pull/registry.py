@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from ..errors import NotFound, QmError
-from ..image import MANIFEST_TYPE, MAX_MANIFEST_BYTES, OCI_MANIFEST_TYPE
+from ..image import MANIFEST_TYPE, MAX_MANIFEST_BYTES, OCI_MANIFEST_TYPE, ManifestInvalid
 from ..name import Name
 from .addresses import Origin, Policy
+from .answers import MOST_ANSWER_S, AnswerRefused
 from .challenge import Challenge, credentials, parse_challenge
 from .connection import BROKEN, Answer, Connection, Located
 
+_PIECE_BYTES = 16 << 10
 _MAX_TOKEN_BYTES = 64 << 10
 _MAX_ERROR_BYTES = 16 << 10
 _SHOWN_CHARACTERS = 300
@@ -134,15 +137,29 @@ class Session:
         answer = self.ask("GET", self.url(f"manifests/{reference}"), {"Accept": accept})
         if answer.status != 200:
             raise self.refused(answer, f"{self.repository}:{reference}")
+        if (packed := answer.headers.get("content-encoding", "identity")) != "identity":
+            self.drop()
+            raise AnswerRefused(
+                f"{self.endpoint.origin.host} packs its answers ({packed[:40]}), "
+                "which was not asked for"
+            )
+        if (answer.length or 0) > MAX_MANIFEST_BYTES:
+            self.drop()
+            raise ManifestInvalid(f"the manifest is longer than {MAX_MANIFEST_BYTES} bytes")
         return self.read(answer, MAX_MANIFEST_BYTES + 1)
 
     def read(self, answer: Answer, limit_bytes: int) -> bytes:
-        """The body's beginning, `limit_bytes` at most. Raises RegistryUnreachable."""
-        buffer = memoryview(bytearray(limit_bytes))
+        """The body's beginning, at most so long. Raises RegistryUnreachable, AnswerRefused."""
+        buffer, until_s = memoryview(bytearray(limit_bytes)), time.monotonic() + MOST_ANSWER_S
         filled = 0
         try:
-            while filled < limit_bytes and (n_bytes := answer.readinto(buffer[filled:])):
+            while filled < limit_bytes and (
+                n_bytes := answer.readinto(buffer[filled : filled + _PIECE_BYTES])
+            ):
                 filled += n_bytes
+                if time.monotonic() > until_s:
+                    host = self.endpoint.origin.host
+                    raise AnswerRefused(f"{host} took over {MOST_ANSWER_S:.0f} s for one answer")
         except BROKEN as error:
             raise self._unreachable(error) from error
         return bytes(buffer[:filled])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
+import ssl
 import threading
 import time
 from collections.abc import Mapping
@@ -50,10 +51,12 @@ class FakeHub:
         page_size: int = 1000,
         link_seconds: float = 3600,
         xet: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.repos = Repos(root, lfs_bytes)
         self.port, self.cdn_port = port, 0
         self.page_size, self.link_seconds, self.xet = page_size, link_seconds, xet
+        self.tls = tls
         self.faults: list[Fault] = []
         self.log: list[Entry] = []
         self._links: dict[str, tuple[str, Blob]] = {}  # sha256: (org/name/file, blob)
@@ -63,11 +66,15 @@ class FakeHub:
 
     @property
     def url(self) -> str:
-        return f"http://{_HOST}:{self.port}"
+        return f"{self._scheme}://{_HOST}:{self.port}"
 
     @property
     def cdn_url(self) -> str:
-        return f"http://localhost:{self.cdn_port}"
+        return f"{self._scheme}://localhost:{self.cdn_port}"
+
+    @property
+    def _scheme(self) -> str:
+        return "http" if self.tls is None else "https"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -109,7 +116,7 @@ class FakeHub:
         app.router.add_route("*", "/{path:.*}", serve)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
         await runner.setup()
-        await web.TCPSite(runner, _HOST, port).start()
+        await web.TCPSite(runner, _HOST, port, ssl_context=self.tls).start()
         self._runners.append(runner)
         bound: int = runner.addresses[0][1]
         return bound
