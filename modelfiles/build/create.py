@@ -36,6 +36,7 @@ from ..spec import ModelSpec, NotYet, Source
 from ..template import Template
 from .jinja import check_template
 from .links import check_file_name
+from .recommended import recommended
 from .register import Layers, Progress, json_bytes, register
 from .weights import Order, build_weights, is_of_repository
 
@@ -93,6 +94,7 @@ def create(
         layers = Layers(store, lease)
         base = _base(layers, spec)
         files = _files(layers, spec, on_progress)
+        spec = _with_recommended(spec, files)
         order = Order(
             spec,
             _repository(layers, spec.from_),
@@ -152,6 +154,13 @@ def _files(layers: Layers, spec: ModelSpec, on_progress: Progress) -> list[_File
     return files
 
 
+def _with_recommended(spec: ModelSpec, files: list[_File]) -> ModelSpec:
+    """The spec with the sampling that the weights recommend, where it says nothing itself."""
+    weights = [file for file in files if file.layer.media_type == MODEL_TYPE]
+    values = recommended(weights[0].header) if weights else {}
+    return replace(spec, parameters={**values, **spec.parameters})
+
+
 def _check_kinds(layers: Layers, order: Order) -> None:
     if order.repository and layers.of(MODEL_TYPE):
         raise WrongFiles("FROM has both GGUF and safetensors files; name only one kind of them")
@@ -172,11 +181,12 @@ def _file(layers: Layers, source: Source) -> _File:
     layers.lease.add(digest)
     path = layers.store.blobs.path(digest)
     header = read_header(path)
-    if header.architecture is None:
-        raise WrongFiles(f"{source.text} does not say its architecture (general.architecture)")
     kind = "mmproj" if header.architecture == "clip" else str(header.metadata.get("general.type"))
     media_type = _MEDIA_TYPES.get(kind, MODEL_TYPE)
-    return _File(Descriptor(media_type, digest, path.stat().st_size), header)
+    file = _File(Descriptor(media_type, digest, path.stat().st_size), header)
+    if header.architecture is None and file.split[0] == 0:  # later parts leave that to the first
+        raise WrongFiles(f"{source.text} does not say its architecture (general.architecture)")
+    return file
 
 
 def _check_parts(layers: Layers, weights: list[_File]) -> None:

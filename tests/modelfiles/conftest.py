@@ -55,6 +55,8 @@ def write_gguf(path: Path, architecture: str, size: int, metadata: Mapping[str, 
                 writer.add_bool(key, value)
             case int():
                 writer.add_uint32(key, value)
+            case float():
+                writer.add_float32(key, value)
             case str():
                 writer.add_string(key, value)
             case list():

@@ -308,3 +308,16 @@ def test_a_base_with_broken_parameters_is_refused(
         build("variant", base="pulled", parameters={"seed": 1})
     with pytest.raises(ModelBroken):
         load_model(store, Name.parse("pulled"))
+
+
+def test_sampling_that_the_weights_recommend(build: Build, make_gguf: Callable[..., str]) -> None:
+    """It becomes the model's parameters; what the Modelfile says wins, nonsense is left out."""
+    digest = make_gguf(
+        general__sampling__temp=0.6,
+        general__sampling__top_k=20,
+        general__sampling__penalty_repeat=1.05,
+        general__sampling__top_p=7.5,
+        general__sampling__sequence="kpt",
+    )
+    model = build("told", files={"a.gguf": digest}, parameters={"top_k": 5})
+    assert dict(model.parameters) == {"temperature": 0.6, "top_k": 5, "repeat_penalty": 1.05}

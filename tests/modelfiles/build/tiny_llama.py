@@ -13,9 +13,14 @@ _BYTES = 256
 _SPECIAL = ("<unk>", "<s>", "</s>")
 
 
-def write_tiny_llama(path: Path, kind: type[np.floating] = np.float16) -> None:
-    """A model that loads, decodes and quantises to every type; it knows nothing."""
-    writer = gguf.GGUFWriter(path, "llama")
+def write_tiny_llama(
+    path: Path, kind: type[np.floating] = np.float16, *, tensors_a_part: int = 0
+) -> None:
+    """A model that loads, decodes and quantises to every type; it knows nothing.
+
+    In parts beside `path`, `-00001-of-….gguf`, when they shall have so many tensors each.
+    """
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=tensors_a_part)
     writer.add_context_length(2048)
     writer.add_embedding_length(HIDDEN)
     writer.add_block_count(BLOCKS)

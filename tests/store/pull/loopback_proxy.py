@@ -38,8 +38,8 @@ def loopback_proxy() -> Iterator[Proxy]:
                 head += line
             method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
             proxy.asked.append(f"{method} {target}")
-            for line in head.decode("latin-1").splitlines():
-                name, _, value = line.partition(": ")
+            for text in head.decode("latin-1").splitlines():
+                name, _, value = text.partition(": ")
                 if name.lower() == "proxy-authorization":
                     proxy.passwords.append(value)
             self._forward(method, target, head)
