@@ -95,20 +95,31 @@ def build(client: Client, model: str, quantize: str) -> str:
     return name
 
 
-def here(client: Client, model: str) -> str:
-    """The name under which the model is here. One of the hub that is not is pulled first."""
+def here(client: Client, model: str, *, insecure: bool = False) -> str:
+    """The name under which the model is here. One of the hub, or whose name begins with a
+    registry's host, is pulled first if it is not.
+    """
     from qm.store.pull.reference import is_hub, parse_reference
 
-    if not is_hub(model):
+    if is_hub(model):
+        name = str(parse_reference(model).name)
+    elif _names_registry(model):
+        name = model
+    else:
         return model
-    name = str(parse_reference(model).name)
     try:
         client.post("/api/show", {"model": name})
     except Refused as refused:
         if refused.http_status != HTTP_NOT_FOUND:
             raise
-        pull(client, model)
+        pull(client, model, insecure=insecure)
     return name
+
+
+def _names_registry(model: str) -> bool:
+    """Whether the name says on which host it is; others are names of models that are here."""
+    host, *rest = model.split("/")
+    return len(rest) == 2 and ("." in host or ":" in host or host == "localhost")
 
 
 def _rate(text: str | None) -> int:

@@ -12,7 +12,7 @@ import click
 
 from .answer import PlainPrinter, Printer, TerminalPrinter, stream_answer, timings_text
 from .client import Client
-from .launch import ensure_daemon
+from .connect import connect
 from .naming import model_argument
 from .progress import Spinner
 from .pull import here
@@ -49,7 +49,7 @@ class RunCommand(click.Command):
 @click.option("--dimensions", type=click.IntRange(1), help="Length of an embedding.")
 @click.option("--nowordwrap", is_flag=True, help="Let the terminal break lines.")
 @click.option("--verbose", is_flag=True, help="Print timings after each answer.")
-@click.option("--insecure", is_flag=True, hidden=True)
+@click.option("--insecure", is_flag=True, help="Pull from a registry without TLS.")
 @click.pass_context
 def run_command(
     ctx: click.Context,
@@ -66,7 +66,7 @@ def run_command(
     dimensions: int | None,
     nowordwrap: bool,
     verbose: bool,
-    insecure: bool,  # Ollama's flag, accepted: our pull decides by host
+    insecure: bool,
 ) -> None:
     """Chat with MODEL, or ask it PROMPT and leave.
 
@@ -85,16 +85,20 @@ def run_command(
         truncate=truncate,
         view=View(not nowordwrap, verbose, hidethinking, history=not settings.no_history),
     )
-    if not _run(settings, session, _question(prompt), dimensions):
+    client = connect()
+    session = replace(session, model=here(client, session.model, insecure=insecure))
+    if not _run(settings, client, session, _question(prompt), dimensions):
         ctx.exit(EXIT_INTERRUPTED)
 
 
 def _run(
-    settings: Settings, session: Session, question: str | None, dimensions: int | None
+    settings: Settings,
+    client: Client,
+    session: Session,
+    question: str | None,
+    dimensions: int | None,
 ) -> bool:
     """Whether it came to its end; False if the user stopped the answer."""
-    client = ensure_daemon(settings)
-    session = replace(session, model=here(client, session.model))
     if question is None:
         from .repl import chat
 

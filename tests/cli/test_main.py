@@ -106,7 +106,7 @@ def test_bash_completes_commands(short_path: Path) -> None:
         "COMP_CWORD": "1",
     }
     done = subprocess.run([QM], env=env, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["plain,stop", "plain,status"]
+    assert done.stdout.split() == ["plain,stop", "plain,status", "plain,store"]
 
 
 def test_a_reader_who_left_is_no_error_message(short_path: Path) -> None:

@@ -63,6 +63,18 @@ def test_a_pulled_image_answers(
     assert answered == (200, {"status": "success"})
 
 
+@pytest.mark.slow
+def test_run_pulls_from_a_registry_what_is_missing(
+    start_daemon: Callable[..., LiveDaemon], registry: Registry, pushed: str
+) -> None:
+    """A name that begins with a host; others are models that should be here."""
+    daemon = start_daemon()
+    done = daemon.qm("run", "--insecure", pushed, *ANSWER)
+    assert "Paris" in done.stdout, done.stderr
+    assert "pulling manifest" in done.stderr
+    assert "pulling" not in daemon.qm("run", "nosuchmodel", "hi").stderr.replace("try: qm pull", "")
+
+
 def test_what_is_missing_is_said(live_daemon: LiveDaemon, registry: Registry) -> None:
     """Here or there."""
     gone = live_daemon.qm("pull", f"{registry.host}/library/none:v1", "--insecure")
