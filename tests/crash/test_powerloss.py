@@ -1,143 +1,20 @@
-"""kill -9 can't find a missing fsync, because the kernel still writes: so the disk is modelled.
-
-Worst cases that POSIX allows: bytes that were not fsynced are lost, and directory entries that were
-not fsynced are either all lost or all kept.
-"""
+"""kill -9 can't find a missing fsync, because the kernel still writes: so the disk is modelled."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from hashlib import sha256
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from qm.store.image import CONFIG_TYPE, MODEL_TYPE, Descriptor, Manifest
-from qm.store.layout import Layout
 from qm.store.leases import hold
 from qm.store.name import Name
 from qm.store.store import Store, open_store
 from qm.store.writer import BlobWriter
 
+from tests.crash.disk import recorded, violation
+
 OLD, NEW = b"GGUF old weights", b"GGUF new weights"
-CALLS = ("open", "write", "pwrite", "fsync", "link", "rename", "unlink", "mkdir", "rmdir")
-
-
-@dataclass(slots=True)
-class Inode:
-    """A file's bytes as programs see them, and as the disk has them."""
-
-    data: bytearray = field(default_factory=bytearray)
-    synced: bytes = b""
-
-
-Entries = dict[Path, Inode]
-
-
-class Disk:
-    """Follows the calls and keeps what may be there after a cut behind each."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.aftermaths: list[dict[Path, bytes]] = []
-        self._visible: Entries = {}
-        for path in root.rglob("*"):
-            data = path.read_bytes() if path.is_file() else b""
-            self._visible[path] = Inode(bytearray(data), data)
-        self._durable = dict(self._visible)
-        self._open: dict[int, Path] = {}
-
-    def open(self, fd: int, name: Any, *_rest: Any) -> None:
-        path = self._open[fd] = Path(name)
-        if path.is_relative_to(self.root):
-            self._visible.setdefault(path, Inode())
-        elif path.is_file():  # a file of the user: its bytes count as unsynced
-            self._visible.setdefault(path, Inode(bytearray(path.read_bytes())))
-
-    def write(self, _written: int, fd: int, data: bytes) -> None:
-        self._visible[self._open[fd]].data += data
-
-    def pwrite(self, _written: int, fd: int, data: bytes, offset: int) -> None:
-        self._visible[self._open[fd]].data[offset:] = data
-
-    def fsync(self, _none: None, fd: int) -> None:
-        path = self._open[fd]
-        if path.is_dir():
-            others = {p: f for p, f in self._durable.items() if p.parent != path}
-            self._durable = others | {p: f for p, f in self._visible.items() if p.parent == path}
-        else:
-            self._visible[path].synced = bytes(self._visible[path].data)
-
-    def link(self, _none: None, source: Any, target: Any, **_options: Any) -> None:
-        self._visible[Path(target)] = self._visible[Path(source)]
-
-    def rename(self, _none: None, source: Any, target: Any) -> None:
-        self._visible[Path(target)] = self._visible.pop(Path(source))
-
-    def unlink(self, _none: None, path: Any) -> None:
-        self._visible.pop(Path(path), None)
-
-    def mkdir(self, _none: None, path: Any, *_mode: Any) -> None:
-        self._visible[Path(path)] = Inode()
-
-    rmdir = unlink
-
-    def cut(self) -> None:
-        """Both worst cases of a cut at this moment."""
-        self.aftermaths += [self.pessimistic(), self._reachable(self._visible)]
-
-    def pessimistic(self) -> dict[Path, bytes]:
-        """Only what was fsynced, bytes and entries."""
-        return self._reachable(self._durable)
-
-    def _reachable(self, entries: Entries) -> dict[Path, bytes]:
-        """The files whose directories are there too."""
-        return {
-            path: inode.synced
-            for path, inode in entries.items()
-            if all(
-                parent in entries or parent in (self.root, *self.root.parents)
-                for parent in path.parents
-            )
-        }
-
-
-@contextmanager
-def recorded(root: Path, *, ignoring: Callable[[Path], bool] | None = None) -> Iterator[Disk]:
-    """Follows all changes below `root`; the disk takes no notice of the fsyncs to be ignored."""
-    disk = Disk(root)
-
-    def follow(name: str, call: Callable[..., Any]) -> Callable[..., Any]:  # Any: nine signatures
-        def followed(*args: Any, **options: Any) -> Any:
-            result = call(*args, **options)
-            if name == "fsync" and ignoring is not None and ignoring(disk._open[args[0]]):
-                return result
-            getattr(disk, name)(result, *args, **options)
-            disk.cut()
-            return result
-
-        return followed
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in CALLS:
-            patch.setattr(os, name, follow(name, getattr(os, name)))
-        yield disk
-
-
-def violation(layout: Layout, files: dict[Path, bytes]) -> str | None:
-    """What promise is broken after a cut, None if all hold."""
-    for path, data in files.items():
-        if path.parent == layout.blobs and f"sha256-{sha256(data).hexdigest()}" != path.name:
-            return f"promise 1: {path.name} has other bytes"
-        if path.is_relative_to(layout.manifests) and len(path.parts) == len(layout.root.parts) + 5:
-            if not data:
-                return f"promise 3: the manifest {path} is half written"
-            if missing := [d for d in Manifest.parse(data).blobs() if layout.blob(d) not in files]:
-                return f"promise 2: {missing} are not durable"
-    return None
 
 
 def publish_new(store: Store, name: str, digest: str) -> None:
