@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from qm.store.errors import InvalidRequest
@@ -17,6 +19,9 @@ from .client import Client, JsonObject
 from .connect import connect
 from .naming import model_argument
 from .progress import Progress
+
+if TYPE_CHECKING:
+    from qm.modelfiles.spec import ModelSpec
 
 VERSION = 1
 DEFAULT_FILE = Path("qm.lock")
@@ -89,8 +94,31 @@ def lock_entry(name: str, info: JsonObject) -> JsonObject:
     spec = from_modelfile(parse(str(info["modelfile"]).encode()))
     weights = [f"sha256:{each.text.rpartition('-')[2]}" for each in spec.from_]
     origin = Source(f"{made['repository']}@{made['commit']}")
-    request = to_create_request(replace(spec, from_=(origin,)), {})
-    return {"request": request | _quantize(name, steps), "weights": weights}
+    sources = {role: (Source(text),) for role, text in (made.get("sources") or {}).items()}
+    _check_additions(name, made, spec, sources)
+    wholly = replace(
+        spec,
+        from_=(origin,),
+        deltas=sources.get("delta", ()),
+        adapters=sources.get("adapter", ()),
+        merge="adapter" in sources and not spec.adapters,
+        imatrix_file=next(iter(sources.get("imatrix", ())), None),
+        calibration=next(iter(sources.get("calibration", ())), None),
+    )
+    request = to_create_request(wholly, {})
+    return {"request": request | _quantize(name, steps, sources), "weights": weights}
+
+
+def _check_additions(
+    name: str, made: JsonObject, spec: ModelSpec, sources: Mapping[str, object]
+) -> None:
+    """Raises CannotLock for what was added from this machine."""
+    files = made.get("files") or {}
+    for role in ("delta", "adapter"):
+        used = any(file.startswith(f"{role}/") for file in files)
+        used |= role == "adapter" and bool(spec.adapters)
+        if used and role not in sources:
+            raise CannotLock(f"{name} has an {role.upper()} that is on this machine only")
 
 
 def apply_entry(client: Client, name: str, entry: JsonObject) -> bool:
@@ -133,7 +161,7 @@ def _read(file: Path) -> JsonObject:
     raise LockfileInvalid(f"{file} is no lockfile of version {VERSION}")
 
 
-def _quantize(name: str, steps: JsonObject) -> JsonObject:
+def _quantize(name: str, steps: JsonObject, sources: Mapping[str, object]) -> JsonObject:
     """The words of QUANTIZE and its company that give these steps."""
     if "quantize" not in steps:
         kind = steps["convert"]["parameters"]["out_type"]
@@ -143,9 +171,7 @@ def _quantize(name: str, steps: JsonObject) -> JsonObject:
     types = said.pop("tensor_types", [])
     words = [said.pop("type"), *(k if v is True else f"{k}={v}" for k, v in said.items())]
     computed = "imatrix" in steps
-    if step["inputs"].get("imatrix") and not computed:
+    if step["inputs"].get("imatrix") and not computed and "imatrix" not in sources:
         raise CannotLock(f"{name} was quantized with an importance matrix of its own")
-    imatrix = "auto" if computed else "none"
-    return {"quantize": " ".join(words), "imatrix": imatrix} | (
-        {"tensor_types": types} if types else {}
-    )
+    imatrix = {} if "imatrix" in sources else {"imatrix": "auto" if computed else "none"}
+    return {"quantize": " ".join(words)} | imatrix | ({"tensor_types": types} if types else {})

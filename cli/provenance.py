@@ -17,6 +17,10 @@ def provenance_text(made: JsonObject | None) -> str:
     if files := made.get("files"):
         width = max(map(len, files))
         lines += ["Files", *(f"  {name:<{width}}  {digest}" for name, digest in files.items())]
+    for role, text in (made.get("sources") or {}).items():
+        lines.append(f"{role.capitalize()}  {text}")
+    if choice := made.get("choice"):
+        lines.append(f"Chosen  {choice.get('type', '')}: {choice.get('reason', '')}")
     for number, step in enumerate(made.get("steps") or [], 1):
         lines += _step_lines(number, step, made)
     return "\n".join(lines)

@@ -49,14 +49,33 @@ def with_repository_files(spec: ModelSpec, folder: Path) -> ModelSpec:
         from_=tuple(sources),
         deltas=tuple(_expanded(spec.deltas, folder)),
         adapters=tuple(_expanded(spec.adapters, folder)),
+        imatrix_file=spec.imatrix_file and _beside_base(spec, spec.imatrix_file, folder),
     )
+
+
+def _beside_base(spec: ModelSpec, source: Source, folder: Path) -> Source:
+    """A file that isn't here but may be in the repository that FROM names."""
+    from qm.store.pull.reference import parse_reference
+
+    text = source.text
+    if source.is_hub or text.startswith(PATH_STARTS) or located(source, folder).exists():
+        return source
+    base = spec.from_[-1]
+    if base.is_hub:
+        reference = parse_reference(base.text)
+        return replace(source, text=f"hf.co/{reference.repo}/{text}@{reference.revision}")
+    if (located(base, folder) / text).is_file():
+        return replace(source, text=f"{base.text.rstrip('/')}/{text}")
+    return source
 
 
 def _expanded(sources: tuple[Source, ...], folder: Path) -> Iterator[Source]:
     """The files of directories with safetensors; what else there is stays what it is."""
     for source in sources:
         path = located(source, folder)
-        if path.is_dir() and any(path.glob("*.safetensors")):
+        if source.is_hub:
+            yield source
+        elif path.is_dir() and any(path.glob("*.safetensors")):
             yield from _files_of(source, path)
         elif path.is_dir() and not any(path.glob("*.gguf")):
             _refuse_pickles(path)
@@ -81,7 +100,9 @@ def local_files(spec: ModelSpec, folder: Path) -> Iterator[tuple[str, Path]]:
     sources += [each for each in (spec.draft, spec.calibration, spec.imatrix_file) if each]
     for source in sources:
         path = located(source, folder)
-        if not source.is_hub and _holds_files(path, source.text):
+        if source.is_hub:
+            continue
+        if _holds_files(path, source.text):
             yield source.text, _one_file(path)
         elif source not in spec.from_ or is_path(source.text):
             where = f"line {source.line}: " if source.line else ""

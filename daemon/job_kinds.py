@@ -23,24 +23,31 @@ Kind: TypeAlias = Callable[[Path, JsonObject, Progress], JsonObject]
 def create(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     """Builds the model `name` from the create request `request`."""
     from qm.modelfiles.build.create import create as build  # noqa: PLC0415
+    from qm.modelfiles.build.weights import Origin  # noqa: PLC0415
     from qm.modelfiles.create_request import from_create_request  # noqa: PLC0415
     from qm.store.name import Name  # noqa: PLC0415
     from qm.store.store import open_store  # noqa: PLC0415
 
     spec = from_create_request(args["request"])
     fresh = args["request"].get("no_cache") is True
-    origin = args.get("origin")
+    origin = Origin(**args.get("origin", {}))
     name, store = Name.parse(args["name"]), open_store(home)
-    build(store, name, spec, progress, fresh=fresh, origin=origin)
+    room = None
+    if "machine" in args:
+        from .building import build_room  # noqa: PLC0415
+
+        room = build_room(args["machine"])
+    build(store, name, spec, progress, fresh=fresh, origin=origin, room=room)
     return {"status": "success"}
 
 
 def fetch(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
-    """Brings the files of the hub's repository `reference` that a build needs."""
+    """Brings what a build needs of the hub's repository `reference`: its `part`."""
     from qm.modelfiles.build.fetch import fetch_sources  # noqa: PLC0415
     from qm.store.store import open_store  # noqa: PLC0415
 
-    return fetch_sources(open_store(home), args["reference"], progress, full=args["full"])
+    store, part, full = open_store(home), args["part"], args["full"]
+    return fetch_sources(store, args["reference"], progress, part=part, full=full)
 
 
 def adopt(home: Path, args: JsonObject, progress: Progress) -> JsonObject:

@@ -192,14 +192,24 @@ class Planner:
 
     def rooms(self, devices: Devices, question: Question) -> tuple[Room, ...]:
         """What a model may take of each GPU, were nothing of ours there."""
-        budgets = self._settings.gpu_memory if question.budgets is None else question.budgets
+        return self.all_rooms(devices, question.held, question.spared, question.budgets)
+
+    def all_rooms(
+        self,
+        devices: Devices,
+        held: Mapping[str, int],
+        spared: Mapping[str, int] | None = None,
+        budgets: Mapping[str, int] | None = None,
+    ) -> tuple[Room, ...]:
+        """The same for no model in particular."""
+        budgets = self._settings.gpu_memory if budgets is None else budgets
         rooms = []
         for device in devices.gpus:
-            free = min(device.total_bytes, device.free_bytes + _held(device, question.held))
+            free = min(device.total_bytes, device.free_bytes + _held(device, held))
             room = free - self._settings.gpu_reserve_bytes
             budget = budgets.get(device.name, budgets.get("", room))
             taken = self._lessons.extra_bytes(_known_as(device))
-            taken += question.spared.get(device.name, 0)
+            taken += (spared or {}).get(device.name, 0)
             left = max(0, min(room, budget) - taken)
             rooms.append(Room(device.name, left, free, device.endpoint))
         return tuple(rooms)

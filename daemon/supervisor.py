@@ -20,6 +20,7 @@ from qm.store.errors import QmError
 from qm.store.layout import Layout
 
 from . import logs
+from .building import BuildMachine
 from .devices import Devices
 from .facts import ModelFacts
 from .fit import target_context
@@ -232,6 +233,12 @@ class Supervisor:
     async def devices(self) -> Devices:
         """What there is to compute on."""
         return await self._planner.devices()
+
+    async def for_builds(self) -> BuildMachine:
+        """What a model that is still to be built may take."""
+        held = self._held()
+        rooms = self._planner.all_rooms(await self._planner.devices(held), held)
+        return BuildMachine(self.host(), rooms, self._planner.wanted)
 
     async def _plan(self, model: Model, wishes: Options) -> Fit:
         question = self._question(model, wishes)

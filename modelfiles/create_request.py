@@ -49,11 +49,11 @@ def from_create_request(body: Mapping[str, object]) -> ModelSpec:
         from_=((Source(name),) if name else ()) + files,
         quantize=quantize,
         imatrix=_imatrix(body),
-        imatrix_file=next(iter(_files(body, "imatrix_file")), None),
-        calibration=next(iter(_files(body, "calibration")), None),
+        imatrix_file=next(iter(_sources(body, "imatrix_file", "imatrix_from")), None),
+        calibration=next(iter(_sources(body, "calibration", "calibration_from")), None),
         tensor_types=tuple(tensor_type(each) for each in _texts(body, "tensor_types")),
-        deltas=_files(body, "delta_files"),
-        adapters=_files(body, "adapters"),
+        deltas=_sources(body, "delta_files", "delta_from"),
+        adapters=_sources(body, "adapters", "adapter_from"),
         merge=body.get("merge") is True,
         draft=next(iter(drafts), None),
         template=template or ("" if "template" in cleared else None),
@@ -77,6 +77,7 @@ def to_create_request(spec: ModelSpec, digests: Mapping[str, str]) -> dict[str, 
         "from": names[-1] if names else "",
         "files": _by_file_name(spec.from_, digests),
         "adapters": _by_file_name(spec.adapters, digests, required=True),
+        "adapter_from": _of_hub(spec.adapters),
         "template": spec.template,
         "system": spec.system,
         "license": list(spec.licenses),
@@ -88,10 +89,13 @@ def to_create_request(spec: ModelSpec, digests: Mapping[str, str]) -> dict[str, 
         "quantize": spec.quantize,
         "imatrix": spec.imatrix,
         "imatrix_file": _by_file_name(_one(spec.imatrix_file), digests, required=True),
+        "imatrix_from": _of_hub(_one(spec.imatrix_file)),
         "calibration": _by_file_name(_one(spec.calibration), digests, required=True),
+        "calibration_from": _of_hub(_one(spec.calibration)),
         "draft_files": _by_file_name(_one(spec.draft), digests, required=True),
         "tensor_types": [f"{each.pattern}={each.type}" for each in spec.tensor_types],
         "delta_files": _by_file_name(spec.deltas, digests, required=True),
+        "delta_from": _of_hub(spec.deltas),
         "merge": spec.merge,
         "evaluate": spec.evaluate,
         "clear": [key for key in ("template", "system") if getattr(spec, key) == ""],
@@ -163,6 +167,19 @@ def _files(body: Mapping[str, object], key: str) -> tuple[Source, ...]:
     return tuple(Source(str(name), digest) for name, digest in value.items())
 
 
+def _sources(body: Mapping[str, object], files: str, hub: str) -> tuple[Source, ...]:
+    """Files that are here, and repositories or files of the hub that must be fetched first."""
+    named = tuple(Source(text) for text in _texts(body, hub))
+    for each in named:
+        if not each.is_hub:
+            raise InvalidSpec(f"{hub} must name what is on the hub, hf.co/org/repo…")
+    return _files(body, files) + named
+
+
+def _of_hub(sources: tuple[Source, ...]) -> list[str]:
+    return [each.text for each in sources if each.is_hub and not each.digest]
+
+
 def _one(source: Source | None) -> tuple[Source, ...]:
     return () if source is None else (source,)
 
@@ -177,7 +194,7 @@ def _by_file_name(
     files: dict[str, str] = {}
     for source in sources:
         digest = _digest(source, digests)
-        if digest is None and required:
+        if digest is None and required and not source.is_hub:
             raise ModelfileError(f"no such file: {source.text}", source.line)
         if digest is not None:
             name = _file_name(source.text)

@@ -39,12 +39,18 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where the files came from, `repository` and `commit` for the hub's, and every step."""
+    """Where the files came from, `repository` and `commit` for the hub's, and every step.
+
+    `sources` has what else came from the hub: `delta`, `adapter`, `imatrix` or `calibration`, as
+    `hf.co/org/repo[/file]@commit`. `choice` says why the type is as it is, where qm chose it.
+    """
 
     repository: str = ""
     commit: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     steps: tuple[StepRecord, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    choice: Mapping[str, object] = field(default_factory=dict)
 
     def after(self, base: Provenance | None) -> Provenance:
         """As it continues what was done for the base model."""
@@ -55,6 +61,8 @@ class Provenance:
             commit=self.commit or base.commit,
             files={**base.files, **self.files},
             steps=(*base.steps, *self.steps),
+            sources={**base.sources, **self.sources},
+            choice=self.choice,
         )
 
     def to_json(self) -> Json:
@@ -62,6 +70,8 @@ class Provenance:
             "repository": self.repository,
             "commit": self.commit,
             "files": dict(self.files),
+            "sources": dict(self.sources),
+            "choice": dict(self.choice),
             "steps": [step.to_json() for step in self.steps],
         }
         return {key: value for key, value in document.items() if value}
@@ -80,6 +90,8 @@ def parse_provenance(value: object) -> Provenance | None:
         commit=_text(value.get("commit")),
         files=_texts(value.get("files")),
         steps=tuple(each for each in records if each is not None),
+        sources=_texts(value.get("sources")),
+        choice=choice if isinstance(choice := value.get("choice"), dict) else {},
     )
 
 

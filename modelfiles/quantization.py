@@ -66,7 +66,8 @@ class InvalidQuantize(InvalidRequest):
 class Quantize:
     """What `QUANTIZE` says. Tensor types are names, empty where nothing was said.
 
-    `threads` changes how long it takes, never what comes out; 0 takes them all.
+    `threads` changes how long it takes, never what comes out; 0 takes them all. The type AUTO
+    stands for one that is chosen once the sizes are known.
     """
 
     type: str
@@ -91,7 +92,7 @@ class Quantize:
 
 
 def parse_quantize(text: str) -> Quantize:
-    """`TYPE [pure] [requantize] [output=TYPE] [embedding=TYPE] [threads=N]`, types in any case.
+    """`TYPE|auto [pure] [requantize] [output=TYPE] [embedding=TYPE] [threads=N]`, in any case.
 
     Raises UnknownType or InvalidQuantize.
     """
@@ -104,7 +105,7 @@ def parse_quantize(text: str) -> Quantize:
             raise InvalidQuantize(f"QUANTIZE has no option '{option[:60]}'; it knows {known}")
         values[name] = value
     return Quantize(
-        type=file_type(kind),
+        type=AUTO if kind.upper() == AUTO else file_type(kind),
         pure="pure" in values,
         requantize="requantize" in values,
         output=tensor_type_name(values["output"]) if "output" in values else "",
@@ -117,7 +118,7 @@ def file_type(text: str) -> str:
     """The name of the file type that `text` means. Raises UnknownType."""
     name = _ALIASES.get(text.upper(), text.upper())
     if name not in FILE_TYPES:
-        raise UnknownType(text, tuple(FILE_TYPES))
+        raise UnknownType(text, (*FILE_TYPES, AUTO))
     return name
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 
+import msgspec
 from aiohttp import web
 from qm.modelfiles.create_request import from_create_request
-from qm.modelfiles.spec import ModelSpec
+from qm.modelfiles.quantization import AUTO, parse_quantize
+from qm.modelfiles.spec import ModelSpec, Source
 from qm.store.manifests import ModelNotFound
 from qm.store.name import InvalidName, Name
+from qm.store.pull.reference import parse_file_reference
 
 from ..services import Services
 from .edge import Stream, answer, network_of, read_fields
@@ -37,33 +41,76 @@ async def _built(
     services: Services, work: JsonObject, spec: ModelSpec, network: Mapping[str, str]
 ) -> AsyncGenerator[JsonObject]:
     """The steps of fetching, if there is something to fetch, then those of building."""
-    if reference := await asyncio.to_thread(_to_fetch, services, spec):
-        arguments = {"reference": reference, "full": bool(spec.quantize)}
+    for wanted in await asyncio.to_thread(_to_fetch, services, spec):
+        full = bool(spec.quantize or spec.deltas or spec.adapters)
+        arguments = {"reference": wanted.text, "part": wanted.part, "full": full}
         fetched: JsonObject = {}
         async with aclosing(services.jobs.run("fetch", arguments, network)) as steps:
             async for fetched in steps:
                 if "files" not in fetched:
                     yield fetched
-        work |= _with_files(work["request"], fetched)
+        work = _with_files(work, wanted, fetched)
+    if spec.quantize and parse_quantize(spec.quantize).type == AUTO:
+        work["machine"] = msgspec.to_builtins(await services.supervisor.for_builds())
     async with aclosing(services.jobs.run("create", work)) as steps:
         async for step in steps:
             yield step
 
 
-def _to_fetch(services: Services, spec: ModelSpec) -> str:
-    """The repository of the hub that FROM names, unless a model that is here is called so."""
-    for source in spec.from_:
-        if source.digest or not source.is_hub:
-            continue
-        try:
-            services.store.manifests.read(Name.parse(source.text))
-        except (InvalidName, ModelNotFound):
-            return source.text
-    return ""
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Something on the hub: which part of what repository, and where in the request it goes."""
+
+    text: str
+    part: str
+    role: str
+    files: str  # the request's key for files that are here
+    named: str  # its key for what is on the hub
 
 
-def _with_files(document: JsonObject, fetched: JsonObject) -> JsonObject:
-    """The request with the files in the place of the repository, and where they come from."""
-    files = {**(document.get("files") or {}), **fetched["files"]}
-    origin = {"repository": fetched["repository"], "commit": fetched["commit"]}
-    return {"request": {**document, "from": "", "files": files}, "origin": origin}
+def _to_fetch(services: Services, spec: ModelSpec) -> list[_Wanted]:
+    """What the spec names on the hub. A model that is here and called so is not fetched."""
+    wanted = [
+        _Wanted(source.text, "model", "model", "files", "from")
+        for source in spec.from_
+        if source.is_hub and not source.digest and not _is_here(services, source.text)
+    ][:1]
+    for part, role, sources, files, named in (
+        ("delta", "delta", spec.deltas, "delta_files", "delta_from"),
+        ("adapter", "adapter", spec.adapters, "adapters", "adapter_from"),
+        ("file", "imatrix", _one(spec.imatrix_file), "imatrix_file", "imatrix_from"),
+        ("file", "calibration", _one(spec.calibration), "calibration", "calibration_from"),
+    ):
+        wanted += [
+            _Wanted(each.text, part, role, files, named)
+            for each in sources
+            if each.is_hub and not each.digest
+        ]
+    return wanted
+
+
+def _one(source: Source | None) -> tuple[Source, ...]:
+    return () if source is None else (source,)
+
+
+def _is_here(services: Services, text: str) -> bool:
+    try:
+        services.store.manifests.read(Name.parse(text))
+    except (InvalidName, ModelNotFound):
+        return False
+    return True
+
+
+def _with_files(work: JsonObject, wanted: _Wanted, fetched: JsonObject) -> JsonObject:
+    """The work with files in the place of what is on the hub, and where they come from."""
+    request, origin = dict(work["request"]), dict(work.get("origin") or {})
+    request[wanted.files] = {**(request.get(wanted.files) or {}), **fetched["files"]}
+    request.pop(wanted.named, None)
+    if wanted.role == "model":
+        origin |= {"repository": fetched["repository"], "commit": fetched["commit"]}
+    else:
+        path = parse_file_reference(wanted.text).file if wanted.part == "file" else ""
+        file = f"/{path}" if path else ""
+        said = f"{fetched['repository']}{file}@{fetched['commit']}"
+        origin["sources"] = {**origin.get("sources", {}), wanted.role: said}
+    return work | {"request": request, "origin": origin}

@@ -34,11 +34,12 @@ from ..model import ModelBroken
 from ..parameters import to_json
 from ..spec import ModelSpec, NotYet, Source
 from ..template import Template
+from .automatic import Room
 from .jinja import check_template
 from .links import check_file_name
 from .recommended import recommended
 from .register import Layers, Progress, json_bytes, register
-from .weights import Order, build_weights, is_of_repository
+from .weights import Order, Origin, build_weights, is_of_repository
 
 _MEDIA_TYPES = {"adapter": ADAPTER_TYPE, "mmproj": PROJECTOR_TYPE, "projector": PROJECTOR_TYPE}
 
@@ -76,12 +77,13 @@ def create(
     *,
     annotations: Mapping[str, str] | None = None,
     fresh: bool = False,
-    origin: Mapping[str, str] | None = None,
+    origin: Origin | None = None,
+    room: Room | None = None,
 ) -> Manifest:
     """The new model's manifest, registered under `name`; `annotations` say where it comes from.
 
-    `fresh` builds anew what was built before. `origin` has the `repository` and `commit` of the
-    hub that the files come from.
+    `fresh` builds anew what was built before. `origin` says what of the hub the files
+    come from, `room` what the weights must fit where their type is left open.
 
     Raises NotYet, WrongFiles, ModelNotFound, BlobMissing, GgufInvalid, TemplateSyntaxError, and
     what `weights.build_weights` raises.
@@ -100,8 +102,9 @@ def create(
             _repository(layers, spec.from_),
             _repository(layers, spec.deltas),
             _repository(layers, spec.adapters),
-            origin=origin or {},
+            origin=origin or Origin(),
             fresh=fresh,
+            room=room and replace(room, n_ctx=_context(layers, spec)),
         )
         _check_kinds(layers, order)
         built = build_weights(layers, order, on_progress)
@@ -142,7 +145,7 @@ def _files(layers: Layers, spec: ModelSpec, on_progress: Progress) -> list[_File
     """Adds the GGUF files of FROM and ADAPTER as layers, the parts of a split model in order."""
     for source in spec.adapters:
         if not source.digest:
-            raise NotYet(f"ADAPTER {source.text}", source.line)
+            raise WrongFiles(f"ADAPTER {source.text} names no file")
     given = (*spec.from_, *spec.adapters)
     sources = [source for source in given if source.digest and not is_of_repository(source)]
     if not sources:
@@ -169,6 +172,9 @@ def _check_kinds(layers: Layers, order: Order) -> None:
 def _repository(layers: Layers, sources: Iterable[Source]) -> dict[str, str]:
     """The files that make up a Hugging Face repository, leased, by name."""
     files = {each.text: each.digest for each in sources if each.digest and is_of_repository(each)}
+    for name in files:
+        if name.partition("-")[2] in files and name.partition("-")[0].isdecimal():
+            raise WrongFiles("only one DELTA and one ADAPTER in safetensors can be added at a time")
     for name, digest in files.items():
         check_file_name(name)
         layers.lease.add(parse_digest(digest))
@@ -238,6 +244,12 @@ def _change(layers: Layers, spec: ModelSpec) -> None:
         layers.replace(MESSAGES_TYPE, json_bytes(turns))
     for text in spec.licenses:
         layers.add(LICENSE_TYPE, text.encode())
+
+
+def _context(layers: Layers, spec: ModelSpec) -> int | None:
+    """The context that the model is wished to have, if it says one."""
+    said = {**_inherited_parameters(layers), **to_json(spec.parameters)}.get("num_ctx")
+    return said if isinstance(said, int) and said > 0 else None
 
 
 def _inherited_parameters(layers: Layers) -> dict[str, object]:

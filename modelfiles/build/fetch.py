@@ -1,4 +1,4 @@
-"""What `FROM hf.co/org/repo` needs of a repository: its files as blobs, to be built in a next job.
+"""What a build needs from the hub: files of repositories as blobs, to be built in a next job.
 
 Downloading and building are two jobs, because who runs native code on files of strangers must not
 have the token of the hub in its environment.
@@ -6,21 +6,25 @@ have the token of the hub in its environment.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
 
-from qm.store.errors import InvalidRequest
+from qm.store.errors import InvalidRequest, NotFound
 from qm.store.leases import hold
 from qm.store.pull.choose import RepoFile, choose, variants
 from qm.store.pull.fetch import RepoFetch
 from qm.store.pull.hub import Listing, list_repo
-from qm.store.pull.reference import parse_reference
+from qm.store.pull.reference import Reference, parse_file_reference, parse_reference
 from qm.store.store import Store
 
 from .register import Progress
 
 ENDINGS: Final = (".safetensors", ".json", ".model", ".txt", ".jinja")
 _PICKLES: Final = (".bin", ".pth", ".pt", ".ckpt")
+_ADAPTER: Final = ("adapter_config.json", "adapter_model.safetensors")
+_NEAR_MISSES = 12
+
+Choice: TypeAlias = Callable[[Listing, Reference], Sequence[RepoFile]]
 
 
 class OnlyPickles(InvalidRequest):
@@ -29,24 +33,32 @@ class OnlyPickles(InvalidRequest):
     code = "pickle_refused"
 
 
+class NoSuchFile(NotFound):
+    """The repository has no such file; the message lists some that it has."""
+
+    code = "no_such_file"
+
+
+class NoWeights(InvalidRequest):
+    """A repository that was named for what it does not have."""
+
+    code = "no_weights"
+
+
 def fetch_sources(
-    store: Store, text: str, on_progress: Progress, *, full: bool
+    store: Store, text: str, on_progress: Progress, *, part: str, full: bool
 ) -> dict[str, object]:
     """`files` by name with their digests, `repository` and `commit`.
 
-    `full` prefers the weights that can be quantised to the GGUF files beside them. Raises what
-    `list_repo`, `choose` and `RepoFetch` raise, and OnlyPickles.
+    `part` is one of PARTS: what of the repository is wanted. `full` prefers the weights that can
+    be quantised to the GGUF files beside them. Raises what `list_repo`, `choose` and `RepoFetch`
+    raise, OnlyPickles, NoSuchFile and NoWeights.
     """
-    reference = parse_reference(text)
+    reference = parse_file_reference(text) if part == "file" else parse_reference(text)
     listing = list_repo(reference.repo, reference.revision)
-    asked = reference.quant is not None or reference.file is not None
-    if not asked and _is_convertible(listing) and (full or not variants(listing.files)):
-        files = _repository(listing)
-    else:
-        _refuse_pickles(listing)
-        files = choose(listing.files, reference).variant.parts
+    chosen = PARTS["full" if part == "model" and full else part](listing, reference)
     with hold(store.layout) as lease:
-        fetched = RepoFetch(store, lease, listing, on_progress).fetch(files)
+        fetched = RepoFetch(store, lease, listing, on_progress).fetch(chosen)
         for each in fetched.values():
             store.blobs.keep(each.digest)  # until the next job has its lease
     return {
@@ -56,15 +68,72 @@ def fetch_sources(
     }
 
 
+def _model(listing: Listing, reference: Reference, *, full: bool = False) -> Sequence[RepoFile]:
+    asked = reference.quant is not None or reference.file is not None
+    if not asked and _is_convertible(listing) and (full or not variants(listing.files)):
+        return _repository(listing)
+    _refuse_pickles(listing)
+    return choose(listing.files, reference).variant.parts
+
+
+def _full_model(listing: Listing, reference: Reference) -> Sequence[RepoFile]:
+    return _model(listing, reference, full=True)
+
+
+def _delta(listing: Listing, _reference: Reference) -> Sequence[RepoFile]:
+    if not _is_convertible(listing):
+        _refuse_pickles(listing)
+        raise NoWeights(f"{listing.repo} has no safetensors, so it is no DELTA to a model")
+    return _repository(listing)
+
+
+def _adapter(listing: Listing, reference: Reference) -> Sequence[RepoFile]:
+    """As PEFT stores it, or the only GGUF."""
+    files = {file.path: file for file in listing.files}
+    if all(name in files for name in _ADAPTER):
+        return [files[name] for name in _ADAPTER]
+    if not variants(listing.files):
+        _refuse_pickles(listing)
+        raise NoWeights(f"{listing.repo} has no adapter: neither {_ADAPTER[1]} nor a GGUF")
+    return choose(listing.files, reference).variant.parts
+
+
+def _file(listing: Listing, reference: Reference) -> Sequence[RepoFile]:
+    found = [file for file in listing.files if file.path == reference.file]
+    if not found:
+        names = [file.path for file in listing.files]
+        likely = [name for name in names if "imatrix" in name.lower()] or names
+        raise NoSuchFile(
+            f"{listing.repo} has no file {reference.file}; it has: "
+            + ", ".join(likely[:_NEAR_MISSES])
+        )
+    return found
+
+
+PARTS: Final[Mapping[str, Choice]] = {
+    "model": _model,
+    "full": _full_model,
+    "delta": _delta,
+    "adapter": _adapter,
+    "file": _file,
+}
+
+
 def _is_convertible(listing: Listing) -> bool:
     return any(file.path.endswith(".safetensors") for file in _repository(listing))
 
 
 def _repository(listing: Listing) -> Sequence[RepoFile]:
-    """What a conversion reads: files of the top folder."""
+    """What a conversion reads: files of the top folder, of weights in two layouts only one."""
+    top = [file for file in listing.files if "/" not in file.path and file.path.endswith(ENDINGS)]
+    usual = any(_is_weights(file) and file.path.startswith("model") for file in top)
     return tuple(
-        file for file in listing.files if "/" not in file.path and file.path.endswith(ENDINGS)
+        file for file in top if not _is_weights(file) or not usual or file.path.startswith("model")
     )
+
+
+def _is_weights(file: RepoFile) -> bool:
+    return file.path.endswith(".safetensors")
 
 
 def _refuse_pickles(listing: Listing) -> None:

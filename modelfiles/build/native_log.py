@@ -20,6 +20,7 @@ class NativeLog:
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=8)
         self.on_tensor: Callable[[int, int], None] | None = None
+        self.on_line: Callable[[str], None] | None = None
         self._last_level = 0
         self._callback = C.llama_log_callback(self._on_line)  # referenced: C keeps a bare pointer
         C.llama_log_set(self._callback, None)
@@ -35,6 +36,8 @@ class NativeLog:
         line = text.decode(errors="replace").strip()
         if self.on_tensor is not None and (match := _TENSOR.match(line)):
             self.on_tensor(int(match[1]), int(match[2]))
+        if self.on_line is not None:
+            self.on_line(line)
         if level == _ERROR and line:
             sys.stderr.write(line + "\n")
             sys.stderr.flush()

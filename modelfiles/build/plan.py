@@ -97,6 +97,7 @@ class Wishes:
     use_imatrix: bool = True
     calibration: str = ""
     evaluation: str = ""  # the text, if the result shall be measured
+    chunks: int = 0  # of it; 0 takes it whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,26 +139,27 @@ def parts_of(inputs: Mapping[str, str], role: str = "model") -> list[str]:
     return [inputs[key] for key in sorted(inputs) if key == role or key.startswith(f"{role}.")]
 
 
+def within(folder: str, files: Mapping[str, str]) -> dict[str, str]:
+    """Files by name, as inputs of a conversion have them."""
+    return {f"{folder}{name}": digest for name, digest in files.items()}
+
+
 def _convert(given: Given, wishes: Wishes, tools: Tools) -> Step:
     """Straight to the wished type where that is a float type: no second pass over the weights."""
     wished = wishes.quantize.type if wishes.quantize else ""
     out_type = wished.lower() if _is_plain_float(wishes) else "auto"
     parameters = {"out_type": out_type, "name": given.name}
-    inputs = {**given.repository, **_within(DELTA_FOLDER, given.delta)}
+    inputs = {**given.repository, **within(DELTA_FOLDER, given.delta)}
     if given.merge:
-        inputs |= _within(ADAPTER_FOLDER, given.adapter)
+        inputs |= within(ADAPTER_FOLDER, given.adapter)
     return Step(StepKind.CONVERT, tools.convert, inputs, parameters)
 
 
 def _adapter(given: Given, tools: Tools) -> Step:
     """Of the base only its description is needed."""
     inputs = {"config.json": given.repository["config.json"]}
-    inputs |= _within(ADAPTER_FOLDER, given.adapter)
+    inputs |= within(ADAPTER_FOLDER, given.adapter)
     return Step(StepKind.ADAPTER, tools.convert, inputs, {"name": given.name})
-
-
-def _within(folder: str, files: Mapping[str, str]) -> dict[str, str]:
-    return {f"{folder}{name}": digest for name, digest in files.items()}
 
 
 def _is_plain_float(wishes: Wishes) -> bool:
@@ -213,4 +215,7 @@ def _evaluate(
     weights: tuple[str, ...], base: tuple[str, ...], wishes: Wishes, tools: Tools
 ) -> Step:
     inputs = {**model_roles(weights), **model_roles(base, "base"), "text": wishes.evaluation}
-    return Step(StepKind.EVALUATE, tools.llama_cpp, inputs, {"chunk_tokens": CHUNK_TOKENS})
+    parameters: dict[str, object] = {"chunk_tokens": CHUNK_TOKENS}
+    if wishes.chunks:
+        parameters["chunks"] = wishes.chunks
+    return Step(StepKind.EVALUATE, tools.llama_cpp, inputs, parameters)

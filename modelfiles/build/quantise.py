@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from .native_log import native_log
 
 _STRING, _INTEGER = 3, 0  # llama_model_kv_override_type
 _VALUE_BYTES = 127
+_PREDICTED = re.compile(r"quant size\s*=\s*([\d.]+) MiB")
 # What llama-quantize records is the path that it was given; ours lies where nobody can look.
 IMATRIX_NAME = "imatrix.gguf"
 
@@ -64,6 +66,24 @@ def quantise(
     del kept
     if status:
         raise QuantiseFailed(log.last_words(f"can't quantize to {order.quantize.type}"))
+
+
+def predicted_bytes(source: Path, order: Order) -> int:
+    """About what the weights would take, to 10 kB; nothing is made. Raises QuantiseFailed."""
+    log, lines = native_log(), list[str]()
+    parameters, kept = _parameters(order)
+    parameters.dry_run = True
+    log.errors.clear()
+    log.on_line = lines.append
+    try:
+        status = C.llama_model_quantize(os.fsencode(source), b"", ctypes.byref(parameters))
+    finally:
+        log.on_line = None
+    del kept
+    found = [float(match[1]) for line in lines if (match := _PREDICTED.search(line))]
+    if status or not found:
+        raise QuantiseFailed(log.last_words(f"can't predict {order.quantize.type}"))
+    return int(found[-1] * (1 << 20))
 
 
 def _parameters(order: Order) -> tuple[Any, list[Any]]:  # Any: ctypes structs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -120,15 +120,28 @@ def _quantize(workshop: Workshop, step: Step) -> str:
         return writer.commit()
 
 
+def predicted_sizes(
+    workshop: Workshop, weights: Sequence[str], types: Sequence[Quantize]
+) -> list[int]:
+    """About how many bytes the weights would take in each type."""
+    from .quantise import Order, predicted_bytes  # noqa: PLC0415  brings llama.cpp
+
+    workshop.on_progress({"status": "predicting sizes"})
+    with _in_order(workshop, [workshop.path(part) for part in weights]) as paths:
+        return [predicted_bytes(paths[0], Order(each)) for each in types]
+
+
 def _evaluate(workshop: Workshop, step: Step) -> str:
     from .evaluate import Subject, evaluate  # noqa: PLC0415  brings llama.cpp
 
     model = [workshop.path(part) for part in parts_of(step.inputs)]
     base = [workshop.path(part) for part in parts_of(step.inputs, "base")]
     text = workshop.path(step.inputs["text"])
+    chunks = step.parameters.get("chunks")
+    limit = chunks if isinstance(chunks, int) else None
     tell = workshop.count("evaluating", "chunks")
     with _in_order(workshop, model) as paths, _in_order(workshop, base) as base_paths:
-        quality = evaluate(Subject(paths, base_paths), text.read_bytes(), tell)
+        quality = evaluate(Subject(paths, base_paths), text.read_bytes(), tell, limit)
     said = replace(quality, text=digest_of_file_name(text.name) or "")
     return workshop.store.blobs.put(json.dumps(said.to_json(), sort_keys=True).encode())
 

@@ -14,9 +14,11 @@ from qm.store.layout import parse_digest
 from ..config import facts_of
 from ..provenance import Provenance, StepRecord
 from ..quality import Quality, parse_quality
-from ..quantization import FULL_PRECISION, parse_quantize, tensor_type_name
+from ..quantization import AUTO, FULL_PRECISION, parse_quantize, tensor_type_name
 from ..spec import ModelSpec, Source, TensorType
-from .plan import Given, Plan, StepKind, Tools, Wishes, plan
+from .automatic import Room
+from .choosing import Chooser
+from .plan import ADAPTER_FOLDER, DELTA_FOLDER, Given, Plan, StepKind, Wishes, plan, within
 from .register import Layers, Progress
 from .steps import PERFORMERS, tools
 from .texts import CALIBRATION, EVALUATION
@@ -31,6 +33,12 @@ class NothingToQuantize(InvalidRequest):
     code = "nothing_to_quantize"
 
 
+class NothingToChooseBy(InvalidRequest):
+    """A type shall be chosen by who knows nothing about the machine."""
+
+    code = "nothing_to_choose_by"
+
+
 class NeedsRepository(InvalidRequest):
     """What can only be added to a repository's weights was given for something else."""
 
@@ -38,15 +46,27 @@ class NeedsRepository(InvalidRequest):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where files of the hub come from: the repository, its commit, and what else was named."""
+
+    repository: str = ""
+    commit: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
-    """What a create asks of the weights. `fresh` does every step anew."""
+    """What a create asks of the weights. `fresh` does every step anew; `room` is what a type that
+    is left open must fit.
+    """
 
     spec: ModelSpec
     repository: Mapping[str, str]
     delta: Mapping[str, str] = field(default_factory=dict)
     adapter: Mapping[str, str] = field(default_factory=dict)
-    origin: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
     fresh: bool = False
+    room: Room | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,38 +87,55 @@ def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Built:
 
     Raises what planning and the steps raise.
     """
-    planned = _plan(layers, order, tools())
     workshop = Workshop(layers.store, layers.lease, on_progress, PERFORMERS, fresh=order.fresh)
-    for step in planned.steps:
-        output = workshop.perform(step)
-        if not workshop.done[-1].cached:
-            layers.new.add(output)
+    planned, choice = _performed(layers, order, workshop)
     if planned.steps:
         _put_in_place(layers, [workshop.digest(part) for part in planned.weights])
     for adapter in planned.adapters:
         digest = workshop.digest(adapter)
         layers.keep([Descriptor(ADAPTER_TYPE, digest, layers.store.blobs.size(digest))])
-    steps = tuple(_record(each) for each in workshop.done if each.step.kind != StepKind.EVALUATE)
+    layers.new.update(each.output for each in workshop.done if not each.cached)
+    wanted = (*planned.weights, *planned.adapters)
     made = Provenance(
-        repository=order.origin.get("repository", ""),
-        commit=order.origin.get("commit", ""),
-        files=dict(order.repository),
-        steps=steps,
+        repository=order.origin.repository,
+        commit=order.origin.commit,
+        files={
+            **order.repository,
+            **within(DELTA_FOLDER, order.delta),
+            **within(ADAPTER_FOLDER, order.adapter),
+        },
+        steps=tuple(_record(each) for each in workshop.leading_to(wanted)),
+        sources=order.origin.sources,
+        choice=choice,
     )
-    return Built(made, _quality(workshop))
+    return Built(made, _quality(workshop, planned))
 
 
-def _plan(layers: Layers, order: Order, versions: Tools) -> Plan:
-    spec = order.spec
+def _performed(
+    layers: Layers, order: Order, workshop: Workshop
+) -> tuple[Plan, Mapping[str, object]]:
+    """The plan, with every step done; and what was chosen where the type was left open."""
+    spec, versions = order.spec, tools()
     given = _given(layers, order)
     if not spec.quantize:
         _refuse_idle(spec)
     wishes = _wishes(layers, spec)
+    if wishes.quantize is not None and wishes.quantize.type == AUTO:
+        for text in (CALIBRATION, EVALUATION):
+            text.put(layers.store, layers.lease)
+        room = order.room
+        if room is None:
+            raise NothingToChooseBy("QUANTIZE auto needs to know this machine's memory")
+        chooser = Chooser(workshop, wishes, versions, room, EVALUATION.digest)
+        chosen = chooser.choose(given)
+        return chosen.plan, chosen.choice.to_json()
     planned = plan(given, wishes, versions)
     for text in (CALIBRATION, EVALUATION):
         if any(text.digest in step.inputs.values() for step in planned.steps):
             text.put(layers.store, layers.lease)
-    return planned
+    for step in planned.steps:
+        workshop.perform(step)
+    return planned, {}
 
 
 def _refuse_idle(spec: ModelSpec) -> None:
@@ -160,7 +197,7 @@ def _wishes(layers: Layers, spec: ModelSpec) -> Wishes:
 
 def _name(order: Order) -> str:
     """The repository's own name, for models that don't say theirs."""
-    return order.origin.get("repository", "").rpartition("/")[2]
+    return order.origin.repository.rpartition("/")[2]
 
 
 def _kept(layers: Layers, source: Source | None) -> str:
@@ -179,11 +216,11 @@ def _put_in_place(layers: Layers, digests: list[str]) -> None:
     layers.keep(Descriptor(MODEL_TYPE, digest, size_bytes) for digest, size_bytes in sizes)
 
 
-def _quality(workshop: Workshop) -> Quality | None:
+def _quality(workshop: Workshop, planned: Plan) -> Quality | None:
     """What the last step measured."""
-    for done in workshop.done:
-        if done.step.kind == StepKind.EVALUATE:
-            return parse_quality(json.loads(workshop.path(done.output).read_bytes()))
+    for step in planned.steps:
+        if step.kind == StepKind.EVALUATE:
+            return parse_quality(json.loads(workshop.path(step.key).read_bytes()))
     return None
 
 

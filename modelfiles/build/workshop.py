@@ -6,7 +6,7 @@ its last finished step ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -53,6 +53,14 @@ class Workshop:
             self.on_progress({"status": f"using cached {step.kind} {output}"})
         self.done.append(Done(step, output, cached is not None))
         return output
+
+    def leading_to(self, keys: Iterable[str]) -> list[Done]:
+        """The steps without which these would not be, in the order in which they were done."""
+        wanted = set(keys)
+        for each in reversed(self.done):
+            if each.step.key in wanted:
+                wanted.update(each.step.inputs.values())
+        return [each for each in self.done if each.step.key in wanted]
 
     def digest(self, reference: str) -> str:
         """Of an input: it is a digest, or the key of a step that is done."""

@@ -76,6 +76,22 @@ def parse_reference(text: str) -> Reference:
     return Reference(_repo(text, path), quant or None, None, _revision(text, revision or MAIN))
 
 
+def parse_file_reference(text: str) -> Reference:
+    """`hf.co/org/repo/path/to/file[@revision]`, or the file's address in a browser; any file."""
+    rest = _without_site(text.strip())
+    if rest is None:
+        raise _invalid(text, "write hf.co/org/repo/FILE or hf.co/org/repo/FILE@REVISION")
+    if text.strip().lower().startswith(("http://", "https://")):
+        return _from_address(text, rest, suffix="")
+    path, at, revision = rest.partition("@")
+    parts = path.split("/")
+    if len(parts) < 3 or not all(parts) or ".." in parts:
+        raise _invalid(text, "it names no file: write hf.co/org/repo/FILE")
+    repo = _repo(text, "/".join(parts[:2]))
+    file = "/".join(parts[2:])
+    return Reference(repo, file=file, revision=_revision(text, revision if at else MAIN))
+
+
 def file_stem(path: str) -> str:
     """A GGUF's name without folder, suffix and part number: how it may be asked for."""
     name = path.rpartition("/")[2]
@@ -83,7 +99,7 @@ def file_stem(path: str) -> str:
     return _PART.sub("", stem)
 
 
-def _from_address(text: str, rest: str) -> Reference:
+def _from_address(text: str, rest: str, suffix: str = ".gguf") -> Reference:
     parts = [unquote(part) for part in rest.split("/") if part]
     repo = _repo(text, "/".join(parts[:2]))
     match parts[2:]:
@@ -92,7 +108,7 @@ def _from_address(text: str, rest: str) -> Reference:
         case ["tree", *revision] if revision:
             return Reference(repo, revision=_revision(text, "/".join(revision)))
         case ["blob" | "resolve" | "raw", revision, *path] if path:
-            if not path[-1].lower().endswith(".gguf") or ".." in path:
+            if not path[-1].lower().endswith(suffix) or ".." in path:
                 raise _invalid(text, "the file is no GGUF")
             return Reference(repo, file="/".join(path), revision=_revision(text, revision))
     raise _invalid(text, "that page is neither a repository nor a file")

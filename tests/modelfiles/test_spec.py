@@ -107,7 +107,6 @@ def test_retired_parameters_warn() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "DELTA hf.co/org/repo",
         "DRAFT ./a.gguf",
         "RENDERER qwen3-coder",
         "PARSER qwen3-coder",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from qm.modelfiles.build.convert import convert
 
+from tests.fakehub import FakeHub
 from tests.modelfiles.build.convert.standins import pickle_weights, write_torch
 from tests.modelfiles.build.convert.tiny import (
     Array,
@@ -31,9 +34,22 @@ CHANGED = "model.layers.0.mlp.up_proj"
 
 
 @pytest.fixture(scope="module")
-def daemon(start_module_daemon: Callable[..., LiveDaemon]) -> Iterator[LiveDaemon]:
+def hub(folder: Path) -> Iterator[FakeHub]:
+    """A hub that has `base`, `delta` and `lora` as repositories of org."""
+    root = folder / "repositories"
+    for name in ("base", "delta", "lora"):
+        shutil.copytree(folder / name, root / "org" / name)
+        (root / "org" / name / ".fakehub.json").write_text("{}")
+    with FakeHub(root) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def daemon(
+    hub: FakeHub, start_module_daemon: Callable[..., LiveDaemon], folder: Path
+) -> Iterator[LiveDaemon]:
     """One for this module, so that its build cache starts empty."""
-    yield start_module_daemon()
+    yield start_module_daemon(HF_ENDPOINT=hub.url, HF_HOME=str(folder / "hf"))
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +106,64 @@ def test_delta_is_added_to_its_base(daemon: LiveDaemon, folder: Path) -> None:
     added = layers(daemon, folder, "added", "FROM ./base\nDELTA ./delta")
     assert added != plain
     assert answer(daemon, "added")
+
+
+def test_additions_may_be_on_the_hub(daemon: LiveDaemon, folder: Path, tmp_path: Path) -> None:
+    """It answers as from directories; where all came from is on record and in the lock."""
+    text = "FROM hf.co/org/base\nDELTA hf.co/org/delta\nADAPTER hf.co/org/lora"
+    layers(daemon, folder, "local", text.replace("hf.co/org", "."), "--merge")
+    remote = layers(daemon, folder, "remote", text, "--merge")
+    applied = layers(daemon, folder, "beside", text)
+    assert remote != applied
+    assert answer(daemon, "remote") == answer(daemon, "local") != ""
+    assert [line.split()[0] for line in applied] == ["FROM", "ADAPTER"]
+    made = daemon.json("POST", "/api/show", {"model": "remote"})["qm"]["provenance"]
+    assert made["sources"]["delta"] == f"hf.co/org/delta@{made['commit']}"
+    assert set(made["sources"]) == {"delta", "adapter"}
+    assert daemon.qm("lock", "remote", "beside", "-f", str(tmp_path / "lock")).returncode == 0
+    for name in ("remote", "beside"):
+        daemon.json("DELETE", "/api/delete", {"model": name})
+    done = daemon.qm("lock", "--apply", "-f", str(tmp_path / "lock"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    refused = daemon.qm("lock", "local", "-f", str(tmp_path / "lock"))
+    assert "local was not built from a repository of the hub" in refused.stderr
+
+
+def test_a_matrix_of_the_repository_is_used(
+    daemon: LiveDaemon, folder: Path, tmp_path: Path
+) -> None:
+    """By its name alone or by its whole address; also as llama-imatrix wrote them before GGUF."""
+    config = json.loads((folder / "base/config.json").read_text())
+    width, feed = config["hidden_size"], config["intermediate_size"]
+    columns = {"attn_q": width, "attn_output": width, "ffn_up": width, "ffn_down": feed}
+    names = {f"blk.{block}.{name}.weight": n for block in range(2) for name, n in columns.items()}
+    write_legacy(folder / "repositories/org/base/imatrix.dat", names)
+    kept = {}
+    for name, said in {"near": "imatrix.dat", "far": "hf.co/org/base/imatrix.dat"}.items():
+        text = f"FROM hf.co/org/base\nQUANTIZE Q4_K_M\nIMATRIX {said}"
+        kept[name] = layers(daemon, folder, name, text)
+        made = daemon.json("POST", "/api/show", {"model": name})["qm"]["provenance"]
+        assert made["sources"]["imatrix"].startswith("hf.co/org/base/imatrix.dat@")
+        assert made["steps"][-1]["inputs"]["imatrix"].startswith("sha256:")
+    assert kept["near"] == kept["far"]
+    assert kept["near"] != layers(
+        daemon, folder, "none", "FROM hf.co/org/base\nQUANTIZE Q4_K_M\nIMATRIX none"
+    )
+    locked = daemon.qm("lock", "near", "-f", str(tmp_path / "lock"))
+    assert locked.returncode == 0, locked.stderr
+    file = folder / "wrong.Modelfile"
+    file.write_text("FROM hf.co/org/base\nQUANTIZE Q4_K_M\nIMATRIX hf.co/org/base/imatrix.gguf")
+    refused = daemon.qm("create", "wrong", "-f", str(file))
+    assert "org/base has no file imatrix.gguf; it has: imatrix.dat" in refused.stderr
+
+
+def write_legacy(path: Path, columns: dict[str, int]) -> None:
+    """An importance matrix in the layout before GGUF, which weighs later columns more."""
+    data = struct.pack("<i", len(columns))
+    for name, count in columns.items():
+        data += struct.pack("<i", len(name)) + name.encode() + struct.pack("<ii", 1, count)
+        data += (np.arange(count, dtype="<f4") ** 2 + 1).tobytes()
+    path.write_bytes(data)
 
 
 def test_additions_need_a_repository(daemon: LiveDaemon, folder: Path) -> None:
