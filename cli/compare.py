@@ -6,46 +6,67 @@ import sys
 from pathlib import Path
 
 import click
+from qm.store.errors import InvalidRequest
 
 from .client import Client, JsonObject
 from .connect import connect, show_json
 from .naming import model_argument
 from .progress import Progress
-from .quality import quality_table
 from .sources import bring
+from .table import size_text, table
 
 DEFAULT_TYPES = "Q2_K,Q3_K_M,Q4_K_M,Q5_K_M,Q6_K,Q8_0"
 _BAR_COLUMNS = 40
+_COLUMNS = ("TYPE", "BPW", "SIZE", "PERPLEXITY", "KLD", "TOP-1", "MS/TOKEN")
+_MEASURED = (
+    *("bits_per_weight", "size_bytes", "perplexity", "perplexity_error"),
+    *("kld_mean", "kld_p99", "top1_agreement"),
+    *("prompt_tokens_per_s", "generated_tokens_per_s"),
+)
+
+
+class NothingToCompare(InvalidRequest):
+    """A ladder without rungs."""
+
+    code = "nothing_to_compare"
 
 
 @click.command()
 @model_argument("model")
 @click.option("--types", default=DEFAULT_TYPES, show_default=True, help="Separated by commas.")
 @click.option("--text", metavar="FILE", type=click.Path(path_type=Path), help="Measure over this.")
+@click.option("--chunks", type=click.IntRange(1), help="Read only so many times 512 tokens.")
 @click.option("--imatrix", default="auto", help="auto or none.", show_default=True)
+@click.option("--requantize", is_flag=True, help="Also if MODEL is quantised already.")
 @click.option("--chart", metavar="FILE", type=click.Path(path_type=Path), help="Also a PNG.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def compare_command(
-    *, model: str, types: str, text: Path | None, imatrix: str, chart: Path | None, as_json: bool
+    *,
+    model: str,
+    types: str,
+    text: Path | None,
+    chunks: int | None,
+    imatrix: str,
+    requantize: bool,
+    chart: Path | None,
+    as_json: bool,
 ) -> None:
     """Quantise MODEL (in F16, BF16 or F32) to several types and compare them with it.
 
     The models stay, as MODEL-TYPE; what was built before is not built again.
     """
-    from qm.modelfiles.quantization import file_type
-
-    client = connect()
-    kinds = [file_type(each.strip()) for each in types.split(",") if each.strip()]
+    client, kinds = connect(), ladder_types(types)
     digest = bring(client, text) if text else ""
     base = _base(client, model)
-    for kind in kinds:
-        name = ladder_name(model, kind)
-        body = {"model": name, "from": base, "quantize": kind, "imatrix": imatrix}
+    names = [ladder_name(base, kind) for kind in kinds]
+    for name, kind in zip(names, kinds, strict=True):
+        quantize = f"{kind} requantize" if requantize else kind
+        body = {"model": name, "from": base, "quantize": quantize, "imatrix": imatrix}
+        click.echo(f"building {name}", err=True)
         _follow(client, "/api/create", body)
-        _follow(client, "/qm/eval", {"model": name, "base": base, "text": digest})
-    _follow(client, "/qm/eval", {"model": base, "text": digest})
-    wanted = [base, *(ladder_name(model, kind) for kind in kinds)]
-    rows = _rows(client, wanted)
+    body = {"base": base, "models": names, "text": digest, "chunks": chunks or 0}
+    _follow(client, "/qm/compare", body)
+    rows = _rows(client, [base, *names])
     if chart:
         from .chart import bar_chart
 
@@ -53,8 +74,18 @@ def compare_command(
     if as_json:
         show_json(rows)
     else:
-        click.echo(quality_table(rows))
+        click.echo(table(_COLUMNS, [_cells(row) for row in rows]))
         click.echo(f"\n{terminal_chart(_bars(rows))}")
+
+
+def ladder_types(text: str) -> list[str]:
+    """What --types lists, each once. Raises UnknownType or NothingToCompare."""
+    from qm.modelfiles.quantization import file_type
+
+    kinds = [file_type(each.strip()) for each in text.split(",") if each.strip()]
+    if not kinds:
+        raise NothingToCompare("--types lists no type; try: --types Q4_K_M,Q8_0")
+    return list(dict.fromkeys(kinds))
 
 
 def ladder_name(model: str, kind: str) -> str:
@@ -76,15 +107,14 @@ def terminal_chart(bars: list[tuple[str, float]]) -> str:
 
 
 def _bars(rows: list[JsonObject]) -> list[tuple[str, float]]:
-    return [
-        (str(row["details"]["quantization_level"]), float(row["qm"]["quality"]["perplexity"]))
-        for row in rows
-    ]
+    return [(str(row["type"]), float(row["perplexity"])) for row in rows]
 
 
 def _base(client: Client, model: str) -> str:
-    """Its name with the tag, as listings have it."""
-    return model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+    """Its whole name, as listings have it. A model that is not here is an error at once."""
+    name = model if ":" in model.rpartition("/")[2] else f"{model}:latest"
+    client.post("/api/show", {"model": name})
+    return name
 
 
 def _follow(client: Client, target: str, body: JsonObject) -> None:
@@ -93,8 +123,32 @@ def _follow(client: Client, target: str, body: JsonObject) -> None:
 
 
 def _rows(client: Client, names: list[str]) -> list[JsonObject]:
-    """In the order of the names."""
-    full = {name if ":" in name else f"{name}:latest" for name in names}
-    models = {model["name"]: model for model in client.get("/api/tags")["models"]}
-    order = sorted(full, key=lambda name: models[name]["qm"]["quality"]["size_bytes"])
-    return [models[name] for name in order]
+    """One for each name, the smallest first."""
+    models = {model["name"].casefold(): model for model in client.get("/api/tags")["models"]}
+    full = [name if ":" in name.rpartition("/")[2] else f"{name}:latest" for name in names]
+    rows = [comparison(models[name.casefold()]) for name in full]
+    return sorted(rows, key=lambda row: int(row["size_bytes"]))
+
+
+def comparison(model: JsonObject) -> JsonObject:
+    """What a model of `/api/tags` measured."""
+    quality = model["qm"]["quality"]
+    return {
+        "type": model["details"]["quantization_level"],
+        "name": model["name"],
+        **{key: quality.get(key) for key in _MEASURED},
+        "ms_per_token": 1000 / quality["generated_tokens_per_s"],
+    }
+
+
+def _cells(row: JsonObject) -> tuple[str, ...]:
+    divergence, same = row["kld_mean"], row["top1_agreement"]
+    return (
+        str(row["type"]),
+        f"{row['bits_per_weight']:.2f}",
+        size_text(row["size_bytes"]),
+        f"{row['perplexity']:.4f} ± {row['perplexity_error']:.4f}",
+        "-" if divergence is None else f"{divergence:.5f}",
+        "-" if same is None else f"{same:.1%}",
+        f"{row['ms_per_token']:.1f}",
+    )

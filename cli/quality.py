@@ -22,14 +22,18 @@ _COLUMNS = ("NAME", "TYPE", "BPW", "SIZE", "PERPLEXITY", "KLD", "TOP-1", "PROMPT
 @model_argument("model")
 @click.option("--base", metavar="MODEL", help="Also measure how far MODEL is from this one.")
 @click.option("--text", metavar="FILE", type=click.Path(path_type=Path), help="Over this text.")
+@click.option("--chunks", type=click.IntRange(1), help="Read only so many times 512 tokens.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def eval_command(model: str, base: str | None, text: Path | None, as_json: bool) -> None:
+def eval_command(
+    model: str, base: str | None, text: Path | None, chunks: int | None, as_json: bool
+) -> None:
     """Measure MODEL: perplexity, divergence from a base, size, speed and memory.
 
     The result is kept with the model: qm show and qm list --quality print it.
     """
     client = connect()
-    body = {"model": model, "base": base or "", "text": bring(client, text) if text else ""}
+    body: JsonObject = {"model": model, "base": base or ""}
+    body |= {"text": bring(client, text) if text else "", "chunks": chunks or 0}
     with client.stream("/qm/eval", body) as items:
         quality = Progress(sys.stderr).follow(items)["quality"]
     if as_json:

@@ -68,14 +68,29 @@ def adopt(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
 
 def evaluate(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     """Measures `model`, beside `base` and over the blob `text` where they are given."""
-    from qm.modelfiles.build.measure import measure  # noqa: PLC0415
+    from qm.modelfiles.build.measure import Over, measure  # noqa: PLC0415
     from qm.store.name import Name  # noqa: PLC0415
     from qm.store.store import open_store  # noqa: PLC0415
 
     base = Name.parse(args["base"]) if args.get("base") else None
     name = Name.parse(args["model"])
-    quality = measure(open_store(home), name, base, args.get("text", ""), progress)
+    over = Over(args.get("text", ""), args.get("chunks") or None)
+    quality = measure(open_store(home), name, base, over, progress)
     return {"status": "success", "quality": quality.to_json()}
+
+
+def compare(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
+    """Measures `base` and `models` over the blob `text`, over at most `chunks` of it."""
+    from qm.modelfiles.build.measure import Over  # noqa: PLC0415
+    from qm.modelfiles.build.measure import compare as measure  # noqa: PLC0415
+    from qm.store.name import Name  # noqa: PLC0415
+    from qm.store.store import open_store  # noqa: PLC0415
+
+    base, names = Name.parse(args["base"]), [Name.parse(each) for each in args["models"]]
+    over = Over(args.get("text", ""), args.get("chunks") or None)
+    measured = measure(open_store(home), base, names, over, progress)
+    qualities = {name: quality.to_json() for name, quality in measured.items()}
+    return {"status": "success", "qualities": qualities}
 
 
 def rebuild(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
@@ -265,11 +280,12 @@ def move(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
 
 
 # These compute, and give way to whoever waits for an answer; the others move bytes.
-COMPUTING: Final = frozenset({"create", "evaluate", "rebuild"})
+COMPUTING: Final = frozenset({"compare", "create", "evaluate", "rebuild"})
 
 KINDS: dict[str, Kind] = {
     "create": create,
     "adopt": adopt,
+    "compare": compare,
     "evaluate": evaluate,
     "fetch": fetch,
     "verify": verify,

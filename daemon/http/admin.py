@@ -73,12 +73,28 @@ async def _adopt(request: web.Request, services: Services) -> web.StreamResponse
 async def _eval(request: web.Request, services: Services) -> web.StreamResponse:
     """Measures a model; the text is a blob that was sent before, or the one that comes with qm."""
     fields = await read_fields(request)
-    arguments = {"model": str(Name.parse(model_name(fields)))}
+    arguments: JsonObject = {"model": str(Name.parse(model_name(fields)))}
     if base := fields.text("base"):
         arguments["base"] = str(Name.parse(base))
     if text := fields.text("text"):
         arguments["text"] = parse_digest(text)
+    if chunks := fields.integer("chunks"):
+        arguments["chunks"] = chunks
     return await Stream(request).send(progress_lines(services.jobs.run("evaluate", arguments)))
+
+
+async def _compare(request: web.Request, services: Services) -> web.StreamResponse:
+    """Measures `models` beside their `base`; text and chunks as for one model."""
+    fields = await read_fields(request)
+    arguments: JsonObject = {
+        "base": str(Name.parse(fields.text("base"))),
+        "models": [str(Name.parse(each)) for each in fields.texts("models")],
+    }
+    if text := fields.text("text"):
+        arguments["text"] = parse_digest(text)
+    if chunks := fields.integer("chunks"):
+        arguments["chunks"] = chunks
+    return await Stream(request).send(progress_lines(services.jobs.run("compare", arguments)))
 
 
 async def _rebuild(request: web.Request, services: Services) -> web.StreamResponse:
@@ -213,6 +229,7 @@ ADMIN = Dialect(
         Route("POST", "/qm/rm", _remove),
         Route("POST", "/qm/adopt", _adopt),
         Route("POST", "/qm/eval", _eval),
+        Route("POST", "/qm/compare", _compare),
         Route("POST", "/qm/import", _import),
         Route("POST", "/qm/rebuild", _rebuild),
         Route("POST", "/qm/export", _export),

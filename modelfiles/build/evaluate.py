@@ -23,8 +23,9 @@ from .chunks import chunked
 from .logprobs import Totals, score
 from .native_model import CHUNK_TOKENS, Loaded, loaded
 
-_FIRST = CHUNK_TOKENS // 2  # before it the model has too little context to be judged
+FIRST = CHUNK_TOKENS // 2  # before it the model has too little context to be judged
 _GENERATED = 32
+_LEAST_CHUNKS = 8
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5)
 
@@ -44,44 +45,79 @@ class Subject:
 
 
 def evaluate(
-    subject: Subject, text: bytes, on_chunk: Callable[[int, int], None], limit: int | None = None
+    subject: Subject,
+    text: bytes,
+    on_chunk: Callable[[int, int], None],
+    limit: int | None = None,
+    *,
+    most_s: float | None = None,
 ) -> Quality:
-    """Over at most `limit` chunks of the text. Raises TextTooShort, ModelUnusable,
-    DifferentVocabularies.
+    """Over at most `limit` chunks of the text, or what can be read in `most_s`.
+
+    Raises TextTooShort, ModelUnusable, DifferentVocabularies.
     """
-    headers = [read_header(path) for path in subject.weights]
-    size_bytes = sum(header.file_bytes for header in headers)
-    parameters = sum(header.parameter_count for header in headers)
-    prompt_speed, generated_speed, peak_bytes = _speed(subject.weights)
+    account = account_of(subject.weights)
+    if limit is None and most_s is not None:
+        limit = chunks_within(most_s, [account] * (2 if subject.base else 1))
     totals = _totals(subject, text, on_chunk, limit)
-    perplexity, error = totals.perplexity()
-    mean, p99 = totals.divergence() if subject.base else (None, None)
-    return Quality(
-        perplexity=perplexity,
-        perplexity_error=error,
-        size_bytes=size_bytes,
-        bits_per_weight=sum(header.weights_bytes for header in headers) * 8 / parameters,
-        prompt_tokens_per_s=prompt_speed,
-        generated_tokens_per_s=generated_speed,
-        peak_memory_bytes=peak_bytes,
-        kld_mean=mean,
-        kld_p99=p99,
-        top1_agreement=totals.agreement() if subject.base else None,
-        tokens=sum(map(len, totals.losses)),
-    )
+    return account.quality(totals, with_base=bool(subject.base))
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A model's size and speed, without any text."""
+
+    size_bytes: int
+    bits_per_weight: float
+    prompt_tokens_per_s: float
+    generated_tokens_per_s: float
+    peak_memory_bytes: int | None
+
+    def quality(self, totals: Totals, *, with_base: bool) -> Quality:
+        """Together with what a text has shown."""
+        perplexity, error = totals.perplexity()
+        mean, p99 = totals.divergence() if with_base else (None, None)
+        return Quality(
+            perplexity=perplexity,
+            perplexity_error=error,
+            size_bytes=self.size_bytes,
+            bits_per_weight=self.bits_per_weight,
+            prompt_tokens_per_s=self.prompt_tokens_per_s,
+            generated_tokens_per_s=self.generated_tokens_per_s,
+            peak_memory_bytes=self.peak_memory_bytes,
+            kld_mean=mean,
+            kld_p99=p99,
+            top1_agreement=totals.agreement() if with_base else None,
+            tokens=sum(map(len, totals.losses)),
+        )
+
+
+def chunks_within(most_s: float, readers: Sequence[Account]) -> int:
+    """How many chunks all of them read in about that time: a power of two, so that models of like
+    speed are measured over the same text.
+    """
+    chunk_s = sum(CHUNK_TOKENS / one.prompt_tokens_per_s for one in readers)
+    return 1 << max(_LEAST_CHUNKS, int(most_s / chunk_s)).bit_length() - 1
+
+
+def account_of(weights: Sequence[Path]) -> Account:
+    """Runs the model for a moment. Raises ModelUnusable."""
+    headers = [read_header(path) for path in weights]
+    parameters = sum(header.parameter_count for header in headers)
+    bits = sum(header.weights_bytes for header in headers) * 8 / parameters
+    return Account(sum(header.file_bytes for header in headers), bits, *_speed(weights))
 
 
 def _totals(
     subject: Subject, text: bytes, on_chunk: Callable[[int, int], None], limit: int | None
 ) -> Totals:
     totals = Totals()
-    n_outputs = CHUNK_TOKENS - _FIRST
+    n_outputs = CHUNK_TOKENS - FIRST
     base = loaded(subject.base, n_outputs=n_outputs) if subject.base else nullcontext(None)
     with loaded(subject.weights, n_outputs=n_outputs) as model, base as other:
-        tokens = model.tokenize(text)
+        chunks = chunked(model.tokenize(text), "evaluation", limit)
         if other is not None:
-            _check_same(model, other, tokens, text)
-        chunks = chunked(tokens, "evaluation", limit)
+            check_same(other, model.n_vocab, text, chunks)
         for number, chunk in enumerate(chunks, 1):
             _add_chunk(totals, model, other, chunk)
             on_chunk(number, len(chunks))
@@ -90,18 +126,20 @@ def _totals(
 
 def _add_chunk(totals: Totals, model: Loaded, other: Loaded | None, chunk: list[int]) -> None:
     """Every token of the second half but the first is predicted from all before it."""
-    n_outputs = CHUNK_TOKENS - _FIRST
-    targets = np.array(chunk[_FIRST + 1 :])
-    model.chunk(chunk, outputs_from=_FIRST)
+    n_outputs = CHUNK_TOKENS - FIRST
+    targets = np.array(chunk[FIRST + 1 :])
+    model.chunk(chunk, outputs_from=FIRST)
     theirs = None
     if other is not None:
-        other.chunk(chunk, outputs_from=_FIRST)
+        other.chunk(chunk, outputs_from=FIRST)
         theirs = other.logits(n_outputs)[:-1]
     totals.add(score(model.logits(n_outputs)[:-1], targets, theirs))
 
 
-def _check_same(model: Loaded, other: Loaded, tokens: list[int], text: bytes) -> None:
-    if model.n_vocab != other.n_vocab or other.tokenize(text) != tokens:
+def check_same(model: Loaded, n_vocab: int, text: bytes, chunks: Sequence[Sequence[int]]) -> None:
+    """Raises DifferentVocabularies unless the model cuts the text into these chunks too."""
+    tokens = [token for chunk in chunks for token in chunk]
+    if model.n_vocab != n_vocab or model.tokenize(text)[: len(tokens)] != tokens:
         raise DifferentVocabularies(
             "the model and its base cut the text into different tokens, so their predictions "
             "can't be compared"

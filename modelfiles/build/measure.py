@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from qm.store.errors import InvalidRequest
@@ -20,6 +22,20 @@ from ..quality import Quality
 from .register import Progress
 from .texts import EVALUATION
 
+_MOST_S = 600.0  # for the text that comes with qm; a text that was given is read to its end
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """What is read: the blob `text`, or the text that comes with qm; at most so many chunks."""
+
+    text: str = ""
+    chunks: int | None = None
+
+    @property
+    def most_s(self) -> float | None:
+        return None if self.text else _MOST_S
+
 
 class NothingToPredict(InvalidRequest):
     """A model that only embeds predicts no text, so there is no perplexity to measure."""
@@ -28,9 +44,13 @@ class NothingToPredict(InvalidRequest):
 
 
 def measure(
-    store: Store, name: Name, base: Name | None, text_digest: str, on_progress: Progress
+    store: Store,
+    name: Name,
+    base: Name | None,
+    over: Over,
+    on_progress: Progress,
 ) -> Quality:
-    """`text_digest` is that of a blob, empty for the text that comes with qm.
+    """Perplexity and the rest of one model, beside its base if there is one.
 
     Raises ModelNotFound, NothingToPredict and what `evaluate` raises. Runs llama.cpp.
     """
@@ -39,7 +59,7 @@ def measure(
     stored = store.manifests.read(name)
     with hold(store.layout, stored.manifest.blobs()) as lease:
         model, other = _generating(store, name), base and _generating(store, base)
-        text, told = _text(store, lease, text_digest)
+        text, told = _text(store, lease, over.text)
         subject = Subject(model.weights, other.weights if other else ())
         on_progress({"status": "measuring speed"})
         measured = evaluate(
@@ -48,10 +68,53 @@ def measure(
             lambda done, total: on_progress(
                 {"status": "evaluating", "completed": done, "total": total, "unit": "chunks"}
             ),
+            over.chunks,
+            most_s=over.most_s,
         )
         quality = replace(measured, text=told, base=str(other.name) if other else "")
         _keep(store, lease, stored, quality)
     return quality
+
+
+def compare(
+    store: Store,
+    base: Name,
+    names: Sequence[Name],
+    over: Over,
+    on_progress: Progress,
+) -> dict[str, Quality]:
+    """What the base and the models made from it measured, by name; kept with each of them.
+
+    The base reads the text once for all. Raises what `measure` raises.
+    """
+    from .ladder import measure_ladder  # noqa: PLC0415  brings llama.cpp
+
+    stored = {name: store.manifests.read(name) for name in (base, *names)}
+    with ExitStack() as stack:
+        leases = {
+            name: stack.enter_context(hold(store.layout, each.manifest.blobs()))
+            for name, each in stored.items()
+        }
+        models = {name: _generating(store, name) for name in stored}
+        text, told = _text(store, leases[base], over.text)
+        on_progress({"status": "measuring speed"})
+        of_base, of_models = measure_ladder(
+            models[base].weights,
+            {str(name): models[name].weights for name in names},
+            text,
+            lambda done, total: on_progress(
+                {"status": "evaluating", "completed": done, "total": total, "unit": "chunks"}
+            ),
+            scratch=store.layout.partial,
+            limit=over.chunks,
+            most_s=over.most_s,
+        )
+        measured = {base: replace(of_base, text=told)}
+        for name in names:
+            measured[name] = replace(of_models[str(name)], text=told, base=str(models[base].name))
+        for name, quality in measured.items():
+            _keep(store, leases[name], stored[name], quality)
+    return {str(name): quality for name, quality in measured.items()}
 
 
 def _generating(store: Store, name: Name) -> Model:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qm.store.durable import disk_error, write_all
 from qm.store.errors import InvalidRequest, QmError
 
 from ..native import C, fill
@@ -23,6 +24,7 @@ from .native_log import native_log
 
 _STRING, _INTEGER = 3, 0  # llama_model_kv_override_type
 _VALUE_BYTES = 127
+_PROBE_BYTES = 1 << 20
 _PREDICTED = re.compile(r"quant size\s*=\s*([\d.]+) MiB")
 # What llama-quantize records is the path that it was given; ours lies where nobody can look.
 IMATRIX_NAME = "imatrix.gguf"
@@ -65,7 +67,19 @@ def quantise(
         log.on_tensor = None
     del kept
     if status:
+        _check_writable(target)
         raise QuantiseFailed(log.last_words(f"can't quantize to {order.quantize.type}"))
+
+
+def _check_writable(target: Path) -> None:
+    """Raises StoreFull where no more fits into the file: llama.cpp says only that it failed."""
+    try:
+        with target.open("ab", buffering=0) as file:
+            size_bytes = file.tell()
+            write_all(file.fileno(), bytes(_PROBE_BYTES))
+            os.truncate(target, size_bytes)
+    except OSError as error:
+        raise disk_error(error, "quantizing") from error
 
 
 def predicted_bytes(source: Path, order: Order) -> int:

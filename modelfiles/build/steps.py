@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -16,11 +17,13 @@ from qm.store.layout import digest_of_file_name
 from ..quantization import Quantize
 from ..spec import TensorType, tensor_type
 from .links import linked
-from .needs import check_disk
-from .plan import ADAPTER_FOLDER, DELTA_FOLDER, Step, StepKind, Tools, parts_of
+from .needs import check_disk, check_memory, largest_bytes, running_bytes
+from .plan import ADAPTER_FOLDER, CHUNK_TOKENS, DELTA_FOLDER, Step, StepKind, Tools, parts_of
 from .workshop import Performer, Workshop
 
 CONVERT_VERSION = 1  # raise it when a conversion's bytes change
+_COPIES = 3  # of the largest tensor: as it is stored, as F32, as it is written
+_FLOAT_BYTES = 4
 _DATASET = "qm"  # what an importance matrix says about its text: the provenance has the digest
 
 
@@ -45,6 +48,7 @@ def _convert(workshop: Workshop, step: Step) -> str:
         workshop.store.layout, sum(each.stat().st_size for each in files.values()), "converting"
     )
     tell = workshop.count("converting model")
+    check_memory(_COPIES * _largest_stored(files), "converting")
     with _folders(workshop, files) as folders, workshop.store.blobs.writer() as writer:
         convert(
             folders[""],
@@ -94,6 +98,7 @@ def _imatrix(workshop: Workshop, step: Step) -> str:
 
     weights = [workshop.path(part) for part in parts_of(step.inputs)]
     text = workshop.path(step.inputs["text"]).read_bytes()
+    check_memory(_to_run(weights, CHUNK_TOKENS), "the importance matrix")
     tell = workshop.count("computing importance matrix", "chunks")
     with _in_order(workshop, weights) as paths:
         matrix = compute_imatrix(paths, text, _DATASET, tell)
@@ -110,6 +115,7 @@ def _quantize(workshop: Workshop, step: Step) -> str:
     order = Order(wish, tensor_types, read_imatrix(workshop.path(matrix)) if matrix else None)
     headers = [read_header(path) for path in weights]
     check_disk(workshop.store.layout, _most_bytes(headers, wish), "quantizing")
+    check_memory(_COPIES * largest_bytes(headers), "quantizing")
     status = f"quantizing {headers[0].file_type_name or 'the'} model to {wish.type}"
     with _in_order(workshop, weights) as paths, workshop.store.blobs.writer() as writer:
         writer.filled_by(
@@ -139,6 +145,7 @@ def _evaluate(workshop: Workshop, step: Step) -> str:
     text = workshop.path(step.inputs["text"])
     chunks = step.parameters.get("chunks")
     limit = chunks if isinstance(chunks, int) else None
+    check_memory(_to_run(model, CHUNK_TOKENS) + _to_run(base, CHUNK_TOKENS), "evaluating")
     tell = workshop.count("evaluating", "chunks")
     with _in_order(workshop, model) as paths, _in_order(workshop, base) as base_paths:
         quality = evaluate(Subject(paths, base_paths), text.read_bytes(), tell, limit)
@@ -153,6 +160,26 @@ PERFORMERS: Mapping[str, Performer] = {
     StepKind.QUANTIZE: _quantize,
     StepKind.EVALUATE: _evaluate,
 }
+
+
+def _largest_stored(files: Mapping[str, Path]) -> int:
+    """What the largest tensor of a repository takes as F32; 0 where its files are damaged, which
+    the conversion says better.
+    """
+    from .convert.errors import ConversionError  # noqa: PLC0415  brings numpy
+    from .convert.shards import read_shard  # noqa: PLC0415
+
+    shards = [path for name, path in files.items() if name.endswith(".safetensors")]
+    try:
+        stored = [each for path in shards for each in read_shard(path)]
+    except ConversionError:
+        return 0
+    return _FLOAT_BYTES * max((math.prod(each.shape) for each in stored), default=0)
+
+
+def _to_run(weights: Sequence[Path], n_tokens: int) -> int:
+    headers = [read_header(path) for path in weights]
+    return running_bytes(headers, n_tokens) if headers else 0
 
 
 def _wish(parameters: Mapping[str, object]) -> tuple[Quantize, tuple[TensorType, ...]]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import struct
 import zlib
 
+import pytest
 from qm.cli.chart import bar_chart
-from qm.cli.compare import ladder_name, terminal_chart
+from qm.cli.compare import NothingToCompare, ladder_name, ladder_types, terminal_chart
 from qm.cli.quality import quality_facts, quality_table
+from qm.modelfiles.quantization import UnknownType
 
 QUALITY = {
     "perplexity": 12.5,
@@ -55,6 +57,15 @@ def test_the_ladder_s_names() -> None:
     """Model and type, in what names may have."""
     assert ladder_name("smol:latest", "Q4_K_M") == "smol-q4_k_m"
     assert ladder_name("org/smol:f16", "Q8_0") == "org/smol-f16-q8_0"
+
+
+def test_types_are_checked_before_anything_is_built() -> None:
+    """In any case, each once; a slip of the finger gets a suggestion."""
+    assert ladder_types("q8_0, Q4_K_M,Q8_0,") == ["Q8_0", "Q4_K_M"]
+    with pytest.raises(UnknownType, match="did you mean Q4_K_M"):
+        ladder_types("Q4_KM")
+    with pytest.raises(NothingToCompare):
+        ladder_types(" ,")
 
 
 def test_the_chart_is_a_png() -> None:

@@ -129,6 +129,34 @@ def test_small_types_without_a_matrix_are_refused(
     assert "IQ2_XS needs an importance matrix" in done.stderr
 
 
+def test_a_ladder_is_built_and_compared(
+    daemon: LiveDaemon, built: str, smollm2_repository: Path, tmp_path: Path
+) -> None:
+    """Table, terminal chart and PNG; a second time only what was not built is built."""
+    text, modelfile = tmp_path / "text.txt", tmp_path / "Modelfile"
+    text.write_bytes(EVALUATION.data[:6000])
+    modelfile.write_text(f"FROM {smollm2_repository}\n")
+    assert daemon.qm("create", "full", "-f", str(modelfile)).returncode == 0
+    options = ("--text", str(text), "--imatrix", "none", "--chunks", "2")
+    done = daemon.qm(
+        "compare", "full", "--types", "Q4_0,Q8_0", *options, "--chart", str(tmp_path / "chart.png")
+    )
+    assert done.returncode == 0, done.stderr
+    header, *rows = [line.split() for line in done.stdout.splitlines()[:4]]
+    assert header == ["TYPE", "BPW", "SIZE", "PERPLEXITY", "KLD", "TOP-1", "MS/TOKEN"]
+    assert [row[0] for row in rows] == ["Q4_0", "Q8_0", "BF16"]
+    assert done.stdout.count("█") > 40
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+    again = daemon.qm("compare", "full", "--types", "Q8_0", *options, "--json")
+    assert "quantizing" not in again.stderr
+    small, base = json.loads(again.stdout)
+    assert (small["type"], base["type"]) == ("Q8_0", "BF16")
+    assert 0 <= small["kld_mean"] < 0.01
+    assert base["kld_mean"] is None
+    assert small["ms_per_token"] > 0
+    assert "full-q8_0" in daemon.qm("list", "--quality").stdout
+
+
 def test_a_model_is_measured_and_the_result_kept(
     daemon: LiveDaemon, built: str, tmp_path: Path
 ) -> None:

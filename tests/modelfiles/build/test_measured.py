@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from qm.modelfiles.build.chunks import TextTooShort
 from qm.modelfiles.build.evaluate import Subject, evaluate
 from qm.modelfiles.build.imatrix import compute_imatrix
 from qm.modelfiles.build.imatrix_file import Imatrix, pack_imatrix
+from qm.modelfiles.build.ladder import measure_ladder
 from qm.modelfiles.build.native_model import ModelUnusable
 from qm.modelfiles.build.quantise import Order, quantise
 from qm.modelfiles.build.texts import CALIBRATION, EVALUATION
@@ -41,6 +43,25 @@ def small(
 
 def measured(child: ProcessPoolExecutor, subject: Subject, text: bytes = TEXT) -> Quality:
     return child.submit(evaluate, subject, text, print).result(60)
+
+
+def test_a_ladder_measures_what_single_models_do(
+    child: ProcessPoolExecutor, tiny_llama: Path, small: Path, tmp_path: Path
+) -> None:
+    """Though the base reads the text once for all."""
+    text = EVALUATION.data[:6000]
+    single = measured(child, Subject([small], [tiny_llama]), text)
+    models = {"a": [small], "b": [small]}
+    run = partial(measure_ladder, scratch=tmp_path)
+    base, found = child.submit(run, [tiny_llama], models, text, print).result(60)
+    assert base.perplexity == pytest.approx(measured(child, Subject([tiny_llama]), text).perplexity)
+    assert base.kld_mean is None
+    for one in found.values():
+        assert one.perplexity == pytest.approx(single.perplexity)
+        assert one.kld_mean == pytest.approx(single.kld_mean)
+        assert one.top1_agreement == single.top1_agreement
+        assert one.tokens == single.tokens
+    assert list(tmp_path.iterdir()) == []
 
 
 def imatrix(child: ProcessPoolExecutor, model: Path, text: bytes = TEXT) -> Imatrix:
