@@ -61,10 +61,13 @@ def compare_command(
     names = [ladder_name(base, kind) for kind in kinds]
     for name, kind in zip(names, kinds, strict=True):
         quantize = f"{kind} requantize" if requantize else kind
-        body = {"model": name, "from": base, "quantize": quantize, "imatrix": imatrix}
         click.echo(f"building {name}", err=True)
-        _follow(client, "/api/create", body)
-    body = {"base": base, "models": names, "text": digest, "chunks": chunks or 0}
+        _follow(
+            client,
+            "/api/create",
+            {"model": name, "from": base, "quantize": quantize, "imatrix": imatrix},
+        )
+    body: JsonObject = {"base": base, "models": names, "text": digest, "chunks": chunks or 0}
     _follow(client, "/qm/compare", body)
     rows = _rows(client, [base, *names])
     if chart:

@@ -91,7 +91,7 @@ def fitting(
 ) -> list[Candidate]:
     """Those worth trying, the largest first. Raises NoTypeFits."""
     ordered = sorted(sizes, key=lambda each: -each[1])
-    found = []
+    found: list[Candidate] = []
     for quantize, size_bytes in ordered:
         if found and (size_bytes < found[0].size_bytes * _CLOSE or len(found) == _TRIED):
             break

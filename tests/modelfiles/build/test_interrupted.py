@@ -54,7 +54,7 @@ def job_at(daemon: LiveDaemon, status: str) -> int:
 
 def begun(daemon: LiveDaemon, modelfile: Path) -> subprocess.Popen[str]:
     """`qm create m`, under way."""
-    command = [COMMAND, "create", "m", "-f", modelfile]
+    command = [str(COMMAND), "create", "m", "-f", str(modelfile)]
     return subprocess.Popen(command, env=daemon.env, stderr=subprocess.PIPE, text=True)
 
 
