@@ -81,6 +81,7 @@ class Given:
     delta: Mapping[str, str] = field(default_factory=dict)  # files to be added to the repository's
     adapter: Mapping[str, str] = field(default_factory=dict)  # files of a LoRA in PEFT's format
     merge: bool = False  # the adapter becomes part of the weights
+    described: str = ""  # a config.json made from the GGUF, for the adapter's conversion
     name: str = ""
     weights: tuple[str, ...] = ()
     type: str = ""
@@ -157,7 +158,7 @@ def _convert(given: Given, wishes: Wishes, tools: Tools) -> Step:
 
 def _adapter(given: Given, tools: Tools) -> Step:
     """Of the base only its description is needed."""
-    inputs = {"config.json": given.repository["config.json"]}
+    inputs = {"config.json": given.described or given.repository["config.json"]}
     inputs |= within(ADAPTER_FOLDER, given.adapter)
     return Step(StepKind.ADAPTER, tools.convert, inputs, {"name": given.name})
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from qm.store.errors import InvalidRequest
 from qm.store.gguf import Header, read_header
+from qm.store.hashing import digest_text
 from qm.store.image import ADAPTER_TYPE, MODEL_TYPE, Descriptor
 from qm.store.layout import parse_digest
 
@@ -159,9 +161,9 @@ def _given(layers: Layers, order: Order) -> Given:
             merge=order.spec.merge,
             name=_name(order),
         )
-    if order.delta or order.adapter:
+    if order.delta or (order.adapter and order.spec.merge):
         raise NeedsRepository(
-            "a DELTA and an ADAPTER in safetensors need the repository of their base in FROM: "
+            "a DELTA and an ADAPTER that is merged need the repository of their base in FROM: "
             "a directory with its config.json and safetensors"
         )
     weights = layers.of(MODEL_TYPE)
@@ -169,9 +171,24 @@ def _given(layers: Layers, order: Order) -> Given:
     facts = facts_of(tuple(headers)) if headers else None
     return Given(
         weights=tuple(each.digest for each in weights),
+        adapter=order.adapter,
+        described=_described(layers, headers) if order.adapter and headers else "",
+        name=_name(order),
         type=_type(headers),
         generates=facts is None or not facts.pooled,
     )
+
+
+def _described(layers: Layers, headers: list[Header]) -> str:
+    """The digest of a config.json that says what the GGUF is."""
+    from .convert.gguf_config import config_of_gguf  # noqa: PLC0415  brings numpy
+
+    data = config_of_gguf(headers[0])
+    digest = digest_text(sha256(data).hexdigest())
+    layers.lease.add(digest)
+    if not layers.store.blobs.has(digest):
+        layers.store.blobs.put(data)
+    return digest
 
 
 def _type(headers: list[Header]) -> str:

@@ -65,3 +65,9 @@ def family_of(architecture: str) -> type[Family]:
     if architecture not in _BY_NAME:
         raise UnknownArchitecture(architecture)
     return _BY_NAME[architecture]
+
+
+def family_named(name: str) -> type[Family] | None:
+    """The family of GGUF's architecture `name`: of several the plainest."""
+    found = [family for family in _FAMILIES if family.name() == name]
+    return min(found, key=lambda family: len(family.__mro__), default=None)

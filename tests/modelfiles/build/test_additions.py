@@ -166,13 +166,24 @@ def write_legacy(path: Path, columns: dict[str, int]) -> None:
     path.write_bytes(data)
 
 
-def test_additions_need_a_repository(daemon: LiveDaemon, folder: Path) -> None:
+def test_an_adapter_is_applied_to_a_gguf(daemon: LiveDaemon, folder: Path) -> None:
+    """The same adapter as for its repository, or another model that is here."""
+    with (folder / "plain.gguf").open("wb") as out:
+        convert(folder / "base", out)
+    layers(daemon, folder, "applied", "FROM ./base\nADAPTER ./lora")
+    layers(daemon, folder, "file", "FROM ./plain.gguf\nADAPTER ./lora")
+    made = layers(daemon, folder, "named", "FROM file\nPARAMETER num_ctx 64")
+    assert [line.split()[0] for line in made] == ["FROM", "ADAPTER"]
+    assert answer(daemon, "file") == answer(daemon, "applied") != ""
+
+
+def test_what_is_merged_needs_a_repository(daemon: LiveDaemon, folder: Path) -> None:
     """A GGUF's weights are of another shape and order."""
     with (folder / "plain.gguf").open("wb") as out:
         convert(folder / "base", out)
     file = folder / "wrong.Modelfile"
     file.write_text("FROM ./plain.gguf\nADAPTER ./lora\n")
-    done = daemon.qm("create", "wrong", "-f", str(file))
+    done = daemon.qm("create", "wrong", "-f", str(file), "--merge")
     assert done.returncode != 0
     assert "need the repository of their base" in done.stderr
 

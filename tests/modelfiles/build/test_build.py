@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from qm.modelfiles.build.texts import EVALUATION
+from qm.modelfiles.build.texts import CALIBRATION, EVALUATION
 
 from tests.fakehub import FakeHub
 
@@ -226,6 +226,41 @@ def test_a_repository_of_the_hub_becomes_a_model(daemon: LiveDaemon, hub: FakeHu
         == 0
     )
     assert hub.sent_bytes() == fetched
+
+
+@pytest.mark.parametrize("kind", ["Q4_K_M", "IQ3_M"])
+def test_small_types_of_the_hub_chat_sensibly(
+    daemon: LiveDaemon, built: str, tmp_path: Path, kind: str
+) -> None:
+    """With an importance matrix that is computed, once for both, over a short text of ours."""
+    (tmp_path / "text.txt").write_bytes(CALIBRATION.data[:12_000])
+    file = tmp_path / "Modelfile"
+    file.write_text(f"FROM hf.co/org/smol\nQUANTIZE {kind}\nIMATRIX auto\nCALIBRATION text.txt\n")
+    done = daemon.qm("create", kind.lower(), "-f", str(file), limit_s=BUILD_LIMIT_S)
+    assert done.returncode == 0, done.stderr
+    body = {
+        "model": kind.lower(),
+        "messages": [{"role": "user", "content": "Name the capital city of France."}],
+        "stream": False,
+        "options": {"temperature": 0, "num_predict": 20},
+    }
+    assert "Paris" in daemon.json("POST", "/api/chat", body)["message"]["content"]
+    steps = daemon.json("POST", "/api/show", {"model": kind.lower()})["qm"]["provenance"]["steps"]
+    assert [step["kind"] for step in steps] == ["convert", "imatrix", "quantize"]
+
+
+def test_another_directory_gives_the_same_weights(
+    daemon: LiveDaemon, built: str, smollm2_repository: Path, tmp_path: Path
+) -> None:
+    """Built anew there: no path and no time is in the bytes."""
+    shutil.copytree(smollm2_repository, tmp_path / "elsewhere/named", copy_function=os.link)
+    anew = replace(daemon, env={**daemon.env, "QM_NO_BUILD_CACHE": "1"})
+    file = tmp_path / "elsewhere/Modelfile"
+    file.write_text("FROM ./named\nQUANTIZE Q4_K_M\nIMATRIX none\n")
+    done = anew.qm("create", "moved", "-f", str(file), limit_s=BUILD_LIMIT_S)
+    assert done.returncode == 0, done.stderr
+    assert "using cached" not in done.stderr
+    assert weights(daemon, "moved") == weights(daemon, "q4")
 
 
 def test_a_pull_may_quantise(daemon: LiveDaemon, hub: FakeHub) -> None:
