@@ -118,7 +118,7 @@ def test_additions_may_be_on_the_hub(daemon: LiveDaemon, folder: Path, tmp_path:
     assert answer(daemon, "remote") == answer(daemon, "local") != ""
     assert [line.split()[0] for line in applied] == ["FROM", "ADAPTER"]
     made = daemon.json("POST", "/api/show", {"model": "remote"})["qm"]["provenance"]
-    assert made["sources"]["delta"] == f"hf.co/org/delta@{made['commit']}"
+    assert made["sources"]["delta"].startswith("hf.co/org/delta@")
     assert set(made["sources"]) == {"delta", "adapter"}
     assert daemon.qm("lock", "remote", "beside", "-f", str(tmp_path / "lock")).returncode == 0
     for name in ("remote", "beside"):
