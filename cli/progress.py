@@ -68,6 +68,8 @@ class Step:
     completed: int = 0
     total: int = 0
     unit: str = ""  # what is counted, if not bytes
+    all_completed: int = 0  # of everything that is to come, where this is only a part
+    all_total: int = 0
 
     @classmethod
     def of(cls, item: JsonObject) -> Step:
@@ -77,6 +79,8 @@ class Step:
             int(item.get("completed") or 0),
             int(item.get("total") or 0),
             str(item.get("unit") or ""),
+            int(item.get("all_completed") or 0),
+            int(item.get("all_total") or 0),
         )
 
 
@@ -153,7 +157,16 @@ def step_line(step: Step, rate: float) -> str:
     if rate > 0 and fraction < 1:
         left_s = (step.total - step.completed) / rate
         line += f"{_rate_text(step, rate)}  {duration_text(left_s)}"
-    return line
+    return line + _all_text(step, rate)
+
+
+def _all_text(step: Step, rate: float) -> str:
+    """How far everything is, where this is one of several files."""
+    if step.all_total <= step.total:
+        return ""
+    left_bytes = step.all_total - step.all_completed
+    left = f", {duration_text(left_bytes / rate)}" if rate > 0 and left_bytes else ""
+    return f"  (of {size_text(step.all_total)}: {step.all_completed / step.all_total:.0%}{left})"
 
 
 def _count_text(step: Step) -> str:

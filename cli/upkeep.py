@@ -12,6 +12,8 @@ from .naming import model_argument
 from .progress import Progress
 from .table import size_text, table
 
+MOST_SHARED = 20  # lines; --json has all
+MOST_NAMES = 6
 ID_LENGTH = 19  # "sha256:" and twelve digits
 
 
@@ -69,6 +71,8 @@ def df_command(as_json: bool) -> None:
         return
     click.echo(table(("MODEL", "SIZE", "OWN", "SHARED"), [_row(item) for item in usage["models"]]))
     click.echo(f"\n{totals_text(usage)}")
+    for models, size_bytes in _shared_among(usage["blobs"]):
+        click.echo(f"shared:     {size_text(size_bytes)} among {_some(models)}")
     for blob in usage["blobs"]:
         if blob.get("source"):
             users = ", ".join(blob["models"]) or "no model"
@@ -88,6 +92,20 @@ def totals_text(usage: JsonObject) -> str:
     free, total = size_text(usage["disk_free_bytes"]), size_text(usage["disk_total_bytes"])
     lines.append(("disk", f"{free} free of {total}"))
     return "\n".join(f"{name + ':':<12}{value}" for name, value in lines)
+
+
+def _shared_among(blobs: list[JsonObject]) -> list[tuple[tuple[str, ...], int]]:
+    """Which models share how many bytes, the largest sum first."""
+    sums: dict[tuple[str, ...], int] = {}
+    for blob in blobs:
+        if len(models := tuple(sorted(blob["models"]))) > 1:
+            sums[models] = sums.get(models, 0) + blob["size"]
+    return sorted(sums.items(), key=lambda pair: -pair[1])[:MOST_SHARED]
+
+
+def _some(models: tuple[str, ...]) -> str:
+    rest = len(models) - MOST_NAMES
+    return ", ".join(models[:MOST_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _row(model: JsonObject) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -40,6 +40,25 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a file stands among all that are fetched."""
+
+    before_bytes: int
+    all_bytes: int
+
+    def told(self, on_progress: Progress) -> Progress:
+        """Says with each step how far everything is."""
+
+        def tell(step: dict[str, object]) -> None:
+            completed = step.get("completed")
+            here = completed if isinstance(completed, int) else 0
+            everything = {"all_completed": self.before_bytes + here, "all_total": self.all_bytes}
+            on_progress(step | everything)
+
+        return tell
+
+
+@dataclass(frozen=True, slots=True)
 class RepoFetch:
     """Fetches files of one repository at one commit; `lease` keeps them until it is dropped."""
 
@@ -51,7 +70,13 @@ class RepoFetch:
 
     def fetch(self, files: Iterable[RepoFile]) -> dict[str, Fetched]:
         """Every file, by its path in the repository."""
-        return {file.path: self._one(file) for file in files}
+        wanted = list(files)
+        all_bytes, before_bytes, fetched = sum(file.size_bytes for file in wanted), 0, {}
+        for file in wanted:
+            place = _Place(before_bytes, all_bytes)
+            fetched[file.path] = replace(self, on_progress=place.told(self.on_progress))._one(file)
+            before_bytes += file.size_bytes
+        return fetched
 
     def _one(self, file: RepoFile) -> Fetched:
         if file.digest is None or not file.size_bytes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from ..durable import disk_error
 from .connection import BROKEN, Connection, Located
 from .front import STEP_BYTES, Front
 from .partial import Partial
@@ -34,7 +35,7 @@ def mend(
 def _refetch(
     connection: Connection, located: Located, partial: Partial, start: int, stop: int
 ) -> bool:
-    """Puts the source's bytes in place; whether they were others. Raises BROKEN."""
+    """Puts the source's bytes in place; whether they were others. Raises BROKEN, disk_error."""
     answer = connection.get(located, {"Range": f"bytes={start}-{stop - 1}"})
     if answer.status != 206:
         raise OSError(f"the server answered {answer.status}")
@@ -43,11 +44,22 @@ def _refetch(
         n_bytes = answer.readinto(view[: min(_READ_BYTES, stop - at)])
         if n_bytes == 0:
             raise OSError("the connection ended early")
-        if os.pread(partial.data_fd, n_bytes, at) != view[:n_bytes]:
-            os.pwrite(partial.data_fd, view[:n_bytes], at)
-            changed = True
+        changed |= _replaced(partial, view[:n_bytes], at)
         at += n_bytes
     return changed
+
+
+def _replaced(partial: Partial, data: memoryview, at: int) -> bool:
+    """Whether other bytes were there. Raises disk_error: that is no fault of the source."""
+    try:
+        if os.pread(partial.data_fd, len(data), at) == data:
+            return False
+        done = 0
+        while done < len(data):
+            done += os.pwrite(partial.data_fd, data[done:], at + done)
+    except OSError as error:
+        raise disk_error(error, "mending a download") from error
+    return True
 
 
 def _digest_from(front: Front, number: int) -> str:

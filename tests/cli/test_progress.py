@@ -54,6 +54,13 @@ def test_a_step_tells_rate_and_time_left() -> None:
     assert step_line(Step("writing manifest"), rate=0.0) == "writing manifest"
 
 
+def test_one_of_several_files_tells_how_far_all_are() -> None:
+    """Behind what it says of itself."""
+    line = step_line(Step("pulling", 500, 1000, "", 2500, 5000), rate=100.0)
+    assert line.endswith("100 B/s  5 seconds  (of 5.0 kB: 50%, 25 seconds)")
+    assert "(of" not in step_line(Step("pulling", 500, 1000, "", 500, 1000), rate=100.0)
+
+
 def test_an_error_leaves_the_last_line_standing() -> None:
     """What follows begins on a line of its own."""
     out = Terminal()

@@ -9,19 +9,25 @@ below are the only ones that the store changes files with.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from qm.store import adopt as adopt_module
+from qm.store.adopt import Fallback, How
 from qm.store.claims import CLAIM_AGE_S
 from qm.store.gc import collect
 from qm.store.image import CONFIG_TYPE, MODEL_TYPE, Descriptor, Manifest
+from qm.store.layout import Layout
 from qm.store.leases import hold
 from qm.store.name import Name
 from qm.store.store import Store, open_store
+from qm.store.writer import BlobWriter, open_writer
 
 CALLS = (
     "open",
@@ -62,6 +68,29 @@ def adopt(store: Store, source: Path) -> None:
     write_model(store, adoption.digest, adoption.size_bytes)
 
 
+def use_in_place(store: Store, source: Path) -> None:
+    """The same, from a file on another disk, which stays where it is."""
+    link = os.link
+
+    def separated(one: Any, other: Any, **options: Any) -> None:  # Any: paths of any kind
+        if Path(one) == source:
+            raise OSError(errno.EXDEV, "another file system")
+        link(one, other, **options)
+
+    setattr(os, "link", separated)  # noqa: B010  mypy knows its type better than we need it
+    setattr(adopt_module, "open_writer", _no_reflinks)  # noqa: B010  likewise
+    adoption = store.blobs.adopt(source, fallback=Fallback.IN_PLACE)
+    assert adoption.how is How.IN_PLACE
+    write_model(store, adoption.digest, adoption.size_bytes)
+
+
+@contextmanager
+def _no_reflinks(layout: Layout, **options: Any) -> Iterator[BlobWriter]:  # Any: as open_writer
+    with open_writer(layout, **options) as writer:
+        setattr(writer, "clone", lambda *_: False)  # noqa: B010  likewise
+        yield writer
+
+
 def collect_garbage(store: Store, _source: Path) -> None:
     """An orphan and a claim that is over."""
     orphan = store.blobs.put(b"orphan")
@@ -79,6 +108,7 @@ def remove(store: Store, _source: Path) -> None:
 SCENARIOS: dict[str, Callable[[Store, Path], None]] = {
     "create": create,
     "adopt": adopt,
+    "in-place": use_in_place,
     "collect": collect_garbage,
     "remove": remove,
 }

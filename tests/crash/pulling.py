@@ -4,7 +4,7 @@
                                       ended: `done`, `killed`, or the error's code
 
 An order: {"root", "endpoint", "die_before": step or -1, "die_after_s": seconds or null,
-           "errno": error in place of dying or 0}
+           "errno": error in place of dying or 0, "repair": digest of a blob to mend instead}
 Every change of the disk is a step, whichever thread makes it.
 """
 
@@ -27,6 +27,7 @@ from qm.store.name import Name
 from qm.store.pull.download import Limits
 from qm.store.pull.fetch import RepoFetch
 from qm.store.pull.hub import list_repo
+from qm.store.pull.repair import repair
 from qm.store.store import Store, open_store
 
 CALLS = (
@@ -84,7 +85,10 @@ def perform(order: dict[str, Any]) -> None:
         threading.Thread(target=_die, args=[order["die_after_s"]], daemon=True).start()
     steps = disturb(order.get("die_before", -1), order.get("errno", 0))
     try:
-        pull(store, order["endpoint"])
+        if digest := order.get("repair"):
+            repair(store, digest, lambda _done: None)
+        else:
+            pull(store, order["endpoint"])
     except QmError as refusal:
         Path(order["root"]).with_name("error").write_text(f"{refusal.code} {refusal.message}")
         os._exit(FAILED)

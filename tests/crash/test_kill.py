@@ -72,7 +72,7 @@ def check_promises(store: Store, *, may_be_gone: bool = False) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["create", "adopt", "collect", "remove"])
+@pytest.mark.parametrize("scenario", ["create", "adopt", "in-place", "collect", "remove"])
 def test_killed_before_any_step_nothing_breaks(tmp_path: Path, scenario: str) -> None:
     """Each step is a place to die; afterwards the promises hold and the same again succeeds."""
     steps = count_steps(fresh(tmp_path / "counted").layout.root, scenario)
