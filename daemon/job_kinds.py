@@ -165,13 +165,12 @@ def repair(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
 
 def pull(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     """Fetches the model `model` from the Hugging Face hub, or from a `registry`."""
-    from qm.store.pull.download import Limits  # noqa: PLC0415
-    from qm.store.pull.throttle import Throttle  # noqa: PLC0415
     from qm.store.store import open_store  # noqa: PLC0415
 
-    store, limits = open_store(home), Limits(throttle=Throttle(args.get("limit_rate")))
+    store = open_store(home)
+    progress({"status": "pulling manifest"})
     fetch = _pull_image if "registry" in args else _pull_repository
-    fetch(store, args, progress, limits)
+    fetch(store, args, progress)
     return {"status": "success"}
 
 
@@ -195,12 +194,11 @@ def peek(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     }
 
 
-def _pull_repository(store: Store, args: JsonObject, progress: Progress, limits: Limits) -> None:
+def _pull_repository(store: Store, args: JsonObject, progress: Progress) -> None:
     from qm.store.pull.freshness import is_current  # noqa: PLC0415
     from qm.store.pull.reference import parse_reference  # noqa: PLC0415
 
     reference = parse_reference(args["model"])
-    progress({"status": "pulling manifest"})
     if is_current(store, reference):
         return
     from qm.modelfiles.build.pull import pull as fetch  # noqa: PLC0415
@@ -208,15 +206,26 @@ def _pull_repository(store: Store, args: JsonObject, progress: Progress, limits:
     from .hardware import read_machine  # noqa: PLC0415
 
     memory_bytes = read_machine().available_bytes
-    fetch(store, reference, progress, limits=limits, memory_bytes=memory_bytes)
+    fetch(store, reference, progress, limits=_limits(args), memory_bytes=memory_bytes)
 
 
-def _pull_image(store: Store, args: JsonObject, progress: Progress, limits: Limits) -> None:
+def _pull_image(store: Store, args: JsonObject, progress: Progress) -> None:
     from qm.store.name import Name  # noqa: PLC0415
+    from qm.store.pull.present import is_current_image  # noqa: PLC0415
+
+    name, endpoint = Name.parse(args["model"]), _endpoint(args["registry"])
+    if is_current_image(store, endpoint, name):
+        return
     from qm.store.pull.oci import pull_image  # noqa: PLC0415
 
-    name = Name.parse(args["model"])
-    pull_image(store, _endpoint(args["registry"]), name, progress, limits=limits)
+    pull_image(store, endpoint, name, progress, limits=_limits(args))
+
+
+def _limits(args: JsonObject) -> Limits:
+    from qm.store.pull.download import Limits  # noqa: PLC0415
+    from qm.store.pull.throttle import Throttle  # noqa: PLC0415
+
+    return Limits(throttle=Throttle(args.get("limit_rate")))
 
 
 def push(home: Path, args: JsonObject, progress: Progress) -> JsonObject:

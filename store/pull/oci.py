@@ -9,10 +9,10 @@ from typing import TypeAlias
 from ..gguf import read_header
 from ..image import MODEL_TYPE, Descriptor, Manifest
 from ..leases import hold
-from ..manifests import ModelNotFound
 from ..name import Name
 from ..store import Store
 from .download import Limits, Wanted, download
+from .present import is_present
 from .registry import Endpoint, Session
 
 Progress: TypeAlias = Callable[[dict[str, object]], None]
@@ -38,7 +38,7 @@ def pull_image(
     with Session.about(endpoint, name, "pull") as session:
         data = session.manifest(name.tag)
         manifest = Manifest.parse(data)
-        if _is_present(store, name, manifest):
+        if is_present(store, name, manifest):
             return manifest
         with hold(store.layout, manifest.blobs()):
             fetch = _Fetch(store, session, on_progress, limits or Limits())
@@ -97,11 +97,3 @@ class _Fetch:
                 "completed": completed,
             }
         )
-
-
-def _is_present(store: Store, name: Name, manifest: Manifest) -> bool:
-    try:
-        stored = store.manifests.read(name)
-    except ModelNotFound:
-        return False
-    return stored.manifest == manifest and all(map(store.blobs.has, manifest.blobs()))

@@ -99,6 +99,43 @@ MUTANTS = (
         "tests/store/pull/test_tokens.py",
     ),
     Mutant(
+        "what the journal calls synced was not synced",
+        "store/pull/download.py",
+        "                self._partial.sync()\n                synced_bytes = here.total\n",
+        "                synced_bytes = here.total\n",
+        "tests/crash/test_pull_powerloss.py",
+    ),
+    Mutant(
+        "a store is moved without looking at what was copied",
+        "store/transplant.py",
+        "                if hash_file(fd) != digest:\n",
+        "                if False:\n",
+        "tests/store/test_move.py",
+    ),
+    Mutant(
+        "a store is moved under an upload",
+        "store/move.py",
+        "        _refuse_busy(move.source)\n",
+        "",
+        "tests/store/test_move.py",
+    ),
+    Mutant(
+        "an unfinished move is as good as a store",
+        "store/location.py",
+        "            _refuse_unfinished(root)\n",
+        "",
+        "tests/store/test_move.py",
+    ),
+    Mutant(
+        "the home's pointer comes before the blobs",
+        "store/move.py",
+        "        _transplant(move, None).everything(exactly=True)\n        write_pointer(move.home, "
+        "move.target.root)\n",
+        "        write_pointer(move.home, move.target.root)\n        _transplant(move, None)."
+        "everything(exactly=True)\n",
+        "tests/crash/test_move.py",
+    ),
+    Mutant(
         "private addresses are as good as public ones",
         "store/pull/addresses.py",
         '        if not allowed:\n            raise _forbidden(url, f"{origin.host} is no public',
