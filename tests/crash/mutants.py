@@ -129,10 +129,10 @@ MUTANTS = (
     Mutant(
         "the home's pointer comes before the blobs",
         "store/move.py",
-        "        _transplant(move, None).everything(exactly=True)\n        write_pointer(move.home, "
-        "move.target.root)\n",
-        "        write_pointer(move.home, move.target.root)\n        _transplant(move, None)."
-        "everything(exactly=True)\n",
+        "        _transplant(move, None).everything(exactly=True)\n"
+        "        write_pointer(move.home, move.target.root)\n",
+        "        write_pointer(move.home, move.target.root)\n"
+        "        _transplant(move, None).everything(exactly=True)\n",
         "tests/crash/test_move.py",
     ),
     Mutant(
