@@ -123,7 +123,7 @@ def _names_registry(model: str) -> bool:
 
 
 def _rate(text: str | None) -> int:
-    from qm.daemon.settings import parse_size
+    from qm.daemon.setting_values import parse_size
 
     if text is None:
         return 0

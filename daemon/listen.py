@@ -16,7 +16,8 @@ from pathlib import Path
 from qm.store.errors import Conflict, InvalidRequest, QmError
 
 from .keys import asks_for_keys
-from .settings import Address, Settings
+from .setting_values import Address
+from .settings import Settings
 
 _BACKLOG = 512
 _CONNECT_LIMIT_S = 2.0

@@ -6,9 +6,7 @@ The environment wins over the file, the file over the default. `SETTINGS` is the
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,157 +15,33 @@ from typing import Any
 import platformdirs
 from qm.store.errors import InvalidRequest
 
-DEFAULT_PORT = 11434
+from .setting_values import (
+    Address,
+    InvalidDuration,
+    parse_address,
+    parse_budgets,
+    parse_count,
+    parse_endpoints,
+    parse_flag,
+    parse_keep_alive,
+    parse_kv_types,
+    parse_level,
+    parse_path,
+    parse_paths,
+    parse_positive,
+    parse_size,
+    parse_wait,
+    parse_words,
+)
+
 # The kernel's limit on a socket's path is 108 bytes on Linux and 104 on macOS, with the final zero.
 _MAX_SOCKET_PATH_BYTES = 100
-
-_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
-_TERM = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
-_DURATION = re.compile(rf"([-+]?)((?:{_TERM})+|0)", re.ASCII)
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE | re.ASCII)
-KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
-_LOG_LEVELS = ("debug", "info", "warning", "error")
-
-
-class InvalidDuration(InvalidRequest):
-    """The text is no duration such as "5m" or "1h30m"."""
-
-    code = "invalid_duration"
-
-    def __init__(self, text: str) -> None:
-        super().__init__(f"invalid duration {text!r}; write it like 30s, 5m, 1h30m, or -1s")
-        self.text = text
 
 
 class InvalidSetting(InvalidRequest):
     """A setting's value can't be used, or a key of the configuration file is unknown."""
 
     code = "invalid_setting"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen for TCP; port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of a Go duration ("300ms", "1h30m", "-1s"); negative ones come back negative."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise InvalidDuration(text)
-    terms = re.findall(_TERM, match[2])
-    seconds = math.fsum(float(count) * _UNITS_S[unit] for count, unit in terms)
-    return -seconds if match[1] == "-" else seconds
-
-
-def parse_keep_alive(text: str) -> float:
-    """Seconds to keep an idle model loaded; a bare number counts seconds, negative is forever."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = parse_duration(text)
-    if math.isnan(seconds):
-        raise InvalidDuration(text)
-    return math.inf if seconds < 0 else seconds
-
-
-def parse_size(text: str) -> int:
-    """Bytes of "512", "1.5GiB", "8G": K, M, G and T count in 1024s."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("write a size like 512MiB or 8GiB")
-    power = " KMGT".index(match[2].upper() or " ")
-    return int(float(match[1]) * 1024**power)
-
-
-def parse_budgets(text: str) -> dict[str, int]:
-    """Bytes by device of "CUDA0:8GiB,CUDA1:512MiB"; under "" of "8GiB", which is for each."""
-    budgets: dict[str, int] = {}
-    for word in _words(text):
-        device, _, size = word.rpartition(":")
-        if device in budgets:
-            raise ValueError(f"it has two sizes for {device or 'every device'}")
-        budgets[device] = parse_size(size)
-    return budgets
-
-
-def parse_address(text: str) -> Address | None:
-    """Host and port of "host", "host:port", ":port", "[::1]:port"; None for "off"."""
-    text = text.strip().removeprefix("http://").rstrip("/")
-    if text.lower() in ("off", "none"):
-        return None
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.%]+)\]|([^:/\s]*))(?::([0-9]{1,5}))?", text)
-    bare_ipv6 = re.fullmatch(r"[0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*", text)
-    if bare_ipv6:
-        return Address(text, DEFAULT_PORT)
-    if match is None or (match[3] and int(match[3]) > 65535):
-        raise ValueError("write an address like 127.0.0.1:11434, [::1]:11434, or off")
-    host = match[1] or match[2] or "127.0.0.1"
-    return Address(host, int(match[3]) if match[3] else DEFAULT_PORT)
-
-
-def _wait(text: str) -> float:
-    seconds = parse_keep_alive(text)
-    if seconds == 0:
-        raise ValueError("must be longer than 0")
-    return seconds
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text.strip()):
-        raise ValueError("must be a whole number, 0 or more")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    number = _count(text)
-    if number == 0:
-        raise ValueError("must be a whole number, 1 or more")
-    return number
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word for word in re.split(r"[,\s]+", text) if word)
-
-
-def _kv_types(text: str) -> tuple[str, ...]:
-    words = _words(text)
-    unknown = [word for word in words if word not in KV_TYPES]
-    if unknown or not words:
-        raise ValueError(f"must be of {', '.join(KV_TYPES)}")
-    return words
-
-
-def _endpoints(text: str) -> tuple[str, ...]:
-    for word in _words(text):
-        if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", word):
-            raise ValueError(f"{word!r} is no host:port")
-    return tuple(dict.fromkeys(_words(text)))
-
-
-def _level(text: str) -> str:
-    if text.lower() not in _LOG_LEVELS:
-        raise ValueError(f"must be one of {', '.join(_LOG_LEVELS)}")
-    return text.lower()
-
-
-def _flag(text: str) -> bool:
-    return text.strip().lower() not in ("", "0", "false", "no", "off")
-
-
-def _paths(text: str) -> tuple[Path, ...]:
-    parts = (part.strip() for part in text.split(","))
-    return tuple(Path(part).expanduser().absolute() for part in parts if part)
-
-
-def _path(text: str) -> Path | None:
-    return Path(text).expanduser().absolute() if text else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +61,11 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("QM_HOME", "home", "path", _path, "",
+    Setting("QM_HOME", "home", "path", parse_path, "",
             "Where models live. Default: the user's data directory."),
-    Setting("QM_STORES", "stores", "list", _paths, "",
+    Setting("QM_STORES", "stores", "list", parse_paths, "",
             "Other stores, ours or Ollama's, whose models are used and never changed."),
-    Setting("QM_SOCKET", "socket", "path", _path, "",
+    Setting("QM_SOCKET", "socket", "path", parse_path, "",
             "The daemon's unix socket. Default: in the user's runtime directory; for another "
             "QM_HOME, in there."),
     Setting("QM_HOST", "address", "address", parse_address, "127.0.0.1:11434",
@@ -199,35 +73,35 @@ SETTINGS = (
             "key."),
     Setting("QM_API_KEY", "api_key", "text", str.strip, "",
             "Key that TCP clients must send as a bearer token or x-api-key."),
-    Setting("QM_API_KEYS_FILE", "api_keys_file", "path", _path, "",
+    Setting("QM_API_KEYS_FILE", "api_keys_file", "path", parse_path, "",
             "File with one accepted key a line, besides QM_API_KEY."),
-    Setting("QM_TLS_CERT", "tls_certificate", "path", _path, "",
+    Setting("QM_TLS_CERT", "tls_certificate", "path", parse_path, "",
             "Certificate with its chain (PEM): TCP is served by TLS alone."),
-    Setting("QM_TLS_KEY", "tls_key", "path", _path, "",
+    Setting("QM_TLS_KEY", "tls_key", "path", parse_path, "",
             "Private key of QM_TLS_CERT, where it is not in the same file."),
-    Setting("QM_READ_TIMEOUT", "read_timeout_s", "duration", _wait, "60s",
+    Setting("QM_READ_TIMEOUT", "read_timeout_s", "duration", parse_wait, "60s",
             "A client that takes longer to send a request is given up."),
-    Setting("QM_ORIGINS", "origins", "list", _words, "",
+    Setting("QM_ORIGINS", "origins", "list", parse_words, "",
             "Web origins that may call, besides loopback ones; * allows all, a last * any rest."),
-    Setting("QM_ALLOWED_HOSTS", "allowed_hosts", "list", _words, "",
+    Setting("QM_ALLOWED_HOSTS", "allowed_hosts", "list", parse_words, "",
             "Host names by which TCP clients may address the daemon, besides loopback ones and the "
             "bound address."),
     Setting("QM_MAX_BODY_BYTES", "max_body_bytes", "size", parse_size, "64MiB",
             "Largest request body, blob uploads aside."),
     Setting("QM_KEEP_ALIVE", "keep_alive_s", "duration", parse_keep_alive, "5m",
             "How long an idle model stays loaded; -1 is forever, 0 unloads at once."),
-    Setting("QM_MAX_LOADED_MODELS", "max_loaded_models", "count", _count, "0",
+    Setting("QM_MAX_LOADED_MODELS", "max_loaded_models", "count", parse_count, "0",
             "Most models loaded at once; 0 is as many as memory holds."),
-    Setting("QM_MAX_QUEUE", "max_queue", "count", _positive, "512",
+    Setting("QM_MAX_QUEUE", "max_queue", "count", parse_positive, "512",
             "Most requests that may wait; past it the answer is 503."),
-    Setting("QM_NUM_PARALLEL", "num_parallel", "count", _positive, "4",
+    Setting("QM_NUM_PARALLEL", "num_parallel", "count", parse_positive, "4",
             "Requests that one loaded model works on at once, sharing its context."),
-    Setting("QM_CONTEXT_LENGTH", "context_length", "count", _count, "4096",
+    Setting("QM_CONTEXT_LENGTH", "context_length", "count", parse_count, "4096",
             "Context in tokens where neither request nor Modelfile says; never more than the model "
             "was trained for; 0 is as much as fits."),
     Setting("QM_MEMORY_LIMIT", "memory_limit_bytes", "size", parse_size, "0",
             "Most memory that loaded models may take together; 0 is what the machine has free."),
-    Setting("QM_KV_TYPE", "kv_types", "list", _kv_types, "f16",
+    Setting("QM_KV_TYPE", "kv_types", "list", parse_kv_types, "f16",
             "Type of KV caches; of several, the later ones are for when memory is short "
             "(f16,q8_0)."),
     Setting("QM_GPU_RESERVE", "gpu_reserve_bytes", "size", parse_size, "512MiB",
@@ -235,32 +109,32 @@ SETTINGS = (
     Setting("QM_GPU_MEMORY", "gpu_memory", "budgets", parse_budgets, "",
             "Most memory that a model may take of a GPU: 4GiB for each, or "
             "CUDA0:8GiB,CUDA1:0 by name; 0 leaves a device alone."),
-    Setting("QM_RPC", "rpc", "list", _endpoints, "",
+    Setting("QM_RPC", "rpc", "list", parse_endpoints, "",
             "Workers on other machines (host:port) whose memory is used too. What goes there and "
             "back is neither encrypted nor authenticated."),
     Setting("QM_KV_CACHE", "kv_cache_bytes", "size", parse_size, "4GiB",
             "Most disk for conversations of unloaded models, which go on without being evaluated "
             "again; 0 keeps none."),
-    Setting("QM_LOAD_TIMEOUT", "load_timeout_s", "duration", _wait, "5m",
+    Setting("QM_LOAD_TIMEOUT", "load_timeout_s", "duration", parse_wait, "5m",
             "A load that makes no progress for this long is given up."),
     Setting("QM_DRAIN_TIMEOUT", "drain_timeout_s", "duration", parse_keep_alive, "10s",
             "How long running answers may go on when the daemon is told to stop."),
-    Setting("QM_MAX_JOBS", "max_jobs", "count", _positive, "2",
+    Setting("QM_MAX_JOBS", "max_jobs", "count", parse_positive, "2",
             "Builds, imports and checks that run at once; more wait."),
-    Setting("QM_REGISTRIES", "registries", "list", _words, "",
+    Setting("QM_REGISTRIES", "registries", "list", parse_words, "",
             "Registries on private addresses that may be asked: host, host:port, or "
             "http://host:port for one without TLS. Public ones need no entry."),
-    Setting("QM_REGISTRY_AUTH", "registry_auth", "path", _path, "~/.docker/config.json",
+    Setting("QM_REGISTRY_AUTH", "registry_auth", "path", parse_path, "~/.docker/config.json",
             "File with the logins for registries, as docker login writes it."),
-    Setting("QM_LOG_LEVEL", "log_level", "word", _level, "info",
+    Setting("QM_LOG_LEVEL", "log_level", "word", parse_level, "info",
             "Least log level that is written: debug, info, warning or error."),
-    Setting("QM_LOG_FILE", "log_file", "path", _path, "",
+    Setting("QM_LOG_FILE", "log_file", "path", parse_path, "",
             "The daemon's log. Default: logs/daemon.log under QM_HOME."),
     Setting("QM_LOG_MAX_BYTES", "log_max_bytes", "size", parse_size, "8MiB",
             "Size at which the log is rotated; three old ones are kept."),
-    Setting("QM_NO_HISTORY", "no_history", "flag", _flag, "",
+    Setting("QM_NO_HISTORY", "no_history", "flag", parse_flag, "",
             "Set: qm run keeps no history of what was typed."),
-    Setting("QM_NO_BUILD_CACHE", "no_build_cache", "flag", _flag, "",
+    Setting("QM_NO_BUILD_CACHE", "no_build_cache", "flag", parse_flag, "",
             "Set: qm create does every step of a build anew."),
 )  # fmt: skip
 

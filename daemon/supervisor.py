@@ -24,12 +24,13 @@ from .building import BuildMachine
 from .devices import Devices
 from .facts import ModelFacts
 from .fit import target_context
-from .hardware import Machine, anonymous_bytes, read_machine
+from .hardware import Machine, read_machine
 from .loaded import LoadedModel, Process, device_needs, facts_of, runner_key
 from .loader import Loader
 from .meter import Meter
 from .placing import RUNNER_BYTES, Fit
 from .planner import Outlook, Planner, Question
+from .residents import Residents
 from .runner.process import Runner
 from .runner.wire import Loaded, Options, Placement
 from .scheduler import (
@@ -101,13 +102,12 @@ class Supervisor:
         self._board = Board()
         spawn = spawn or partial(Runner.spawn, board=self._board)
         self._spare = Spare(spawn, settings.log_file.parent)
-        self._machine = machine
+        self._memory = Residents(machine, settings.memory_limit_bytes)
         self._planner = planner or Planner(settings, None, self._layout)
         self._loader = Loader(self._spare, self._planner, settings.load_timeout_s)
         limits = Limits(settings.max_queue, settings.max_loaded_models, settings.num_parallel)
         self._scheduler = Scheduler(limits, machine().available_bytes)
         self._tickets: dict[int, _Ticket] = {}
-        self._processes: dict[str, Process] = {}
         self._ids = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -158,7 +158,7 @@ class Supervisor:
 
         Answers that run are finished first. False: it was not loaded.
         """
-        found = [(key, one) for key, one in self._processes.items() if one.called(which)]
+        found = self._memory.called(which)
         for key, _ in found:
             self._perform(self._scheduler.on_unload_asked(key, time.monotonic()))
         for _, process in found:
@@ -168,7 +168,7 @@ class Supervisor:
     def loaded(self) -> list[LoadedModel]:
         """What is in memory or on its way, the most recently used first."""
         residents = sorted(self._scheduler.residents.values(), key=lambda one: -one.used_s)
-        return [self._processes[one.key].row(one, time.monotonic()) for one in residents]
+        return [self._memory[one.key].row(one, time.monotonic()) for one in residents]
 
     @property
     def n_users(self) -> int:
@@ -227,8 +227,7 @@ class Supervisor:
         model: Model | None,
     ) -> Outlook:
         """Where it would go, were nothing loaded; `model` is None where only facts are here."""
-        asked = Question(model, facts, wishes, self.host(), self._held(), budgets=budgets)
-        return await self._planner.outlook(asked)
+        return await self._planner.outlook(self._memory.question(model, wishes, facts, budgets))
 
     async def devices(self) -> Devices:
         """What there is to compute on."""
@@ -241,29 +240,18 @@ class Supervisor:
         return BuildMachine(self.host(), rooms, self._planner.wanted)
 
     async def _plan(self, model: Model, wishes: Options) -> Fit:
-        question = self._question(model, wishes)
+        question = self._memory.question(model, wishes)
         available = question.machine.available_bytes
         placed = await self._planner.plan(question)
         rooms = {use.device: use.room_bytes for use in placed.uses[1:]}
         self._perform(self._scheduler.on_memory(available, time.monotonic(), rooms))
         return placed
 
-    def _question(self, model: Model, wishes: Options) -> Question:
-        return Question(model, facts_of(model), wishes, self.host(), self._held())
-
-    def _held(self) -> dict[str, int]:
-        """Bytes of each device that models hold, which can be unloaded."""
-        held: dict[str, int] = {}
-        for process in self._processes.values():
-            for use in process.uses[1:]:
-                held[use.device] = held.get(use.device, 0) + use.total_bytes
-        return held
-
     def _placed(
         self, model: Model, wishes: Options, exact: tuple[tuple[str, object], ...]
     ) -> Fit | None:
         """The placement of a runner that serves these wishes as it is, if there is one."""
-        process = self._processes.get(runner_key(model))
+        process = self._memory.get(runner_key(model))
         resident = self._scheduler.residents.get(runner_key(model))
         if process is None or resident is None or resident.doomed:
             return None
@@ -275,16 +263,8 @@ class Supervisor:
         return replace(process.fit, target_n_ctx=n_ctx)
 
     def host(self) -> Machine:
-        """This machine as if no model were loaded; others can be unloaded for a new one.
-
-        Pages of mapped weights count as available, since the system may drop them; what runners
-        hold besides them comes back when they end.
-        """
-        machine = self._machine()
-        pids = [one.runner.pid for one in self._processes.values() if one.runner is not None]
-        available = machine.available_bytes + sum(map(anonymous_bytes, pids))
-        most = self._settings.memory_limit_bytes or available
-        return Machine(machine.total_bytes, min(available, most), machine.n_cores)
+        """This machine as if no model were loaded."""
+        return self._memory.host()
 
     # Performing -------------------------------------------------------------------------------
 
@@ -306,7 +286,7 @@ class Supervisor:
             self._quiet.set()
 
     def _grant(self, grant: Grant) -> None:
-        ticket, process = self._tickets[grant.request_id], self._processes[grant.key]
+        ticket, process = self._tickets[grant.request_id], self._memory[grant.key]
         process.model = ticket.model
         process.models[str(ticket.model.name)] = ticket.model
         if not ticket.granted.done():  # else its task was cancelled, and releases it right after
@@ -326,8 +306,8 @@ class Supervisor:
             kv_directory=self._layout.kv,
             kv_budget_bytes=self._settings.kv_cache_bytes,
         )
-        question = self._question(ticket.model, ticket.wishes)
-        self._processes[load.key] = process
+        question = self._memory.question(ticket.model, ticket.wishes)
+        self._memory.add(load.key, process)
         process.loading = self._start(
             self._load(load.key, process, question), f"load {ticket.model.name}"
         )
@@ -378,7 +358,7 @@ class Supervisor:
         self._perform(self._scheduler.on_load_failed(key, error, time.monotonic()))
 
     def _died(self, key: str, process: Process, exited: asyncio.Future[int]) -> None:
-        if self._processes.get(key) is not process or exited.cancelled():
+        if self._memory.get(key) is not process or exited.cancelled():
             return
         actions = self._scheduler.on_died(key, time.monotonic())
         if actions:
@@ -387,7 +367,7 @@ class Supervisor:
         self._perform(actions)
 
     async def _unload(self, unload: Unload) -> None:
-        process = self._processes[unload.key]
+        process = self._memory[unload.key]
         self._meter.count("qm_unloads_total", reason=unload.reason)
         _log.info("model_unloading", model=process.model.name, reason=unload.reason)
         try:
@@ -395,7 +375,7 @@ class Supervisor:
         except QmError as error:  # it can't even be killed; its memory is lost until it goes
             _log.error("unload_failed", model=process.model.name, error=error)
         await self._planner.wait_until_free(process.fit)
-        del self._processes[unload.key]
+        self._memory.remove(unload.key)
         process.gone.set()
         process.files.close()
         _log.info("model_unloaded", model=process.model.name)

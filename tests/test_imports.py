@@ -28,6 +28,7 @@ ALLOWED = {
 CLI_MAY_ALSO = {
     "qm.modelfiles.quantization",
     "qm.daemon.network",
+    "qm.daemon.setting_values",
     "qm.daemon.settings",
     "qm.modelfiles.create_request",
     "qm.modelfiles.parameters",

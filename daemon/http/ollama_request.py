@@ -17,7 +17,7 @@ from ..chat import json_text
 from ..chat.request import Format, Message, Request, ToolCall
 from ..logs import Log
 from ..runner.wire import Options
-from ..settings import InvalidDuration, parse_duration
+from ..setting_values import InvalidDuration, parse_duration
 from .fields import Fields, JsonObject, WrongType, as_object, field_of
 
 log = Log("http")

@@ -21,7 +21,7 @@ from ..loaded import facts_of
 from ..planner import Outlook, QuantOutlook
 from ..runner.wire import Options
 from ..services import Services
-from ..settings import parse_budgets
+from ..setting_values import parse_budgets
 from .dialect import Route
 from .edge import answer, network_of, read_fields
 from .fields import JsonObject

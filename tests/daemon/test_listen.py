@@ -21,7 +21,8 @@ from qm.daemon.listen import (
     tcp_socket,
     unix_socket,
 )
-from qm.daemon.settings import Address, load_settings
+from qm.daemon.setting_values import Address
+from qm.daemon.settings import load_settings
 
 
 @pytest.fixture

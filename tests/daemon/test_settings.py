@@ -7,18 +7,15 @@ import math
 from pathlib import Path
 
 import pytest
-from qm.daemon.settings import (
-    SETTINGS,
+from qm.daemon.setting_values import (
     Address,
     InvalidDuration,
-    InvalidSetting,
-    Settings,
-    load_settings,
     parse_address,
     parse_duration,
     parse_keep_alive,
     parse_size,
 )
+from qm.daemon.settings import SETTINGS, InvalidSetting, Settings, load_settings
 
 
 def load(tmp_path: Path, toml: str = "", **environ: str) -> Settings:

@@ -1,0 +1,74 @@
+"""What is in memory, and what the machine would have without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from qm.modelfiles.model import Model
+
+from .facts import ModelFacts
+from .hardware import Machine, anonymous_bytes
+from .loaded import Process, facts_of
+from .planner import Question
+from .runner.wire import Options
+
+
+class Residents:
+    """The processes that hold models, by the key of what they run."""
+
+    def __init__(self, machine: Callable[[], Machine], limit_bytes: int) -> None:
+        self._machine = machine
+        self._limit_bytes = limit_bytes  # of all models together; 0 is none
+        self._processes: dict[str, Process] = {}
+
+    def __iter__(self) -> Iterator[Process]:
+        return iter(self._processes.values())
+
+    def get(self, key: str) -> Process | None:
+        return self._processes.get(key)
+
+    def __getitem__(self, key: str) -> Process:
+        return self._processes[key]
+
+    def add(self, key: str, process: Process) -> None:
+        self._processes[key] = process
+
+    def remove(self, key: str) -> None:
+        del self._processes[key]
+
+    def called(self, which: str) -> list[tuple[str, Process]]:
+        """Those that run a model of this name or digest, with their keys."""
+        return [(key, one) for key, one in self._processes.items() if one.called(which)]
+
+    def host(self) -> Machine:
+        """This machine as if no model were loaded; others can be unloaded for a new one.
+
+        Pages of mapped weights count as available, since the system may drop them; what runners
+        hold besides them comes back when they end.
+        """
+        machine = self._machine()
+        pids = [one.runner.pid for one in self if one.runner is not None]
+        available = machine.available_bytes + sum(map(anonymous_bytes, pids))
+        most = self._limit_bytes or available
+        return Machine(machine.total_bytes, min(available, most), machine.n_cores)
+
+    def held(self) -> dict[str, int]:
+        """Bytes of each GPU that models hold, which can be unloaded."""
+        held: dict[str, int] = {}
+        for process in self:
+            for use in process.uses[1:]:
+                held[use.device] = held.get(use.device, 0) + use.total_bytes
+        return held
+
+    def question(
+        self,
+        model: Model | None,
+        wishes: Options,
+        facts: ModelFacts | None = None,
+        budgets: Mapping[str, int] | None = None,
+    ) -> Question:
+        """Where a model would go, were nothing loaded; `facts` are for one that is not here."""
+        if facts is None:
+            assert model is not None
+            facts = facts_of(model)
+        return Question(model, facts, wishes, self.host(), self.held(), budgets=budgets)
