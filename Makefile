@@ -17,7 +17,8 @@ export PROMPT
 
 # Builds that only tests need, outside of the checkout.
 PEERS ?= $(HOME)/.cache/qm-peers
-OFFLOAD := $(PEERS)/llama-rpc
+RPC := $(PEERS)/llama-rpc
+VULKAN := $(PEERS)/llama-vulkan
 
 .PHONY: run test test-offload bench soak format lint types clean
 
@@ -30,14 +31,14 @@ run: $(DEMO)
 test: lint types $(REGISTRY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-# Layers on real devices, without a GPU: RPC servers on loopback. The build takes minutes, once.
-test-offload: $(CHECKS) $(OFFLOAD)/.built
-	PYTHONPATH=$(OFFLOAD) QM_TEST_OFFLOAD=1 $(BIN)/python -m pytest -q tests/offload
+# Layers on real devices, without a GPU: RPC servers on loopback, then Mesa's Vulkan device, which
+# computes on the CPU. The builds take minutes, once. QM_TEST_BUDGETS=200 for the whole campaign.
+test-offload: $(CHECKS) $(RPC)/.built $(VULKAN)/.built
+	PYTHONPATH=$(RPC) QM_TEST_OFFLOAD=rpc $(BIN)/python -m pytest -q tests/offload
+	PYTHONPATH=$(VULKAN) QM_TEST_OFFLOAD=vulkan $(BIN)/python -m pytest -q tests/offload
 
-$(OFFLOAD)/.built:
-	CMAKE_ARGS="-DGGML_RPC=on" $(BIN)/python -m pip install --quiet --no-deps --no-cache-dir \
-		--no-binary llama-cpp-python --upgrade --target $(OFFLOAD) llama-cpp-python==0.3.36
-	@touch $@
+$(PEERS)/llama-%/.built: | $(CHECKS)
+	PYTHON=$(CURDIR)/$(BIN)/python tests/offload/build.sh $* $(@D)
 
 bench: $(CHECKS)
 	$(BIN)/python -m tests.bench.serving
@@ -55,7 +56,7 @@ format: $(CHECKS)
 lint: $(CHECKS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/shellcheck install/*.sh tests/registry/*.sh .ci/run
+	$(BIN)/shellcheck install/*.sh tests/*/*.sh .ci/run
 
 types: $(CHECKS)
 	$(BIN)/mypy

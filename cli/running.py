@@ -20,7 +20,8 @@ HEADER = ("NAME", "ID", "SIZE", "PREDICTED", "PROCESSOR", "CONTEXT", "UNTIL")
 @click.command()
 @click.argument("prefix", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print the API's own objects.")
-def ps_command(prefix: str, as_json: bool) -> None:
+@click.option("--why", is_flag=True, help="Say why each is placed as it is.")
+def ps_command(prefix: str, as_json: bool, why: bool) -> None:
     """List the models that are loaded, and the jobs that run; PREFIX narrows the first list."""
     models = [model for model in _loaded() if model["name"].lower().startswith(prefix.lower())]
     if as_json:
@@ -28,6 +29,8 @@ def ps_command(prefix: str, as_json: bool) -> None:
         return
     now = datetime.now(UTC)
     click.echo(table(HEADER, [_row(model, now) for model in models]))
+    for model in models if why else ():
+        click.echo(f"{model['name']}: {model.get('qm', {}).get('reason', '')}")
     if jobs := _jobs():
         click.echo()
         click.echo(table(JOB_HEADER, [_job_row(job) for job in jobs]))

@@ -4,6 +4,9 @@ Pure. What is maximised, in this order: the context that is the least wanted, la
 experts on GPUs, companions (projector, draft) on a GPU, the better KV type, and then context
 again, up to what is wanted. Nothing in a `Fit` could be improved alone and still fit; more memory
 never makes one worse. Layers fill the devices from the last one back, as llama.cpp splits them.
+
+Where nobody names a context, it is the largest that costs nothing else, up to what the model was
+trained for and within a share of the memory, so that several models can live beside each other.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ _FLOAT_BYTES = 4
 _MASK_BYTES = 2  # of one token's attention to one place of the context
 _MAX_UBATCH = 512
 _SPARE = 4  # sequences that keep finished conversations, as `Placement.n_spare`
+_HOST_SHARE = 8  # the cache of a context that nobody asked for may grow to an eighth of the host's
+_GPU_SHARE = 4  # memory, and to a quarter of what the GPUs have free
 EXPERTS_OF = r"blk\.({})\.ffn_.*_(ch|)exps"
 
 
@@ -91,15 +96,18 @@ class _Case:
         return bool(self.wishes.num_ctx and self.wishes.num_ctx > 0)
 
     @property
+    def automatic(self) -> bool:
+        """Whether the context is ours to choose."""
+        return not self.asked and not self.wanted.context_length
+
+    @property
     def target(self) -> int:
         return target_context(self.facts, self.wishes, self.wanted)
 
     @property
     def floor(self) -> int:
         """The context that layers on GPUs must not cost."""
-        if self.asked or self.wanted.context_length:
-            return self.target
-        return min(self.target, self.wanted.least_context)
+        return min(self.target, self.wanted.least_context) if self.automatic else self.target
 
     @property
     def kv_types(self) -> tuple[str, ...]:
@@ -133,7 +141,8 @@ class _Case:
 
         def costs_nothing(n_ctx: int) -> bool:
             split = self._split(n_ctx, least.kv_type)
-            return self._rank(split)[1:-1] >= goal and self._fits_host(split)
+            better = self._rank(split)[1:-1] >= goal
+            return better and self._fits_host(split) and self._leaves_room(split)
 
         found = self._largest(self._steps(least.n_ctx, self.target), costs_nothing)
         return self._split(found or least.n_ctx, least.kv_type)
@@ -198,6 +207,17 @@ class _Case:
             needed += self.packing.companions(split.n_ctx, split.kv_type)
         return needed <= self.machine.available_bytes
 
+    def _leaves_room(self, split: Split) -> bool:
+        """Whether its cache keeps to the shares that leave room for other models."""
+        if not self.wanted.shares_memory:
+            return True
+        host, *devices = self.packing.uses(split)
+        gpu_bytes = sum(max(room.free_bytes, room.room_bytes) for room in self.packing.rooms)
+        return (
+            host.kv_bytes * _HOST_SHARE <= self.machine.total_bytes
+            and sum(use.kv_bytes for use in devices) * _GPU_SHARE <= gpu_bytes
+        )
+
     # Telling ----------------------------------------------------------------------------------
 
     def fitted(self, split: Split) -> Fit:
@@ -251,12 +271,29 @@ class _Case:
             and split.n_layers < len(self.facts.layers) + 1
         ):
             parts.append(f"no room for the {asked} layers that were asked for")
-        cut = f"; memory is short for {self.target}" if split.n_ctx < self.target else ""
-        trained = self.facts.n_ctx_train
-        parts.append(f"context {split.n_ctx} of {trained} trained{cut}")
+        parts.append(self._context_reason(split))
         if split.kv_type != self.kv_types[0]:
             parts.append(f"KV cache as {split.kv_type}, since {self.kv_types[0]} takes too much")
         return ", ".join(parts)
+
+    def _context_reason(self, split: Split) -> str:
+        """The context and why it is that."""
+        told = f"context {split.n_ctx} of {self.facts.n_ctx_train} trained"
+        if split.n_ctx < self.target:
+            least = f", less than the {self.floor} aimed at" if split.n_ctx < self.floor else ""
+            return f"{told}: {self._what_limits(split)}{least}"
+        if self.automatic:
+            return f"{told}, the largest"
+        return f"{told}, as asked" if self.asked else f"{told}, by QM_CONTEXT_LENGTH"
+
+    def _what_limits(self, split: Split) -> str:
+        """Why the context is no longer."""
+        longer = self._split(min(self.target, split.n_ctx + CONTEXT_STEP), split.kv_type)
+        if split.n_ctx < self.floor or not self._fits_host(longer):
+            return f"memory is short for {self.target}"
+        if not self._leaves_room(longer):
+            return "the rest of the memory is for other models"
+        return "more would cost layers on GPUs"
 
     def refusal(self) -> DoesNotFit:
         """Why nothing fits, with the numbers of what would be least."""

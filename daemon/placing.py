@@ -37,14 +37,16 @@ class Room:
 class Wanted:
     """What holds where the request's options say nothing.
 
-    `context_length` 0 is as much as fits, up to what the model was trained for. `kv_types` are
-    allowed, the best first; the others are for when memory is short.
+    `context_length` 0 is as much as fits, up to what the model was trained for; `shares_memory`
+    keeps room for other models then. `kv_types` are allowed, the best first; the others are for
+    when memory is short.
     """
 
     context_length: int
     n_parallel: int
     kv_types: tuple[str, ...] = ("f16",)
     least_context: int = 4096
+    shares_memory: bool = True
 
 
 @dataclass(frozen=True, slots=True)

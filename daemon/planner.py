@@ -15,11 +15,11 @@ from . import logs
 from .accounts import corrected, fits, with_account
 from .devices import RPC, BufferBytes, Device, Devices
 from .facts import ModelFacts
-from .fit import estimated_costs, fit, n_ubatch
+from .fit import estimated_costs, fit, n_ubatch, target_context
 from .hardware import Machine
 from .lessons import Lessons
 from .measured import Measurements, measure_key
-from .placing import Costs, DoesNotFit, Fit, Room, Wanted
+from .placing import Costs, DoesNotFit, Fit, NoSuchDevice, Room, Wanted
 from .prober import Probe, ProbeFailed
 from .runner.wire import Options, Placement
 from .settings import Settings
@@ -147,7 +147,8 @@ class Planner:
                 return None
 
         free = msgspec.structs.replace(wishes, num_ctx=None, kv_type=found.placement.kv_type)
-        open_end = Wanted(0, self.wanted.n_parallel, least_context=found.placement.n_ctx)
+        n_ctx = found.placement.n_ctx
+        open_end = Wanted(0, self.wanted.n_parallel, least_context=n_ctx, shares_memory=False)
         most = tried(question.facts, free, open_end)
         whole = len(question.facts.layers) + 1
         quants = []
@@ -161,6 +162,15 @@ class Planner:
             )
         longest = max(found.placement.n_ctx, most.placement.n_ctx if most else 0)
         return Outlook(found, longest, tuple(quants), devices)
+
+    def context_of(self, question: Question) -> int:
+        """The context of a placement, by what is known of the devices and by our own count."""
+        rooms = self.rooms(self._devices or Devices(()), question)
+        try:
+            found = fit(question.facts, question.machine, question.wishes, self.wanted, rooms=rooms)
+        except (DoesNotFit, NoSuchDevice):
+            return target_context(question.facts, question.wishes, self.wanted)
+        return found.placement.n_ctx
 
     async def devices(self, held: Mapping[str, int] | None = None) -> Devices:
         """What there is now; a machine without GPUs is asked once.

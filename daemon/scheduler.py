@@ -62,7 +62,8 @@ class State(StrEnum):
 class Need:
     """What a request asks of a loaded model.
 
-    `n_ctx` tokens of context at least; `size_bytes` is what a load for it would take of the host,
+    `n_ctx` tokens of context at least, or, where it is `automatic`, whatever a load without a wish
+    for it gave; `size_bytes` is what a load for it would take of the host,
     `devices` of each GPU; `exact` holds load options that the client set and that can't be met by a
     model loaded otherwise.
     """
@@ -71,6 +72,7 @@ class Need:
     size_bytes: int
     exact: tuple[tuple[str, object], ...] = ()
     devices: tuple[tuple[str, int], ...] = ()
+    automatic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,9 @@ class Resident:
 
     def serves(self, need: Need) -> bool:
         """Whether a request with this need can use it as it is loaded."""
-        return need.n_ctx <= self.need.n_ctx and set(need.exact) <= set(self.need.exact)
+        alike = need.automatic and self.need.automatic
+        enough = alike or need.n_ctx <= self.need.n_ctx
+        return enough and set(need.exact) <= set(self.need.exact)
 
 
 class Scheduler:
@@ -195,9 +199,7 @@ class Scheduler:
         resident = self.residents[key]
         if resident.state is State.LOADING:  # it may have died meanwhile
             need = resident.need
-            resident.need = replace(
-                need, n_ctx=max(n_ctx, need.n_ctx), size_bytes=size_bytes or need.size_bytes
-            )
+            resident.need = replace(need, n_ctx=n_ctx, size_bytes=size_bytes or need.size_bytes)
             resident.state = State.READY
             resident.used_s = now
         return self._decide(now)

@@ -96,9 +96,10 @@ SETTINGS = (
             "Most requests that may wait; past it the answer is 503."),
     Setting("QM_NUM_PARALLEL", "num_parallel", "count", parse_positive, "4",
             "Requests that one loaded model works on at once, sharing its context."),
-    Setting("QM_CONTEXT_LENGTH", "context_length", "count", parse_count, "4096",
+    Setting("QM_CONTEXT_LENGTH", "context_length", "count", parse_count, "0",
             "Context in tokens where neither request nor Modelfile says; never more than the model "
-            "was trained for; 0 is as much as fits."),
+            "was trained for. 0 is the largest that fits, its cache within an eighth of the host's "
+            "memory and a quarter of the GPUs'."),
     Setting("QM_MEMORY_LIMIT", "memory_limit_bytes", "size", parse_size, "0",
             "Most memory that loaded models may take together; 0 is what the machine has free."),
     Setting("QM_KV_TYPE", "kv_types", "list", parse_kv_types, "f16",

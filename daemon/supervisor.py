@@ -213,7 +213,7 @@ class Supervisor:
         request = Request(
             id=next(self._ids),
             key=runner_key(model),
-            need=Need(placed.target_n_ctx, placed.needed_bytes, exact, device_needs(placed)),
+            need=_need(placed, wishes, exact),
             keep_alive_s=self._settings.keep_alive_s if keep_alive_s is None else keep_alive_s,
             client=client,
         )
@@ -228,6 +228,10 @@ class Supervisor:
     ) -> Outlook:
         """Where it would go, were nothing loaded; `model` is None where only facts are here."""
         return await self._planner.outlook(self._memory.question(model, wishes, facts, budgets))
+
+    def context_of(self, model: Model, wishes: Options) -> int:
+        """How many tokens of context it would get, as far as that can be told without asking."""
+        return self._planner.context_of(self._memory.question(model, wishes))
 
     async def devices(self) -> Devices:
         """What there is to compute on."""
@@ -258,7 +262,7 @@ class Supervisor:
         if resident.state is State.UNLOADING:
             return None
         n_ctx = target_context(facts_of(model), wishes, self._planner.wanted)
-        if not resident.serves(Need(n_ctx, 0, exact)):
+        if not resident.serves(Need(n_ctx, 0, exact, automatic=not wishes.num_ctx)):
             return None
         return replace(process.fit, target_n_ctx=n_ctx)
 
@@ -347,7 +351,7 @@ class Supervisor:
         taken = {one.device: one.actual_bytes or 0 for one in process.devices()}
         self._planner.learn(process.fit, taken)
         on_host = process.uses[0].total_bytes if actual else process.fit.uses[0].total_bytes
-        n_ctx, size_bytes = process.loaded.n_ctx, on_host + RUNNER_BYTES
+        n_ctx, size_bytes = process.fit.placement.n_ctx, on_host + RUNNER_BYTES
         self._perform(self._scheduler.on_loaded(key, n_ctx, size_bytes, time.monotonic()))
         process.runner.exited.add_done_callback(lambda exited: self._died(key, process, exited))
         self._start(watch(process.runner), f"watch {process.model.name}")
@@ -401,3 +405,10 @@ class Supervisor:
     def _on_timer(self) -> None:
         self._timer = None
         self._perform(self._scheduler.on_timer(time.monotonic()))
+
+
+def _need(placed: Fit, wishes: Options, exact: tuple[tuple[str, object], ...]) -> Need:
+    """What the scheduler is asked for: a context that nobody named is as large as it was placed."""
+    automatic = not wishes.num_ctx
+    n_ctx = placed.placement.n_ctx if automatic else placed.target_n_ctx
+    return Need(n_ctx, placed.needed_bytes, exact, device_needs(placed), automatic)

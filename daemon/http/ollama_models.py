@@ -12,9 +12,11 @@ from qm.store.errors import InvalidRequest
 from qm.store.layout import InvalidDigest, parse_digest
 from qm.store.name import InvalidName, Name
 
+from ..chat.options import chosen
 from ..listing import Listed
 from ..loaded import LoadedModel
 from ..removal import remove
+from ..runner.wire import Options
 from ..services import Services
 from .edge import JSON, answer, read_fields
 from .fields import Fields, JsonObject
@@ -49,8 +51,8 @@ async def show(request: web.Request, services: Services) -> web.Response:
     with told_as(SHOWN):
         model = await asyncio.to_thread(load_model, services.store, name)
     verbose = fields.boolean("verbose", False)
-    context_length = services.settings.context_length
-    document = await asyncio.to_thread(show_document, model, verbose, context_length)
+    n_ctx = services.supervisor.context_of(model, chosen(model.parameters, Options()))
+    document = await asyncio.to_thread(show_document, model, verbose, n_ctx)
     return answer(document)
 
 

@@ -22,8 +22,8 @@ _HIDDEN_KEYS = ("general.name", "tokenizer.chat_template")
 _SUFFIX_MARK = ".Suffix"
 
 
-def show_document(model: Model, verbose: bool, default_context: int) -> JsonObject:
-    """The whole answer; fields that are empty are left out, as Ollama does."""
+def show_document(model: Model, verbose: bool, n_ctx: int) -> JsonObject:
+    """The whole answer, `n_ctx` as the context that is really given; empty fields are left out."""
     header = read_header(model.weights[0], arrays=verbose)
     optional: JsonObject = {
         "license": "\n".join(model.licenses),
@@ -41,7 +41,7 @@ def show_document(model: Model, verbose: bool, default_context: int) -> JsonObje
     optional["qm"] = {name: value for name, value in ours.items() if value}
     return {name: value for name, value in optional.items() if value} | {
         "details": details(model.details),
-        "model_info": _model_info(model, header.metadata, verbose, default_context),
+        "model_info": _model_info(model, header.metadata, verbose, n_ctx),
         "tensors": [
             {"name": tensor.name, "type": tensor.type, "shape": list(tensor.shape)}
             for tensor in header.tensors
@@ -75,7 +75,7 @@ def _template(model: Model) -> str:
 
 
 def _model_info(
-    model: Model, metadata: Mapping[str, Value], verbose: bool, default_context: int
+    model: Model, metadata: Mapping[str, Value], verbose: bool, n_ctx: int
 ) -> JsonObject:
     """The metadata of the weights; arrays only when asked for, and the context that we give."""
     info: JsonObject = {
@@ -84,11 +84,8 @@ def _model_info(
         if key not in _HIDDEN_KEYS
     }
     info["general.parameter_count"] = model.header.parameter_count
-    trained = model.header.context_length
-    if trained:
-        wanted = model.parameters.get("num_ctx") or default_context
-        key = f"{model.header.architecture}.context_length"
-        info[key] = min(trained, wanted) if isinstance(wanted, int) else trained
+    if model.header.context_length:
+        info[f"{model.header.architecture}.context_length"] = n_ctx
     return info
 
 

@@ -101,7 +101,8 @@ def test_contexts_out_of_range_are_brought_into_it(
 ) -> None:
     """0 leaves it to qm; more than was trained is what was trained."""
     planned = json.loads(live_daemon.qm("plan", "smollm2", *arguments, "--json").stdout)
-    assert planned["context_length"] == (4096 if arguments[1] == "0" else 8192)
+    assert planned["context_length"] == 8192
+    assert ("the largest" if arguments[1] == "0" else "as asked") in planned["reason"]
 
 
 def test_doctor_lists_the_cpu(live_daemon: LiveDaemon) -> None:

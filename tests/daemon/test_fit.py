@@ -81,6 +81,46 @@ def test_the_default_context_holds_where_nobody_asks() -> None:
     assert "context 4096" in found.reason
 
 
+AUTOMATIC = Wanted(context_length=0, n_parallel=4)
+
+
+def test_a_context_that_nobody_names_is_the_largest() -> None:
+    """All that the model was trained for, where memory is plenty."""
+    found = fit(MODELS["tiny tied"], machine(64 * GIB), Options(), AUTOMATIC)
+    assert found.placement.n_ctx == found.target_n_ctx == 131072
+    assert "context 131072 of 131072 trained, the largest" in found.reason
+
+
+def test_a_context_that_nobody_names_leaves_room_for_other_models() -> None:
+    """An eighth of the host's memory, a quarter of the GPUs'; whoever asks gets more."""
+    on_host = fit(EIGHT, machine(32 * GIB), Options(), AUTOMATIC)
+    assert on_host.kv_bytes == 8 * GIB
+    assert "for other models" in on_host.reason
+    rooms = gpus(12 * GIB, 12 * GIB)
+    on_gpu = fit(EIGHT, machine(32 * GIB), Options(), AUTOMATIC, rooms=rooms, costs=COSTS)
+    assert on_gpu.kv_bytes == 6 * GIB
+    asked = fit(EIGHT, machine(64 * GIB), Options(num_ctx=131072), AUTOMATIC)
+    assert asked.kv_bytes == 16 * GIB
+    assert "as asked" in asked.reason
+
+
+def test_a_context_below_the_least_says_so() -> None:
+    """Whoever expects 4096 tokens must learn why there are fewer."""
+    found = fit(EIGHT, machine(5400 * MIB), Options(), AUTOMATIC)
+    assert 512 <= found.placement.n_ctx < 4096
+    assert "memory is short for 131072, less than the 4096 aimed at" in found.reason
+
+
+def test_a_longer_context_never_costs_layers() -> None:
+    """And the reason says what it would have cost."""
+    rooms = gpus(5 * GIB)
+    found = fit(EIGHT, machine(999 * GIB), Options(), AUTOMATIC, rooms=rooms, costs=COSTS)
+    least = fit(EIGHT, machine(999 * GIB), Options(num_ctx=4096), WANTED, rooms=rooms, costs=COSTS)
+    assert found.placement.n_gpu_layers == least.placement.n_gpu_layers < 33
+    assert found.placement.n_ctx >= 4096
+    assert "more would cost layers on GPUs" in found.reason
+
+
 @pytest.mark.parametrize(("asked", "given"), [(8192, 8192), (10**9, 131072), (1, 4), (0, 4096)])
 def test_an_asked_context_is_clamped_to_what_was_trained(asked: int, given: int) -> None:
     """From 4 tokens to the model's own limit; 0 leaves it to us."""
@@ -236,6 +276,7 @@ wanted = st.builds(
     context_length=st.sampled_from((0, 2048, 4096, 65536)),
     n_parallel=st.just(4),
     kv_types=st.sampled_from((("f16",), ("f16", "q8_0"))),
+    shares_memory=st.booleans(),
 )
 costs = st.builds(
     Costs,
@@ -336,10 +377,26 @@ def _changes(
         changes.append((layers, experts - 1, now.n_ctx, now.kv_type))
     if not wishes.num_ctx and now.n_ctx < found.target_n_ctx and not found.companions_on_gpu:
         longer = min(found.target_n_ctx, now.n_ctx // 256 * 256 + 256)
-        changes.append((layers, experts, longer, now.kv_type))
+        if not _takes_others_room(case, found, longer):
+            changes.append((layers, experts, longer, now.kv_type))
     if now.kv_type != (wishes.kv_type or want.kv_types[0]):
         changes.append((layers, experts, now.n_ctx, want.kv_types[0]))
     return changes
+
+
+def _takes_others_room(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs], found: Fit, n_ctx: int
+) -> bool:
+    """Whether a cache for so many tokens would be more than a model's share."""
+    facts, host, rooms, _, want, _ = case
+    if want.context_length or not want.shares_memory:
+        return False
+    per_element = -(-n_ctx // 256) * 256 * KV_BYTES_PER_ELEMENT[found.placement.kv_type]
+    n_host = max(0, len(facts.layers) + 1 - found.placement.n_gpu_layers)
+    on_host = [int(one.kv_elements * per_element) for one in facts.layers[:n_host]]
+    on_gpus = [int(one.kv_elements * per_element) for one in facts.layers[n_host:]]
+    on_host.append(int(facts.extra_kv_elements * per_element))
+    return sum(on_host) * 8 > host * 2 or sum(on_gpus) * 4 > sum(rooms)
 
 
 def _fits(

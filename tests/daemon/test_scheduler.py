@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -235,6 +236,17 @@ def test_a_smaller_context_shares_the_loaded_one() -> None:
     one = scheduler()
     load(one, request(1, n_ctx=8192))
     assert one.on_request(request(2, n_ctx=2048), 1) == [Grant(2, "a")]
+
+
+def test_a_context_that_nobody_named_serves_who_names_none() -> None:
+    """Whatever memory allowed; but it is no more than it is for who names a larger one."""
+    one = scheduler()
+    automatic = replace(request(1), need=Need(8192, 10, automatic=True))
+    one.on_request(automatic, 0)
+    one.on_loaded("a", 5000, 10, 1)
+    assert one.residents["a"].serves(Need(8192, 10, automatic=True))
+    assert one.residents["a"].serves(Need(5000, 10))
+    assert not one.residents["a"].serves(Need(6000, 10))
 
 
 def test_a_larger_context_reloads_once_the_runner_is_idle() -> None:

@@ -1,6 +1,8 @@
-"""Real devices without a GPU: llama.cpp's RPC servers on loopback count as GPUs.
+"""Real devices without a GPU: llama.cpp's RPC servers on loopback count as GPUs, and so does the
+Vulkan device of Mesa's, which computes on the CPU.
 
-Needs a llama-cpp-python with RPC: `make test-offload` builds one and puts it on the path.
+Each needs a llama-cpp-python that was built for it: `make test-offload` builds them, puts one on
+the path, and says in QM_TEST_OFFLOAD which.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ import pytest
 if TYPE_CHECKING:
     from tests.conftest import LiveDaemon
 
-if "QM_TEST_OFFLOAD" not in os.environ:
-    collect_ignore_glob = ["test_*.py"]
+BUILD = os.environ.get("QM_TEST_OFFLOAD", "")
+OF_BUILD = {"rpc": ["test_vulkan.py"], "vulkan": ["test_rpc.py", "test_experts.py"]}
+collect_ignore_glob = OF_BUILD.get(BUILD, ["test_*.py"])
 
 COMMAND = Path(sys.executable).with_name("qm")
 LIMIT_S = 30.0
@@ -81,8 +84,8 @@ def start_worker() -> Iterator[Callable[[], Worker]]:
 
 
 @pytest.fixture(scope="session")
-def home(smollm2_gguf: Path) -> Iterator[Path]:
-    """A store that has the model smollm2, for one daemon at a time."""
+def home(smollm2_gguf: Path, gemma3_gguf: Path) -> Iterator[Path]:
+    """A store that has the models smollm2 and gemma3, for one daemon at a time."""
     with tempfile.TemporaryDirectory(prefix="qm-", dir="/tmp") as text:
         path = Path(text)
         environment = {
@@ -92,7 +95,11 @@ def home(smollm2_gguf: Path) -> Iterator[Path]:
             "QM_CONFIG": str(path / "qm.toml"),
         }
         (path / "qm.toml").touch()
-        for arguments in (("create", "smollm2", "--from", str(smollm2_gguf)), ("shutdown",)):
+        for arguments in (
+            ("create", "smollm2", "--from", str(smollm2_gguf)),
+            ("create", "gemma3", "--from", str(gemma3_gguf)),
+            ("shutdown",),
+        ):
             subprocess.run([COMMAND, *arguments], env=environment, check=True, timeout=240)
         yield path
 
@@ -101,7 +108,7 @@ def home(smollm2_gguf: Path) -> Iterator[Path]:
 def start_offloading(
     start_daemon: Callable[..., LiveDaemon], home: Path
 ) -> Callable[..., LiveDaemon]:
-    """Starts daemons that have the model smollm2 and these workers; end one before the next."""
+    """Starts daemons that have both models and these workers; end one before the next."""
 
     def start(*workers: Worker, **settings: str) -> LiveDaemon:
         endpoints = ",".join(worker.endpoint for worker in workers)
