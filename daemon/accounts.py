@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .devices import CPU, BufferBytes
+from .devices import CPU, PROJECTOR, BufferBytes
 from .facts import ModelFacts
 from .packing import Packing, Split
 from .placing import RUNNER_BYTES, Costs, DeviceUse, Fit, Room
 
 
+def told_apart(
+    facts: ModelFacts, buffers: tuple[BufferBytes, ...]
+) -> tuple[ModelFacts, tuple[BufferBytes, ...]]:
+    """The model's own buffers, and facts that have what its projector takes."""
+    projector = [one for one in buffers if one.buffer == PROJECTOR]
+    if projector:
+        facts = facts.with_projector(sum(one.weights_bytes for one in projector))
+    return facts, tuple(one for one in buffers if one.buffer != PROJECTOR)
+
+
 def with_account(fit: Fit, facts: ModelFacts, buffers: tuple[BufferBytes, ...]) -> Fit:
     """`fit` with llama.cpp's own numbers in place of ours.
 
-    Companions were not part of the dry run, so ours stay. Of weights in a mapped file llama.cpp
+    Companions were not part of it, so ours stay. Of weights in a mapped file llama.cpp
     will report the mapped range, which is more than what is needed of it.
     """
     uses = [_measured(use, buffers) for use in fit.uses]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 CPU = "CPU"  # what every device that is no GPU counts as: the host's own memory
+PROJECTOR = "projector"  # the buffers of a projector, told apart from the model's
 RPC = "RPC"  # the registry's name of devices on other machines
 
 

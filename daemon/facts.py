@@ -31,12 +31,13 @@ class LayerFacts:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where a tensor lies in the file. Layer -1 is the input, one past the last the output."""
+    """Where a tensor lies in which file. Layer -1 is the input, one past the last the output."""
 
     layer: int
     is_expert: bool
     start: int
     end: int
+    file: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class ModelFacts:
 
     `output_bytes` is what the last step needs where it runs on a GPU; of that `tied_bytes` are a
     copy of the input's table, which the host has anyway. `extra_bytes` belongs to companions:
-    projector, adapters, a draft model's weights.
+    projector (`projector_bytes` of them), adapters, a draft model's weights.
     """
 
     n_ctx_train: int
@@ -57,6 +58,7 @@ class ModelFacts:
     layers: tuple[LayerFacts, ...]
     extra_bytes: int = 0
     extra_kv_elements: int = 0
+    projector_bytes: int = 0
     n_parameters: int = 0
     spans: tuple[Span, ...] = field(default=(), repr=False)
 
@@ -72,6 +74,11 @@ class ModelFacts:
     @property
     def has_experts(self) -> bool:
         return any(layer.expert_bytes for layer in self.layers)
+
+    def with_projector(self, projector_bytes: int) -> ModelFacts:
+        """The same with a projector that is known to take so much."""
+        extra = self.extra_bytes - self.projector_bytes + projector_bytes
+        return replace(self, extra_bytes=extra, projector_bytes=projector_bytes)
 
     def at_bits(self, bits_per_weight: float) -> ModelFacts:
         """The same model quantised to so many bits on average; nothing of it is mapped yet."""
@@ -91,8 +98,8 @@ class ModelFacts:
         )
 
     def mapped_bytes(self, n_host_layers: int, n_host_experts: int) -> int:
-        """What of the file is mapped where the host has the first `n_host_layers` layers, and the
-        experts of the first `n_host_experts`: llama.cpp maps from the first to the last tensor
+        """What of the files is mapped where the host has the first `n_host_layers` layers, and the
+        experts of the first `n_host_experts`: llama.cpp maps each from the first to the last tensor
         that the host needs, whatever lies between.
         """
         needed = [
@@ -100,22 +107,31 @@ class ModelFacts:
             for span in self.spans
             if span.layer < (n_host_experts if span.is_expert else n_host_layers)
         ]
-        if not needed:
-            return 0
-        return max(span.end for span in needed) - min(span.start for span in needed)
+        files = {span.file for span in needed}
+        return sum(
+            max(span.end for span in needed if span.file == file)
+            - min(span.start for span in needed if span.file == file)
+            for file in files
+        )
 
 
 def model_facts(
     header: Header,
     *,
     extra_bytes: int = 0,
+    projector_bytes: int = 0,
     draft: Header | None = None,
     parts: Iterable[Header] = (),
 ) -> ModelFacts:
     """The facts of a GGUF and the `parts` that follow it; numbers that it lacks count as zero."""
-    tensors = [*header.tensors, *(tensor for part in parts for tensor in part.tensors)]
+    files = [header, *parts]
+    tensors = [tensor for file in files for tensor in file.tensors]
     n_layers = header.block_count or 0
-    spans = tuple(_span(one, n_layers) for one in tensors)
+    spans = tuple(
+        _span(tensor, n_layers, number)
+        for number, file in enumerate(files)
+        for tensor in file.tensors
+    )
     tied = _size(tensors, "token_embd.weight") if not _size(tensors, "output.weight") else 0
     drafted = draft.weights_bytes if draft else 0
     return ModelFacts(
@@ -126,10 +142,11 @@ def model_facts(
         output_bytes=tied + sum(one.size_bytes for one in tensors if _is_output(one)),
         tied_bytes=tied,
         layers=_layers(spans, kv_elements(header)),
-        extra_bytes=extra_bytes + drafted,
+        extra_bytes=extra_bytes + projector_bytes + drafted,
+        projector_bytes=projector_bytes,
         extra_kv_elements=sum(kv_elements(draft)) if draft else 0,
         n_parameters=sum(one.items for one in tensors),
-        spans=spans[: len(header.tensors)],
+        spans=spans,
     )
 
 
@@ -155,11 +172,11 @@ def _layers(spans: tuple[Span, ...], kv: tuple[int, ...]) -> tuple[LayerFacts, .
     return tuple(map(LayerFacts, dense, experts, kv))
 
 
-def _span(tensor: Tensor, n_layers: int) -> Span:
+def _span(tensor: Tensor, n_layers: int, file: int) -> Span:
     match = _LAYER.match(tensor.name)
     layer = int(match[1]) if match else -1 if _is_input(tensor) else n_layers
     is_expert = bool(_EXPERT.search(tensor.name))
-    return Span(layer, is_expert, tensor.offset, tensor.offset + tensor.size_bytes)
+    return Span(layer, is_expert, tensor.offset, tensor.offset + tensor.size_bytes, file)
 
 
 def _is_input(tensor: Tensor) -> bool:

@@ -257,6 +257,7 @@ class _Case:
             overrides=(TensorOverride(pattern, CPU),) if experts else (),
             kv_type=split.kv_type,
             use_mmap=self.wishes.use_mmap is not False,
+            companions_on_gpu=split.companions_on_gpu and self.packing.has_companions,
             rpc_servers=self.servers if any(room.endpoint for room in used) else (),
         )
 

@@ -7,10 +7,12 @@ import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from qm.modelfiles.model import Model
 from qm.store.errors import QmError
+from qm.store.gguf import Header, read_header
 from qm.store.layout import Layout, digest_of_file_name
 from qm.store.leases import hold
 
@@ -18,8 +20,8 @@ from .facts import ModelFacts, model_facts
 from .placing import DeviceUse, Fit
 from .runner import wire
 from .runner.process import Runner
-from .runner.wire import Load, Loaded
-from .scheduler import Resident
+from .runner.wire import Load, Loaded, Options
+from .scheduler import Need, Resident
 
 
 class LoadStalled(QmError):
@@ -204,10 +206,28 @@ def device_needs(fit: Fit) -> tuple[tuple[str, int], ...]:
     )
 
 
+def need_of(placed: Fit, wishes: Options, exact: tuple[tuple[str, object], ...]) -> Need:
+    """What the scheduler is asked for: a context that nobody named is as large as it was placed."""
+    automatic = not wishes.num_ctx
+    n_ctx = placed.placement.n_ctx if automatic else placed.target_n_ctx
+    return Need(n_ctx, placed.needed_bytes, exact, device_needs(placed), automatic)
+
+
 def facts_of(model: Model) -> ModelFacts:
-    """What placement needs to know of all its files. Raises OSError when one has gone."""
-    extra = [*model.weights[1:], *model.adapters, *model.projectors]
-    return model_facts(model.header, extra_bytes=sum(path.stat().st_size for path in extra))
+    """What placement needs to know of all its files. Raises OSError, GgufInvalid."""
+    return model_facts(
+        model.header,
+        extra_bytes=sum(path.stat().st_size for path in model.adapters),
+        projector_bytes=sum(path.stat().st_size for path in model.projectors[:1]),
+        draft=_header(model.draft) if model.draft else None,
+        parts=map(_header, model.weights[1:]),
+    )
+
+
+@lru_cache(maxsize=64)
+def _header(path: Path) -> Header:
+    """Of a blob, which never changes."""
+    return read_header(path)
 
 
 def _total(one: wire.DeviceBytes) -> int:

@@ -14,7 +14,9 @@ _MAX_ENTRIES = 200  # of one model; the oldest make room
 _Entries = dict[str, tuple[BufferBytes, ...]]
 
 
-def measure_key(placement: Placement, devices: Devices, *, embedding: bool) -> str:
+def measure_key(
+    placement: Placement, devices: Devices, *, embedding: bool, projector: str | None = None
+) -> str:
     """What a dry run's result depends on, beside the weights."""
     described = [
         (one.name, one.description, one.total_bytes)
@@ -26,6 +28,7 @@ def measure_key(placement: Placement, devices: Devices, *, embedding: bool) -> s
         *(placement.layers, placement.n_gpu_layers, placement.devices, placement.kv_type),
         [(one.pattern, one.device) for one in placement.overrides],
         *(placement.flash_attention, described, devices.binding, embedding),
+        *(projector, placement.companions_on_gpu),
     )
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:24]
 

@@ -125,6 +125,10 @@ class Packing:
         )
         return tuple(uses)
 
+    @property
+    def has_companions(self) -> bool:
+        return bool(self.facts.extra_bytes or self.facts.extra_kv_elements)
+
     def companions(self, n_ctx: int, kv_type: str) -> int:
         return self.facts.extra_bytes + self._kv(self.facts.extra_kv_elements, n_ctx, kv_type)
 

@@ -12,7 +12,7 @@ from qm.modelfiles.model import Model
 from qm.store.layout import Layout
 
 from . import logs
-from .accounts import corrected, fits, with_account
+from .accounts import corrected, fits, told_apart, with_account
 from .devices import RPC, BufferBytes, Device, Devices
 from .facts import ModelFacts
 from .fit import estimated_costs, fit, n_ubatch, target_context
@@ -123,6 +123,7 @@ class Planner:
             buffers = await self._account(question, found.placement, devices)
             if not buffers:
                 return best or found
+            facts, buffers = told_apart(facts, buffers)
             checked = with_account(found, facts, buffers)
             if fits(checked, machine.available_bytes) and (not best or checked.rank > best.rank):
                 best = checked
@@ -267,14 +268,17 @@ class Planner:
         if self._probe is None or model is None:
             return ()
         embedding = "embedding" in model.capabilities
-        key = measure_key(placement, devices, embedding=embedding)
+        projector = str(model.projectors[0]) if model.projectors else None
+        key = measure_key(placement, devices, embedding=embedding, projector=projector)
         known = self._measurements_of(model.weights_digest)
         buffers = known.get(key)
         if buffers is not None or self._in_use(placement, question):
             return buffers or ()
         try:
             weights = tuple(map(str, model.weights))
-            buffers = await self._probe.measure(weights, placement, embedding=embedding)
+            buffers = await self._probe.measure(
+                weights, placement, embedding=embedding, projector=projector
+            )
         except ProbeFailed as error:
             _log.warning("not_measured", model=model.name, error=error)
             return ()

@@ -37,7 +37,12 @@ class Probe(Protocol):
     async def devices(self, endpoints: tuple[str, ...]) -> Devices: ...
 
     async def measure(
-        self, weights: tuple[str, ...], placement: Placement, *, embedding: bool
+        self,
+        weights: tuple[str, ...],
+        placement: Placement,
+        *,
+        embedding: bool,
+        projector: str | None = None,
     ) -> tuple[BufferBytes, ...]: ...
 
     async def close(self) -> None: ...
@@ -50,6 +55,7 @@ class Ask(msgspec.Struct, frozen=True):
     weights: tuple[str, ...] = ()
     placement: Placement | None = None
     embedding: bool = False
+    projector: str | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -88,10 +94,15 @@ class Prober:
         return answer.devices
 
     async def measure(
-        self, weights: tuple[str, ...], placement: Placement, *, embedding: bool
+        self,
+        weights: tuple[str, ...],
+        placement: Placement,
+        *,
+        embedding: bool,
+        projector: str | None = None,
     ) -> tuple[BufferBytes, ...]:
         """What llama.cpp would allocate for it. Raises ProbeFailed."""
-        ask = Ask(placement.rpc_servers, weights, placement, embedding)
+        ask = Ask(placement.rpc_servers, weights, placement, embedding, projector)
         answer = await self._ask(ask)
         if answer.buffers is None:
             raise ProbeFailed(answer.error or "the probe measured nothing")

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from qm.modelfiles.model import Model
 
+from . import logs
 from .facts import ModelFacts
 from .hardware import Machine, anonymous_bytes
 from .loaded import Process, facts_of
 from .planner import Question
 from .runner.wire import Options
 
+_log = logs.Log("residents")
+_BACK_LIMIT_S = 3.0  # for the system to count an ended process's memory as available
+_BACK_STEP_S = 0.02
+_NEARLY = 32 << 20  # others take and give meanwhile
+
 
 class Residents:
     """The processes that hold models, by the key of what they run."""
 
-    def __init__(self, machine: Callable[[], Machine], limit_bytes: int) -> None:
+    def __init__(
+        self, machine: Callable[[], Machine], limit_bytes: int, model_limit_bytes: int
+    ) -> None:
         self._machine = machine
         self._limit_bytes = limit_bytes  # of all models together; 0 is none
+        self._model_limit_bytes = model_limit_bytes  # of one
         self._processes: dict[str, Process] = {}
 
     def __iter__(self) -> Iterator[Process]:
@@ -52,6 +64,24 @@ class Residents:
         most = self._limit_bytes or available
         return Machine(machine.total_bytes, min(available, most), machine.n_cores)
 
+    async def wait_until_back(self, process: Process, before_bytes: int, own_bytes: int) -> None:
+        """Returns once the memory of an ended runner is really back, or after a while.
+
+        `before_bytes` were available while it ran, `own_bytes` were its own.
+        """
+        deadline = time.monotonic() + _BACK_LIMIT_S
+        while (now := self._machine().available_bytes) < before_bytes + own_bytes - _NEARLY:
+            if time.monotonic() >= deadline:
+                short = before_bytes + own_bytes - now
+                _log.warning("memory_not_back", model=process.model.name, short_bytes=short)
+                return
+            await asyncio.sleep(_BACK_STEP_S)
+
+    def taken(self, process: Process) -> tuple[int, int]:
+        """Bytes that the host has available now, and bytes that this runner has for itself."""
+        own = anonymous_bytes(process.runner.pid) if process.runner else 0
+        return self._machine().available_bytes, own
+
     def held(self) -> dict[str, int]:
         """Bytes of each GPU that models hold, which can be unloaded."""
         held: dict[str, int] = {}
@@ -71,4 +101,8 @@ class Residents:
         if facts is None:
             assert model is not None
             facts = facts_of(model)
-        return Question(model, facts, wishes, self.host(), self.held(), budgets=budgets)
+        host = self.host()
+        if self._model_limit_bytes:
+            most = min(host.available_bytes, self._model_limit_bytes)
+            host = replace(host, available_bytes=most)
+        return Question(model, facts, wishes, host, self.held(), budgets=budgets)

@@ -20,34 +20,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TypeAlias
 
-from qm.store.errors import QmError, Unavailable
+from qm.store.errors import QmError
 
-
-class QueueFull(Unavailable):
-    """As many requests wait as QM_MAX_QUEUE allows."""
-
-    code = "queue_full"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"server busy, please try again: {limit} requests are waiting (QM_MAX_QUEUE)"
-        )
-        self.limit = limit
-
-
-class ShuttingDown(Unavailable):
-    """The daemon takes no new work."""
-
-    code = "shutting_down"
-
-    def __init__(self) -> None:
-        super().__init__("the daemon is shutting down; try again when it is back")
-
-
-class NotEnoughMemory(QmError):
-    """The model does not fit beside what may not be evicted; the message has the numbers."""
-
-    code = "out_of_memory"
+from .eviction import fewest
+from .refusals import NotEnoughMemory, QueueFull, ShuttingDown
 
 
 class State(StrEnum):
@@ -77,13 +53,17 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One use of a model, from asking to release. `keep_alive_s` counts from the release."""
+    """One use of a model, from asking to release. `keep_alive_s` counts from the release.
+
+    `pinned`: the client asked for the model to stay, so that no other may push it out.
+    """
 
     id: int
     key: str
     need: Need
     keep_alive_s: float
     client: str = ""
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +120,7 @@ class Resident:
     users: dict[int, Request] = field(default_factory=dict)
     used_s: float = 0.0
     keep_alive_s: float = 0.0
+    pinned: bool = False  # by the last who used it: no other model may push it out
     doomed: str = ""  # why it is unloaded once idle, whatever its keep_alive says
 
     @property
@@ -192,6 +173,7 @@ class Scheduler:
             if request is not None:
                 resident.used_s = now
                 resident.keep_alive_s = request.keep_alive_s
+                resident.pinned = request.pinned
         return self._decide(now)
 
     def on_loaded(self, key: str, n_ctx: int, size_bytes: int, now: float) -> list[Action]:
@@ -304,6 +286,7 @@ class Scheduler:
             return []
         resident.users[request.id] = request
         resident.keep_alive_s = request.keep_alive_s
+        resident.pinned = request.pinned
         self.waiting.remove(request)
         return [Grant(request.id, request.key)]
 
@@ -318,7 +301,9 @@ class Scheduler:
         if not self._fits(need, ()):
             blocked.update(one.key for one in victims)
             return [self._unload(one, "evicted") for one in victims if one.idle]
-        self.residents[request.key] = Resident(request.key, need, keep_alive_s=leader.keep_alive_s)
+        self.residents[request.key] = Resident(
+            request.key, need, keep_alive_s=leader.keep_alive_s, pinned=leader.pinned
+        )
         return [Load(request.key, leader)]
 
     def _leader(self, request: Request) -> Request:
@@ -328,33 +313,27 @@ class Scheduler:
         return max(alike, key=lambda one: one.need.n_ctx)
 
     def _victims(self, need: Need) -> list[Resident] | None:
-        """The fewest, least recently used residents whose end makes room; None: it never fits.
+        """The fewest residents whose end makes room, the least recently used of as many; None: it
+        never fits.
 
-        Idle ones come first, then busy ones; those kept forever come last of each. One that still
-        loads, or that leaves already, is no choice but is waited for.
+        Idle ones do where they suffice, else busy ones run dry too; those kept forever come last of
+        each, and pinned ones stay. One that still loads, or leaves already, is waited for.
         """
         going = [one for one in self.residents.values() if one.state is State.UNLOADING]
         if self._fits(need, going):
             return []
-        if not self._fits(need, self.residents.values()):
+        loose = [one for one in self.residents.values() if not one.pinned]
+        if not self._fits(need, {id(one): one for one in (*going, *loose)}.values()):
             return None
-        ready = [one for one in self.residents.values() if one.state is State.READY]
+        ready = [one for one in loose if one.state is State.READY]
         order = sorted(
             ready, key=lambda one: (bool(one.users), one.keep_alive_s == math.inf, one.used_s)
         )
-        for count in range(1, len(order) + 1):
-            if self._fits(need, [*going, *order[:count]]):
-                return self._fewest(need, going, order[:count])
+        idle = [one for one in order if one.idle]
+        for choice in (idle, order):
+            if self._fits(need, [*going, *choice]):
+                return fewest(choice, lambda some: self._fits(need, [*going, *some]))
         return order  # what still loads must become ready first
-
-    def _fewest(self, need: Need, going: list[Resident], chosen: list[Resident]) -> list[Resident]:
-        """`chosen` without those that turn out not to be needed, the most recently used spared."""
-        kept = list(chosen)
-        for one in reversed(chosen[:-1]):
-            rest = [other for other in kept if other is not one]
-            if self._fits(need, [*going, *rest]):
-                kept = rest
-        return kept
 
     def _fits(self, need: Need, without: Iterable[Resident]) -> bool:
         """Whether there is room for `need` once `without` are gone."""
@@ -374,6 +353,12 @@ class Scheduler:
         return not held or held + size_bytes <= self._device_bytes.get(device, 0)
 
     def _too_large(self, need: Need) -> NotEnoughMemory:
+        pinned = sum(one.pinned for one in self.residents.values())
+        if pinned and self._fits(need, self.residents.values()):
+            return NotEnoughMemory(
+                f"there is no room for the model beside {pinned} that keep_alive -1 keeps loaded; "
+                "see qm ps, and unload with qm stop"
+            )
         return NotEnoughMemory(
             f"the model needs {need.size_bytes >> 20} MiB with a context of {need.n_ctx} tokens; "
             f"{self._capacity_bytes >> 20} MiB are available; "

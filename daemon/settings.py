@@ -102,6 +102,8 @@ SETTINGS = (
             "memory and a quarter of the GPUs'."),
     Setting("QM_MEMORY_LIMIT", "memory_limit_bytes", "size", parse_size, "0",
             "Most memory that loaded models may take together; 0 is what the machine has free."),
+    Setting("QM_MODEL_MEMORY", "model_memory_bytes", "size", parse_size, "0",
+            "Most of the host's memory that one model may take; 0 is no limit of its own."),
     Setting("QM_KV_TYPE", "kv_types", "list", parse_kv_types, "f16",
             "Type of KV caches; of several, the later ones are for when memory is short "
             "(f16,q8_0)."),
@@ -162,6 +164,7 @@ class Settings:
     num_parallel: int
     context_length: int
     memory_limit_bytes: int
+    model_memory_bytes: int
     kv_types: tuple[str, ...]
     gpu_reserve_bytes: int
     gpu_memory: Mapping[str, int]

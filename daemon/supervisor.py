@@ -25,7 +25,7 @@ from .devices import Devices
 from .facts import ModelFacts
 from .fit import target_context
 from .hardware import Machine, read_machine
-from .loaded import LoadedModel, Process, device_needs, facts_of, runner_key
+from .loaded import LoadedModel, Process, facts_of, need_of, runner_key
 from .loader import Loader
 from .meter import Meter
 from .placing import RUNNER_BYTES, Fit
@@ -102,7 +102,7 @@ class Supervisor:
         self._board = Board()
         spawn = spawn or partial(Runner.spawn, board=self._board)
         self._spare = Spare(spawn, settings.log_file.parent)
-        self._memory = Residents(machine, settings.memory_limit_bytes)
+        self._memory = Residents(machine, settings.memory_limit_bytes, settings.model_memory_bytes)
         self._planner = planner or Planner(settings, None, self._layout)
         self._loader = Loader(self._spare, self._planner, settings.load_timeout_s)
         limits = Limits(settings.max_queue, settings.max_loaded_models, settings.num_parallel)
@@ -213,9 +213,10 @@ class Supervisor:
         request = Request(
             id=next(self._ids),
             key=runner_key(model),
-            need=_need(placed, wishes, exact),
+            need=need_of(placed, wishes, exact),
             keep_alive_s=self._settings.keep_alive_s if keep_alive_s is None else keep_alive_s,
             client=client,
+            pinned=keep_alive_s == math.inf,
         )
         return _Ticket(request, model, wishes, placed, asyncio.get_running_loop().create_future())
 
@@ -245,7 +246,7 @@ class Supervisor:
 
     async def _plan(self, model: Model, wishes: Options) -> Fit:
         question = self._memory.question(model, wishes)
-        available = question.machine.available_bytes
+        available = self.host().available_bytes
         placed = await self._planner.plan(question)
         rooms = {use.device: use.room_bytes for use in placed.uses[1:]}
         self._perform(self._scheduler.on_memory(available, time.monotonic(), rooms))
@@ -374,10 +375,13 @@ class Supervisor:
         process = self._memory[unload.key]
         self._meter.count("qm_unloads_total", reason=unload.reason)
         _log.info("model_unloading", model=process.model.name, reason=unload.reason)
+        before_bytes, own_bytes = self._memory.taken(process)
         try:
             await process.end()
         except QmError as error:  # it can't even be killed; its memory is lost until it goes
             _log.error("unload_failed", model=process.model.name, error=error)
+        else:
+            await self._memory.wait_until_back(process, before_bytes, own_bytes)
         await self._planner.wait_until_free(process.fit)
         self._memory.remove(unload.key)
         process.gone.set()
@@ -405,10 +409,3 @@ class Supervisor:
     def _on_timer(self) -> None:
         self._timer = None
         self._perform(self._scheduler.on_timer(time.monotonic()))
-
-
-def _need(placed: Fit, wishes: Options, exact: tuple[tuple[str, object], ...]) -> Need:
-    """What the scheduler is asked for: a context that nobody named is as large as it was placed."""
-    automatic = not wishes.num_ctx
-    n_ctx = placed.placement.n_ctx if automatic else placed.target_n_ctx
-    return Need(n_ctx, placed.needed_bytes, exact, device_needs(placed), automatic)

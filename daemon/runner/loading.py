@@ -32,7 +32,7 @@ def load(
         _warm_up(model, context)
     projector = None
     if request.projector:
-        projector = Projector(request.projector, model, context.n_threads, log)
+        projector = Projector(request.projector, model, request.placement, log)
     return model, context, projector, _describe(request, model, context, projector, log)
 
 
@@ -71,6 +71,7 @@ def _describe(
     request: wire.Load, model: Model, context: Context, projector: Projector | None, log: Log
 ) -> wire.Loaded:
     vocabulary, placement = model.vocabulary, request.placement
+    counted, beside = buffers(context.pointer), log.beside(placement.companion_device)
     limit = min(placement.n_ctx_seq or context.n_ctx, context.n_ctx)
     if request.embedding:
         limit = min(limit, context.n_ubatch)
@@ -88,7 +89,7 @@ def _describe(
         can_share=not model.is_recurrent,
         has_fim=vocabulary.has_fim,
         pooling=context.pooling,
-        memory=by_device(buffers(context.pointer)) or log.memory(),
+        memory=by_device((*counted, *beside)) if counted else log.memory(),
         modalities=projector.modalities if projector else (),
         n_ctx_total=context.n_ctx,
     )

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
-from qm.modelfiles.native import C
+from qm.modelfiles.native import C, bind_media
 
-from ..devices import BufferBytes
-from .registry import buffer_name, device_of_buffer
+from ..devices import PROJECTOR, BufferBytes
+from .registry import buffer_name, device_name, device_of_buffer
 from .wire import DeviceBytes
 
+_PROJECTOR_SYMBOL: Final = "_Z21mtmd_get_memory_usagePKc19mtmd_context_params"
 _SYMBOL: Final = "_Z26llama_get_memory_breakdownPK13llama_context"
 _MAX_BUFFERS: Final = 64  # a map with more entries is no map that we understand
 
@@ -68,6 +69,25 @@ def buffers(context: Any) -> tuple[BufferBytes, ...]:  # Any: a llama_context po
             kv_bytes=node.kv_bytes,
             compute_bytes=node.compute_bytes,
         )
+        for node in _nodes(found.root)
+    )
+
+
+def projector_buffers(path: str, params: Any) -> tuple[BufferBytes, ...]:  # Any: mtmd's structure
+    """Bytes that a projector takes of each device, without allocating any; nothing where mtmd
+    can't tell.
+    """
+    library = bind_media()._libmtmd if sys.platform == "linux" else None
+    usage = getattr(library, _PROJECTOR_SYMBOL, None)
+    if usage is None:
+        return ()
+    usage.restype = _Map
+    usage.argtypes = (ctypes.c_char_p, type(params))
+    found: _Map = usage(path.encode(), params)
+    if not 0 < found.count <= _MAX_BUFFERS:
+        return ()
+    return tuple(
+        BufferBytes(PROJECTOR, device_name(node.buffer), weights_bytes=node.weights_bytes)
         for node in _nodes(found.root)
     )
 

@@ -7,6 +7,7 @@ that a conversation with the same picture finds it in the KV cache.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from qm.modelfiles.native import C, bind_media, fill
 from .llama import Context
 from .llama_error import LlamaError
 from .llama_log import Log
+from .registry import device_pointer
 from .weights import Model
+from .wire import Placement
 
 _TEXT: Final = 0  # the type of a chunk that is text
 _ID_BITS: Final = 60
@@ -56,16 +59,27 @@ class Media:
         bind_media().mtmd_input_chunks_free(self._chunks)
 
 
+def projector_params(placement: Placement) -> Any:  # Any: mtmd's structure
+    """How a projector is loaded: where the placement has the model's companions."""
+    device = device_pointer(placement.devices[0]) if placement.companions_on_gpu else 0
+    return fill(
+        bind_media().mtmd_context_params_default(),
+        {
+            "n_threads": placement.n_threads or os.cpu_count() or 1,
+            "print_timings": False,
+            "use_gpu": bool(device),
+            "device": device or None,
+        },
+    )
+
+
 class Projector:
     """A loaded projector. `parse` may be called beside everything else, `evaluate` may not."""
 
-    def __init__(self, path: str, model: Model, n_threads: int, log: Log) -> None:
+    def __init__(self, path: str, model: Model, placement: Placement, log: Log) -> None:
         self._api = api = bind_media()
         api.mtmd_helper_log_set(log.callback, None)
-        params = fill(
-            api.mtmd_context_params_default(),
-            {"n_threads": n_threads, "print_timings": False, "use_gpu": model.on_gpu},
-        )
+        params = projector_params(placement)
         self._pointer = api.mtmd_init_from_file(path.encode(), model.pointer, params)
         if not self._pointer:
             raise LlamaError("load_failed", log.explain("llama.cpp can't load the projector"))

@@ -18,7 +18,8 @@ from .isolation import isolate
 from .llama import Context
 from .llama_error import LlamaError
 from .llama_log import Log
-from .measure import buffers
+from .measure import buffers, projector_buffers
+from .media import projector_params
 from .registry import devices
 from .weights import Model
 from .wire import Placement
@@ -54,6 +55,8 @@ def _measured(ask: Ask, placement: Placement, log: Log) -> tuple[BufferBytes, ..
     measured = buffers(context.pointer)
     context.free()
     model.free()
+    if ask.projector and measured:
+        measured += projector_buffers(ask.projector, projector_params(placement))
     return measured
 
 

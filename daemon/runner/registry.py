@@ -64,8 +64,13 @@ def device_of_buffer(buffer: int) -> str:
     if ggml("ggml_backend_buft_is_host", ctypes.c_bool, _Pointer(buffer)):
         return CPU
     device = ggml("ggml_backend_buft_get_device", _Pointer, _Pointer(buffer))
-    if not device or _kind(device) in ("cpu", "accel"):
-        return CPU  # memory of repacked weights knows no device
+    return device_name(device) if device else CPU  # memory of repacked weights knows no device
+
+
+def device_name(device: int) -> str:
+    """A device as placements call it; whatever computes in the host's memory is the CPU."""
+    if _kind(device) in ("cpu", "accel"):
+        return CPU
     return _text("ggml_backend_dev_name", device)
 
 

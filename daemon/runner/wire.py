@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from ..devices import CPU
+
 MAX_FRAME_BYTES = 256 * 1024 * 1024  # a prompt with images; a longer frame is a broken peer
 HELLO_ID = 0  # ids of requests start at 1; `Hello` answers none
 _LENGTH = struct.Struct(">I")
@@ -91,7 +93,13 @@ class Placement(msgspec.Struct, frozen=True):
     use_mlock: bool = False
     rpc_servers: tuple[str, ...] = ()
     n_ctx_seq: int = 0
+    companions_on_gpu: bool = False  # projector and draft model: on the first of `devices`
     n_spare: int = 4  # conversations whose cells are kept besides those of requests that run
+
+    @property
+    def companion_device(self) -> str:
+        """Where projector and draft model are."""
+        return self.devices[0] if self.companions_on_gpu and self.devices else CPU
 
 
 # Daemon to runner ---------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from qm.daemon.facts import kv_elements, model_facts
@@ -64,3 +65,30 @@ def test_experts_input_and_output_are_told_apart() -> None:
     assert facts.mapped_bytes(0, 0) == 40
     assert facts.mapped_bytes(0, 1) == 4440
     assert facts.mapped_bytes(2, 2) == 4924
+
+
+def test_later_parts_of_a_split_model_are_no_companions(smollm2_gguf: Path) -> None:
+    """Their layers go where layers go; each file is mapped by itself."""
+    whole = read_header(smollm2_gguf)
+    middle = len(whole.tensors) // 2
+    parts = [
+        replace(whole, tensors=whole.tensors[:middle]),
+        replace(whole, tensors=whole.tensors[middle:]),
+    ]
+    facts, split = model_facts(whole), model_facts(parts[0], parts=parts[1:])
+    assert split.extra_bytes == 0
+    assert split.layers == facts.layers
+    assert split.weights_bytes == facts.weights_bytes
+    everything = len(facts.layers) + 1
+    assert (
+        0 < split.mapped_bytes(everything, everything) <= facts.mapped_bytes(everything, everything)
+    )
+
+
+def test_a_draft_model_counts_with_its_cache(smollm2_gguf: Path) -> None:
+    """Its weights and what a token leaves in it."""
+    header = read_header(smollm2_gguf)
+    facts = model_facts(header, draft=header, projector_bytes=100)
+    assert facts.extra_bytes == header.weights_bytes + 100
+    assert facts.extra_kv_elements == facts.kv_elements
+    assert facts.with_projector(300).extra_bytes == header.weights_bytes + 300

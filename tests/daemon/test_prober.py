@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+from qm.daemon.devices import CPU, PROJECTOR
 from qm.daemon.prober import ProbeFailed, Prober
 from qm.daemon.runner.process import Runner
 from qm.daemon.runner.wire import Load, Placement
+
+from ..modelfiles.build.tiny_llama import write_tiny_llama
+from .runner.tiny_projector import write_tiny_projector
 
 
 @asynccontextmanager
@@ -80,3 +86,30 @@ async def test_a_probe_that_dies_costs_one_question_at_most(tmp_path: Path) -> N
         with suppress(ProbeFailed):
             await one.devices(())
         assert (await one.devices(())).devices
+
+
+async def test_a_projector_is_measured_too(tmp_path: Path) -> None:
+    """Foreseen by a dry run of its own, told by the runner from what was allocated."""
+    model, projector = tmp_path / "model.gguf", tmp_path / "projector.gguf"
+    await asyncio.to_thread(write_tiny_llama, model, np.float32)
+    await asyncio.to_thread(write_tiny_projector, projector)
+    placement = Placement(n_ctx=512, n_threads=1)
+    async with prober(tmp_path) as one:
+        bare = await one.measure((str(model),), placement, embedding=False)
+        measured = await one.measure(
+            (str(model),), placement, embedding=False, projector=str(projector)
+        )
+    (foreseen,) = [row for row in measured if row.buffer == PROJECTOR]
+    assert foreseen.device == CPU
+    assert foreseen.weights_bytes > projector.stat().st_size // 2
+    memory = {}
+    for path in (None, str(projector)):
+        runner = await Runner.spawn(tmp_path / "runner.log")
+        try:
+            loaded = await runner.load(Load(1, (str(model),), placement, projector=path))
+        finally:
+            await runner.close()
+        memory[path] = sum(row.weights_bytes for row in loaded.memory)
+    assert set(measured) >= set(bare)
+    taken = memory[str(projector)] - memory[None]
+    assert abs(taken - foreseen.weights_bytes) <= 64 << 10

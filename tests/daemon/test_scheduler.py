@@ -8,18 +8,16 @@ from dataclasses import replace
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from qm.daemon.refusals import NotEnoughMemory, QueueFull, ShuttingDown
 from qm.daemon.scheduler import (
     Action,
     Grant,
     Limits,
     Load,
     Need,
-    NotEnoughMemory,
-    QueueFull,
     Refuse,
     Request,
     Scheduler,
-    ShuttingDown,
     State,
     Unload,
 )
@@ -144,6 +142,30 @@ def test_a_kept_model_goes_last() -> None:
     one.on_released(1, 2)
     one.on_released(2, 3)
     assert one.on_request(request(3, "new"), 4) == [Unload("other", "evicted")]
+
+
+def test_the_fewest_are_evicted() -> None:
+    """One that was used later rather than two that were used before it."""
+    one = scheduler(capacity=40)
+    for number, (key, size) in enumerate((("a", 10), ("b", 10), ("large", 20))):
+        load(one, request(number, key, size=size), number)
+        one.on_released(number, number)
+    assert one.on_request(request(9, "new", size=20), 9) == [Unload("large", "evicted")]
+
+
+def test_a_pinned_model_makes_room_for_nobody() -> None:
+    """Who asks for another hears why; the pin goes with the next use that sets none."""
+    one = scheduler(capacity=15)
+    pinned = replace(request(1, "kept", keep_alive_s=math.inf), pinned=True)
+    load(one, pinned, 0)
+    one.on_released(1, 1)
+    (refused,) = one.on_request(request(2, "new"), 2)
+    assert isinstance(refused, Refuse)
+    assert isinstance(refused.error, NotEnoughMemory)
+    assert "keep_alive -1" in str(refused.error)
+    assert one.on_request(request(3, "kept"), 3) == [Grant(3, "kept")]
+    one.on_released(3, 4)
+    assert one.on_request(request(4, "new"), 5) == [Unload("kept", "evicted")]
 
 
 def test_a_busy_model_is_never_evicted_but_gets_no_new_users() -> None:

@@ -14,10 +14,10 @@ import pytest
 from qm.daemon.hardware import Machine
 from qm.daemon.loaded import LoadStalled
 from qm.daemon.placing import DoesNotFit
+from qm.daemon.refusals import QueueFull, ShuttingDown
 from qm.daemon.runner.failures import RunnerFailed
 from qm.daemon.runner.process import Runner
 from qm.daemon.runner.wire import Load, Loaded, Options
-from qm.daemon.scheduler import QueueFull, ShuttingDown
 from qm.daemon.settings import load_settings
 from qm.daemon.supervisor import LoadBroken, Supervisor, Use
 from qm.modelfiles.model import Model
