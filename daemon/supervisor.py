@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,16 +20,14 @@ from qm.store.errors import QmError
 from qm.store.layout import Layout
 
 from . import logs
-from .building import BuildMachine
-from .devices import Devices
-from .facts import ModelFacts
 from .fit import target_context
 from .hardware import Machine, read_machine
 from .loaded import LoadedModel, Process, facts_of, need_of, runner_key
 from .loader import Loader
 from .meter import Meter
 from .placing import RUNNER_BYTES, Fit
-from .planner import Outlook, Planner, Question
+from .planner import Planner, Question
+from .prospects import Prospects
 from .residents import Residents
 from .runner.process import Runner
 from .runner.wire import Loaded, Options, Placement
@@ -114,6 +112,11 @@ class Supervisor:
         self._closing = False
         self._quiet = asyncio.Event()  # nobody uses a runner
         self._quiet.set()
+
+    @property
+    def prospects(self) -> Prospects:
+        """What is told of placement to those who load nothing."""
+        return Prospects(self._planner, self._memory)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Supervisor]:
@@ -220,33 +223,9 @@ class Supervisor:
         )
         return _Ticket(request, model, wishes, placed, asyncio.get_running_loop().create_future())
 
-    async def outlook(
-        self,
-        facts: ModelFacts,
-        wishes: Options,
-        budgets: Mapping[str, int] | None,
-        model: Model | None,
-    ) -> Outlook:
-        """Where it would go, were nothing loaded; `model` is None where only facts are here."""
-        return await self._planner.outlook(self._memory.question(model, wishes, facts, budgets))
-
-    def context_of(self, model: Model, wishes: Options) -> int:
-        """How many tokens of context it would get, as far as that can be told without asking."""
-        return self._planner.context_of(self._memory.question(model, wishes))
-
-    async def devices(self) -> Devices:
-        """What there is to compute on."""
-        return await self._planner.devices()
-
-    async def for_builds(self) -> BuildMachine:
-        """What a model that is still to be built may take."""
-        held = self._held()
-        rooms = self._planner.all_rooms(await self._planner.devices(held), held)
-        return BuildMachine(self.host(), rooms, self._planner.wanted)
-
     async def _plan(self, model: Model, wishes: Options) -> Fit:
         question = self._memory.question(model, wishes)
-        available = self.host().available_bytes
+        available = self._memory.host().available_bytes
         placed = await self._planner.plan(question)
         rooms = {use.device: use.room_bytes for use in placed.uses[1:]}
         self._perform(self._scheduler.on_memory(available, time.monotonic(), rooms))
@@ -266,10 +245,6 @@ class Supervisor:
         if not resident.serves(Need(n_ctx, 0, exact, automatic=not wishes.num_ctx)):
             return None
         return replace(process.fit, target_n_ctx=n_ctx)
-
-    def host(self) -> Machine:
-        """This machine as if no model were loaded."""
-        return self._memory.host()
 
     # Performing -------------------------------------------------------------------------------
 

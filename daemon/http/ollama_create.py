@@ -51,7 +51,7 @@ async def _built(
                     yield fetched
         work = _with_files(work, wanted, fetched)
     if spec.quantize and parse_quantize(spec.quantize).type == AUTO:
-        work["machine"] = msgspec.to_builtins(await services.supervisor.for_builds())
+        work["machine"] = msgspec.to_builtins(await services.supervisor.prospects.for_builds())
     async with aclosing(services.jobs.run("create", work)) as steps:
         async for step in steps:
             yield step

@@ -51,7 +51,7 @@ async def show(request: web.Request, services: Services) -> web.Response:
     with told_as(SHOWN):
         model = await asyncio.to_thread(load_model, services.store, name)
     verbose = fields.boolean("verbose", False)
-    n_ctx = services.supervisor.context_of(model, chosen(model.parameters, Options()))
+    n_ctx = services.supervisor.prospects.context_of(model, chosen(model.parameters, Options()))
     document = await asyncio.to_thread(show_document, model, verbose, n_ctx)
     return answer(document)
 

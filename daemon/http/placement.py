@@ -44,7 +44,7 @@ async def _plan(request: web.Request, services: Services) -> web.Response:
         return answer(await _remote(services, seen, wishes, budgets) | {"model": called})
     model = await asyncio.to_thread(load_model, services.store, Name.parse(called))
     facts, wishes = facts_of(model), chosen(model.parameters, wishes)
-    outlook = await services.supervisor.outlook(facts, wishes, budgets, model)
+    outlook = await services.supervisor.prospects.outlook(facts, wishes, budgets, model)
     return answer({"model": str(model.name)} | plan_document(outlook))
 
 
@@ -53,7 +53,7 @@ async def _remote(
 ) -> JsonObject:
     """The plan of a model that is still on the hub, from what its files' headers say."""
     facts = msgspec.convert(seen["facts"], ModelFacts)
-    outlook = await services.supervisor.outlook(facts, wishes, budgets, None)
+    outlook = await services.supervisor.prospects.outlook(facts, wishes, budgets, None)
     told = {
         "quant": seen["quant"],
         "download_bytes": seen["size"],
@@ -71,14 +71,14 @@ async def last_step(steps: AsyncIterator[JsonObject]) -> JsonObject:
 
 
 async def _devices(_request: web.Request, services: Services) -> web.Response:
-    found = await services.supervisor.devices()
+    found = await services.supervisor.prospects.devices()
     settings = services.settings
     return answer(
         devices_document(found)
         | {
             "rpc": list(settings.rpc),
             "gpu_reserve_bytes": settings.gpu_reserve_bytes,
-            "host": asdict(services.supervisor.host()),
+            "host": asdict(services.supervisor.prospects.host()),
         }
     )
 
