@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from .blobs import BlobInfo, BlobKind
 from .claims import claimed_digests, drop_claims, sweep_claims
+from .conversations import forget_conversations
 from .durable import disk_error
 from .errors import Conflict
 from .leases import held_digests, sweep_leases
@@ -158,6 +159,7 @@ def _throw_away(store: Store, collected: Collected) -> None:
             raise disk_error(error, f"removing blob {blob.digest}") from error
         layout.watch(blob.digest).unlink(missing_ok=True)
         layout.origin(blob.digest).unlink(missing_ok=True)
+    forget_conversations(layout, (blob.digest for blob in collected.deleted))
     drop_claims(layout, (blob.digest for blob in collected.deleted))
     for partial in collected.partials:
         remove_partial(partial)

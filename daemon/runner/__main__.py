@@ -21,7 +21,7 @@ from ..turns import NoTurns, Turns
 from . import wire
 from .constraints import Constraints
 from .engine import Engine
-from .intake import Intake, Ready
+from .intake import Intake, Ready, Woken
 from .isolation import isolate
 from .llama import Context
 from .llama_error import LlamaError
@@ -44,7 +44,8 @@ def main() -> int:
     loaded = _wait_for_model(connection, intake, log)
     if loaded is not None:
         model, context, order = loaded
-        reuse, turns = Reuse(context, _snapshots(order)), _turns(order.placement)
+        reuse = Reuse(context, _snapshots(order), lambda: intake.inbox.put(Woken()))
+        turns = _turns(order.placement)
         Engine(connection, intake, model, context, reuse=reuse, turns=turns).run()
         reuse.put_away()
         context.free()

@@ -21,7 +21,7 @@ from ..turns import Turns
 from . import wire
 from .batching import Pace, shares
 from .embedding import Embedder, EmbedWork
-from .intake import Intake, Work
+from .intake import Intake, Woken, Work
 from .llama import Batch, Context
 from .llama_error import LlamaError
 from .logprobs import token_logprob
@@ -78,7 +78,7 @@ class Engine:
 
     def _take(self) -> None:
         """Handles everything in the inbox; waits for something when there is no work."""
-        if not (self._running or self._waiting or self._embeds):
+        if not (self._running or self._seatable() or self._embeds):
             self._turns.rest()
             self._handle(self._inbox.get())
         while not self._inbox.empty():
@@ -87,6 +87,7 @@ class Engine:
     def _handle(self, work: Work) -> None:
         match work:
             case Sequence():
+                self._reuse.look_up(work, self._running)
                 self._waiting.append(work)
             case EmbedWork():
                 self._add_embed(work)
@@ -94,6 +95,8 @@ class Engine:
                 self._cancel(work.id)
             case wire.Ping():
                 self._send(wire.Pong(work.id, len(self._running)))
+            case Woken():
+                pass
             case wire.Exit():
                 self._leaving = True
             case wire.Load():
@@ -111,9 +114,9 @@ class Engine:
 
     def _admit(self) -> None:
         """Gives free slots to waiting requests, to clients with the fewest running ones first."""
-        while self._waiting and len(self._running) < self._context.n_parallel:
+        while len(self._running) < self._context.n_parallel and (seatable := self._seatable()):
             load = Counter(sequence.request.client for sequence in self._running)
-            sequence = min(self._waiting, key=lambda waiting: load[waiting.request.client])
+            sequence = min(seatable, key=lambda waiting: load[waiting.request.client])
             if not (
                 self._reuse.has_room(sequence, self._running)
                 and self._reuse.seat(sequence, self._running)
@@ -123,6 +126,10 @@ class Engine:
             self._running.append(sequence)
             if sequence.leader is None:
                 self._begin(sequence)
+
+    def _seatable(self) -> list[Sequence]:
+        """Who waits for a slot alone, not for the disk."""
+        return [one for one in self._waiting if one.stored is None or one.stored.ready]
 
     def _begin(self, sequence: Sequence) -> None:
         """Tells once what of the prompt was cached."""

@@ -44,8 +44,12 @@ class Ready:
     projector: Projector | None = None
 
 
+class Woken:
+    """Nothing new, but something that was waited for is there."""
+
+
 Work: TypeAlias = (
-    wire.Load | wire.Cancel | wire.Ping | wire.Exit | wire.FromRunner | Sequence | EmbedWork
+    wire.Load | wire.Cancel | wire.Ping | wire.Exit | wire.FromRunner | Sequence | EmbedWork | Woken
 )
 
 

@@ -124,9 +124,9 @@ class Context:
         size = C.llama_state_seq_get_data(self.pointer, buffer, len(buffer), sequence)
         return bytes(memoryview(buffer)[:size])
 
-    def restore(self, sequence: int, state: bytes) -> bool:
+    def restore(self, sequence: int, state: memoryview) -> bool:
         """Puts a state into an empty sequence; False when llama.cpp doesn't take it."""
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
         return bool(C.llama_state_seq_set_data(self.pointer, buffer, len(state), sequence))
 
     def floor(self, length: int) -> int:

@@ -8,6 +8,7 @@ instead of evaluating it too: of eight that arrive together, one does the work.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from . import cells
@@ -25,17 +26,29 @@ LEAST_AWAITED: Final = 64  # fewer tokens aren't worth to wait for
 class Reuse:
     """Gives slots to sequences, and keeps account of the cells."""
 
-    def __init__(self, context: Context, snapshots: Snapshots | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        snapshots: Snapshots | None = None,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`wake` is called, from another thread, when what `look_up` found has been read."""
         self._context = context
         self.slots = Slots(context.n_slots)
-        self._warmth = Warmth(context, self.slots, snapshots) if snapshots else None
+        self._warmth = Warmth(context, self.slots, snapshots, wake) if snapshots else None
 
     # Taking a slot ------------------------------------------------------------------------------
+
+    def look_up(self, sequence: Sequence, running: list[Sequence]) -> None:
+        """Has the disk searched for a beginning of `sequence` that the cache doesn't have."""
+        if self._warmth is not None:
+            _, shared = self._best(sequence, running)
+            sequence.stored = self._warmth.find(sequence.tokens, shared)
 
     def seat(self, sequence: Sequence, running: list[Sequence]) -> bool:
         """Gives `sequence` a slot with what is cached of its tokens; False when none is free."""
         source, shared = self._best(sequence, running)
-        if self._warmth and (restored := self._warmth.bring_back(sequence.tokens, shared)):
+        if restored := self._brought_back(sequence, shared):
             source, shared = restored, restored.reusable(sequence.tokens)
         slot = self._seat_for(source, shared)
         if slot is None:
@@ -47,6 +60,12 @@ class Reuse:
             self._share(source, sequence, shared)
         self._choose_leader(sequence, running)
         return True
+
+    def _brought_back(self, sequence: Sequence, shared: int) -> Slot | None:
+        stored, sequence.stored = sequence.stored, None
+        if self._warmth is None or stored is None:
+            return None
+        return self._warmth.bring_back(stored, sequence.tokens, shared)
 
     def _best(self, sequence: Sequence, running: list[Sequence]) -> tuple[Slot | None, int]:
         """The slot with the longest beginning of `sequence`, and how long that is."""

@@ -11,6 +11,7 @@ from .sampling import Sampler
 from .slots import Slot
 from .structured import ConstrainedSampler
 from .text import AnswerText
+from .warmth import Stored
 
 UNLIMITED_CONTEXTS: Final = 10  # an answer without num_predict ends after as many contexts
 UNTOUCHED: Final = 1 << 62
@@ -35,6 +36,7 @@ class Sequence:
     n_predict: int
     media: Media | None = None
     slot: Slot | None = None
+    stored: Stored | None = None  # a beginning of it that comes from the disk
     leader: Sequence | None = None  # whose evaluation of `awaited` tokens it waits for
     awaited: int = 0
     n_evaluated: int = 0

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from qm.store.conversations import snapshot_prefix
 
 from .prefix import common_prefix, reusable_prefix
 from .wire import Load
@@ -56,7 +57,7 @@ class Snapshots:
     def __init__(self, directory: Path, load: Load, version: str) -> None:
         self._directory = directory
         self._conditions = conditions(load, version)
-        self._prefix = f"{_short(load.model_digest)}-{self._conditions[:_NAME_PART]}-"
+        self._prefix = f"{snapshot_prefix(load.model_digest)}{self._conditions[:_NAME_PART]}-"
         self._budget_bytes = load.kv_budget_bytes
         self._known = [
             snapshot
@@ -76,13 +77,15 @@ class Snapshots:
         length, found = max(rated, key=lambda one: one[0], default=(0, None))
         return found if length >= more_than + LEAST_TOKENS else None
 
-    def read(self, snapshot: Snapshot) -> bytes | None:
-        """Its state; None, and the file is gone, when it is not what it should be."""
+    def read(self, snapshot: Snapshot) -> memoryview | None:
+        """Its state; None, and the file is gone, when it is not what it should be.
+
+        Takes long for long conversations; may be called from another thread.
+        """
         try:
-            data = snapshot.path.read_bytes()
-            os.utime(snapshot.path)
+            data = _content(snapshot.path)
         except OSError:
-            self._known.remove(snapshot)
+            self._forget(snapshot)
             return None
         start = len(_MAGIC) + _DIGEST_BYTES
         body = memoryview(data)[start:]
@@ -90,11 +93,11 @@ class Snapshots:
             self.drop(snapshot)
             return None
         (length,) = _LENGTH.unpack_from(body)
-        return bytes(body[_LENGTH.size + length :])
+        return body[_LENGTH.size + length :]
 
     def drop(self, snapshot: Snapshot) -> None:
         """Removes one that is of no use."""
-        self._known.remove(snapshot)
+        self._forget(snapshot)
         snapshot.path.unlink(missing_ok=True)
 
     def save(self, tokens: list[int], state: bytes) -> None:
@@ -122,6 +125,9 @@ class Snapshots:
     def has(self, tokens: list[int]) -> bool:
         """Whether one has all of `tokens`."""
         return any(common_prefix(known.tokens, tokens) == len(tokens) for known in self._known)
+
+    def _forget(self, snapshot: Snapshot) -> None:
+        self._known = [known for known in self._known if known is not snapshot]
 
     def _make_room(self, size_bytes: int) -> None:
         """Removes what was not used for longest, of all models, until `size_bytes` more fit."""
@@ -154,6 +160,15 @@ class Snapshots:
         return Snapshot(path, tokens)
 
 
+def _content(path: Path) -> bytearray:
+    """What is in the file, which counts as used from now on."""
+    with path.open("rb") as file:
+        data = bytearray(os.fstat(file.fileno()).st_size)
+        del data[file.readinto(data) :]
+    os.utime(path)
+    return data
+
+
 def conditions(load: Load, version: str) -> str:
     """A digest of all that a state depends on besides its tokens."""
     placement = load.placement
@@ -167,10 +182,6 @@ def conditions(load: Load, version: str) -> str:
         placement.flash_attention,
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()
-
-
-def _short(digest: str) -> str:
-    return hashlib.sha256(digest.encode()).hexdigest()[:_NAME_PART]
 
 
 def _private(path: str, flags: int) -> int:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from .llama import Context
@@ -13,22 +16,48 @@ from .snapshots import LEAST_TOKENS, Snapshot, Snapshots
 SAVE_LIMIT_S: Final = 2.0  # no further conversation is begun after that; the daemon waits for us
 
 
-class Warmth:
-    """Moves slots between the KV cache and the disk."""
+@dataclass(slots=True, eq=False)
+class Stored:
+    """A snapshot on its way from the disk. Those who want the same share it."""
 
-    def __init__(self, context: Context, slots: Slots, snapshots: Snapshots) -> None:
+    snapshot: Snapshot
+    ready: bool = False
+    state: memoryview | None = None  # None: the file was not what it should be
+
+
+class Warmth:
+    """Moves slots between the KV cache and the disk. `wake` is called from another thread."""
+
+    def __init__(
+        self, context: Context, slots: Slots, snapshots: Snapshots, wake: Callable[[], None]
+    ) -> None:
         self._context = context
         self._slots = slots
         self._snapshots = snapshots
+        self._wake = wake
+        self._under_way: list[Stored] = []
 
-    def bring_back(self, prompt: list[int], cached: int) -> Slot | None:
-        """An idle slot with a snapshot that has clearly more of `prompt` than `cached` tokens."""
+    def find(self, prompt: list[int], cached: int) -> Stored | None:
+        """A snapshot that has clearly more of `prompt` than `cached` tokens, not yet read."""
         found = self._snapshots.best(prompt, cached, self._context.floor)
-        slot = self._slots.spare() if found else None
-        if found is None or slot is None:
+        if found is None:
             return None
-        state = self._snapshots.read(found)
-        if state is None:
+        self._under_way = [stored for stored in self._under_way if not stored.ready]
+        for stored in self._under_way:
+            if stored.snapshot is found:
+                return stored
+        stored = Stored(found)
+        self._under_way.append(stored)
+        threading.Thread(target=self._read, args=(stored,), name="stored", daemon=True).start()
+        return stored
+
+    def bring_back(self, stored: Stored, prompt: list[int], cached: int) -> Slot | None:
+        """An idle slot with it, unless the cache has as much of `prompt` by now."""
+        found, state = stored.snapshot, stored.state
+        if state is None or self._snapshots.best(prompt, cached, self._context.floor) is not found:
+            return None
+        slot = self._slots.spare()
+        if slot is None:
             return None
         self._clear(slot)
         while not self._slots.cells_fit(self._context.n_ctx - len(found.tokens)):
@@ -52,7 +81,14 @@ class Warmth:
                 sys.stderr.write(f"a conversation could not be put away: {error}\n")
                 return
 
-    def _restored(self, slot: Slot, snapshot: Snapshot, state: bytes) -> Slot | None:
+    def _read(self, stored: Stored) -> None:
+        try:
+            stored.state = self._snapshots.read(stored.snapshot)
+        finally:
+            stored.ready = True
+            self._wake()
+
+    def _restored(self, slot: Slot, snapshot: Snapshot, state: memoryview) -> Slot | None:
         length = len(snapshot.tokens)
         if not self._context.restore(slot.id, state):
             self._snapshots.drop(snapshot)

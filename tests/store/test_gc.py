@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from qm.store import locks
 from qm.store.claims import CLAIM_AGE_S
+from qm.store.conversations import snapshot_prefix
 from qm.store.gc import Collected, GcRefused, Keeper, Roots, collect, mark
 from qm.store.image import CONFIG_TYPE, MODEL_TYPE, Descriptor, Manifest
 from qm.store.leases import LeaseUnreadable, hold
@@ -60,6 +61,26 @@ def test_a_shared_blob_goes_with_its_last_model(store: Store) -> None:
     store.manifests.delete(Name.parse("b"))
     assert collect(store).freed_bytes == 6 + 2
     assert store.blobs.list() == []
+
+
+def test_conversations_go_with_the_weights_that_they_were_about(store: Store) -> None:
+    """Not with a name that others share, not in a dry run, and nobody else's."""
+    manifest = add_model(store, "a", b"weights")
+    add_model(store, "b", b"weights")
+    other = add_model(store, "c", b"other")
+    paths = [
+        store.layout.kv / f"{snapshot_prefix(one.layers[0].digest)}{name}.kv"
+        for one, name in ((manifest, "1-1"), (manifest, "1-2"), (other, "1-1"))
+    ]
+    for path in paths:
+        path.write_bytes(b"state")
+    store.manifests.delete(Name.parse("a"))
+    collect(store)
+    store.manifests.delete(Name.parse("b"))
+    collect(store, dry_run=True)
+    assert all(path.exists() for path in paths)
+    collect(store)
+    assert [path.exists() for path in paths] == [False, False, True]
 
 
 def test_a_dry_run_changes_nothing(store: Store) -> None:

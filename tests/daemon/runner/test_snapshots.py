@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from qm.daemon.runner.snapshots import Snapshots
 from qm.modelfiles.native import binding_version
 
 from .conftest import greedy
+from .reference import answer
+from .tiny_models import write_tiny_model
 
 PLACEMENT = wire.Placement(n_ctx=1024, n_batch=256, n_ubatch=256, n_parallel=2, n_threads=1)
 STORY = "A kettle sang in the kitchen while the snow covered the garden outside. " * 6
@@ -142,7 +146,7 @@ def test_the_longest_unused_makes_room(kv: Path) -> None:
     assert len(list(kv.iterdir())) == 3
     found = mine.best([1] * 100, 0)
     assert found is not None
-    assert mine.read(found) == b"a" * 300
+    assert bytes(mine.read(found) or b"") == b"a" * 300
     mine.save([4] * 100, b"d" * 300)
     left = Snapshots(kv, load, "1")
     assert left.best([1] * 100, 0) is not None
@@ -176,3 +180,31 @@ async def test_a_snapshot_that_llama_cpp_refuses_is_dropped(
     assert len(files(kv)) == 1
     [(again, done)] = await answers(load, tmp_path / "log", STORY)
     assert (again, done.cached_tokens) == (said, 0)
+
+
+async def test_nobody_waits_for_a_slow_disk_but_who_needs_it(tmp_path: Path, kv: Path) -> None:
+    """While a conversation is read others are answered; when it can't be, it is evaluated."""
+    model = await asyncio.to_thread(write_tiny_model, tmp_path / "model.gguf", "llama")
+    load, talk = order(model, kv), (1, *range(3, 103))
+    runner = await Runner.spawn(tmp_path / "log")
+    await runner.load(load)
+    said, _ = await answer(runner, talk, 4)
+    await runner.close()
+    runner = await Runner.spawn(tmp_path / "log")
+    try:
+        await runner.load(load)
+        await runner.ping()  # it knows by now what is there
+        [path] = files(kv)
+        path.unlink()
+        os.mkfifo(path)  # whoever opens it waits for a writer
+        waiting = [asyncio.create_task(answer(runner, talk, 4)) for _ in range(2)]
+        for _ in range(3):
+            await answer(runner, (1, 7, 8), 4)
+        assert not any(task.done() for task in waiting)
+        os.close(await asyncio.to_thread(os.open, path, os.O_WRONLY))
+        for again, done in await asyncio.gather(*waiting):
+            assert again.tokens == said.tokens
+            assert done.prompt_tokens == len(talk)
+        assert files(kv) == []
+    finally:
+        await runner.close()
