@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -44,6 +45,49 @@ def merge_neighbours(turns: Sequence[Message]) -> tuple[Message, ...]:
 def _can_join(before: Message, turn: Message) -> bool:
     plain = not (before.tool_calls or turn.tool_calls or before.thinking or turn.thinking)
     return plain and before.role == turn.role and turn.role in _MERGED_ROLES
+
+
+def easier(turns: Sequence[Message]) -> Iterator[tuple[Message, ...]]:
+    """The same conversation told in other ways, for templates that refuse the usual one.
+
+    Some take one tool call a turn, some no system turn: its text then goes before the first
+    question.
+    """
+    one_by_one = tuple(_one_call_a_turn(turns))
+    tries = (one_by_one, _without_system(turns), _without_system(one_by_one))
+    told = [tuple(turns)]
+    for conversation in tries:
+        if conversation not in told:
+            told.append(conversation)
+            yield conversation
+
+
+def _one_call_a_turn(turns: Sequence[Message]) -> Iterator[Message]:
+    """Each call in a turn of its own, its result behind it."""
+    rest = deque(turns)
+    while rest:
+        turn = rest.popleft()
+        if len(turn.tool_calls) < 2:
+            yield turn
+            continue
+        results: list[Message] = []
+        while rest and rest[0].role == Role.TOOL:
+            results.append(rest.popleft())
+        for number, call in enumerate(turn.tool_calls):
+            own = [one for one in results if one.tool_call_id and one.tool_call_id == call.id]
+            own = own or results[:1]
+            results = [one for one in results if one not in own]
+            yield replace(turn if not number else Message(turn.role), tool_calls=(call,))
+            yield from own
+        yield from results
+
+
+def _without_system(turns: Sequence[Message]) -> tuple[Message, ...]:
+    said = "\n\n".join(turn.content for turn in turns if turn.role == Role.SYSTEM)
+    others = [turn for turn in turns if turn.role != Role.SYSTEM]
+    if not said:
+        return tuple(others)
+    return merge_neighbours([Message(Role.USER, said), *others])
 
 
 def shorter(turns: Sequence[Message]) -> Iterator[tuple[Message, ...]]:

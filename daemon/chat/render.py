@@ -30,6 +30,10 @@ class TemplateFailed(InvalidRequest):
     code = "template_failed"
 
 
+class TemplateRefused(TemplateFailed):
+    """It said so itself; another conversation may please it."""
+
+
 class RenderWorkerFailed(QmError):
     """The render worker could not be started or broke down."""
 
@@ -53,7 +57,7 @@ class Renderer:
         limit_s: float = WALL_LIMIT_S,
         limit_characters: int = OUTPUT_LIMIT_CHARACTERS,
     ) -> str:
-        """The prompt. `kind` is jinja or go. Raises TemplateFailed with the template's own words.
+        """The prompt. `kind` is jinja or go. Raises TemplateRefused with the template's own words.
 
         Names in `context` that templates may not see are left out.
         """
@@ -62,7 +66,7 @@ class Renderer:
         async with self._turn:
             rendered = await self._run(job)
         if rendered.error:
-            raise TemplateFailed(f"the chat template can't be rendered: {rendered.error}")
+            raise TemplateRefused(f"the chat template can't be rendered: {rendered.error}")
         return rendered.text
 
     async def close(self) -> None:

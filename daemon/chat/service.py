@@ -24,12 +24,12 @@ from ..runner.process import GenerateEvent
 from ..runner.wire import Evaluated, Generate, Loaded, Options
 from ..supervisor import Supervisor, Use
 from . import capabilities
-from .conversation import conversation, shorter, template_context, without_template
+from .conversation import conversation, easier, shorter, template_context, without_template
 from .options import chosen, completed, may_shift
 from .output import OutputShape, output_shape
 from .pictures import marked, marker, pictures
 from .reading import AnswerReader
-from .render import Renderer
+from .render import Renderer, TemplateRefused
 from .request import (
     Event,
     Finished,
@@ -199,14 +199,24 @@ class ChatService:
         if work.template is None:
             text = without_template(shown)
         else:
-            context = template_context(request, shown, bos=loaded.bos, eos=loaded.eos)
-            text = await self._renderer.render(work.template.text, work.template.kind, context)
-            text += work.shape.prefill
+            text = await self._said(work, work.template, shown) + work.shape.prefill
         if loaded.add_bos and loaded.bos:
             text = text.removeprefix(loaded.bos)  # the tokenizer adds it
         if request.messages is None:
             return Prompt(text, truncate=request.truncate, images=images, image_marker=mark)
         return Prompt(text, turns=tuple(turns), images=images, image_marker=mark)
+
+    async def _said(self, work: Work, template: Template, turns: Sequence[Message]) -> str:
+        """The turns in the words of a template, in the first way of telling that it takes."""
+        refusal: TemplateRefused | None = None
+        for told in (turns, *easier(turns)):
+            context = template_context(work.request, told, bos=work.loaded.bos, eos=work.loaded.eos)
+            try:
+                return await self._renderer.render(template.text, template.kind, context)
+            except TemplateRefused as error:
+                refusal = refusal or error
+        assert refusal is not None
+        raise refusal
 
 
 async def _first_frame(

@@ -16,6 +16,7 @@ from .fields import JsonObject
 from .ollama_answer import timestamp
 
 VERSION_HEADER = "Anthropic-Version"  # every client of Anthropic's sends it, and no other
+_REQUEST = "req_"  # how request ids begin at Anthropic
 _PLAIN_JSON = "application/json"
 _TYPES = {
     400: "invalid_request_error",
@@ -65,7 +66,7 @@ def model_document(stored: StoredManifest) -> JsonObject:
 def error_body(error: QmError, request_id: str) -> JsonObject:
     """The error object of Anthropic's API."""
     told = {"type": _TYPES.get(error.status, "api_error"), "message": error.message}
-    return {"type": "error", "error": told, "request_id": f"req_{request_id}"}
+    return {"type": "error", "error": told, "request_id": _REQUEST + request_id}
 
 
 ANTHROPIC = Dialect(
@@ -73,6 +74,7 @@ ANTHROPIC = Dialect(
     error_body=error_body,
     stream_error=stream_error,
     scope=Scope.CHAT,
+    id_headers=lambda request_id: {"Request-Id": _REQUEST + request_id},
     routes=(
         Route("POST", "/v1/messages", _messages),
         Route("POST", "/v1/messages/count_tokens", _count_tokens),

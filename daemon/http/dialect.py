@@ -6,7 +6,7 @@ answer it into the client's format. What a request means is decided in `daemon.c
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -48,6 +48,7 @@ class Dialect:
 
     `error_body` prints an error's JSON document, given the request's id, as this dialect's clients
     read it; `stream_error` makes of such a document the last piece of a stream that fails.
+    `id_headers` are where its clients look for the request's id, besides X-Request-Id.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Dialect:
     error_body: Callable[[QmError, str], object] = native_error_body
     stream_error: Callable[[object], bytes] = json_line
     scope: Scope = Scope.MANAGE
+    id_headers: Callable[[str], Mapping[str, str]] = lambda _request_id: {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,12 @@ def error_body(request: web.Request, error: QmError) -> object:
 def stream_error(request: web.Request, error: QmError) -> bytes:
     """The error as the last piece of a stream in the dialect of the requested route."""
     return _spoken(request).dialect.stream_error(error_body(request, error))
+
+
+def id_headers(request: web.Request) -> Mapping[str, str]:
+    """The headers that tell the request's id, for any client and for the dialect's own."""
+    request_id = request.get(REQUEST_ID, "")
+    return {"X-Request-Id": request_id, **_spoken(request).dialect.id_headers(request_id)}
 
 
 def scope_of(request: web.Request) -> Scope:

@@ -17,7 +17,7 @@ from ..patience import PATIENCE
 from ..services import SERVICES
 from ..settings import Settings
 from .access import AccessRules, is_authorised, is_same_origin, key_in, rules_for
-from .dialect import REQUEST_ID, error_body, scope_of
+from .dialect import REQUEST_ID, error_body, id_headers, scope_of
 from .edge import STREAM, Stream, answer, is_local
 
 log = Log("http")
@@ -222,7 +222,7 @@ def _check_content_type(request: web.Request) -> None:
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["X-Request-Id"] = request.get(REQUEST_ID, "")
+    response.headers.update(id_headers(request))
     origin = request.get(CORS_ORIGIN)
     if origin:
         response.headers["Access-Control-Allow-Origin"] = origin

@@ -32,6 +32,15 @@ class Told:
 
 
 _NDJSON, _SSE = "application/x-ndjson", "text/event-stream"
+# Readers of server-sent events check each by itself, others the stream's text.
+_STREAMED: dict[str, JsonObject] = {
+    _NDJSON: {"type": "string"},
+    _SSE: {
+        "type": ["string", "object"],
+        "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+        "required": ["data"],
+    },
+}
 TOLD: dict[tuple[str, str], Told] = {
     ("POST", "/api/chat"): Told("Chat", "Chat", "NativeAnswer", _NDJSON),
     ("POST", "/api/generate"): Told("Generate", "Generate", "NativeAnswer", _NDJSON),
@@ -139,7 +148,7 @@ def _success(told: Told) -> JsonObject:
     if told.response:
         content[_JSON] = {"schema": _reference(told.response)}
     if told.stream:
-        content[told.stream] = {"schema": {"type": "string"}}
+        content[told.stream] = {"schema": _STREAMED[told.stream]}
     if told.text:
         content["text/plain"] = {"schema": {"type": "string"}}
     return {"description": "done"} | ({"content": content} if content else {})

@@ -133,7 +133,7 @@ def _echo(fields: Fields) -> JsonObject:
     """What a response repeats of its request, with OpenAI's defaults."""
     tools = [_shown_tool(each) for each in fields.objects("tools")]
     return {
-        "previous_response_id": fields.raw("previous_response_id"),
+        "previous_response_id": fields.text("previous_response_id") or None,
         "instructions": fields.optional_text("instructions"),
         "tools": tools,
         "tool_choice": fields.raw("tool_choice") or "auto",

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from qm.daemon.chat.conversation import conversation, merge_neighbours, shorter, template_context
+from qm.daemon.chat.conversation import (
+    conversation,
+    easier,
+    merge_neighbours,
+    shorter,
+    template_context,
+)
 from qm.daemon.chat.request import Message, Request, ToolCall
 
 USER = Message("user", "hi")
@@ -54,6 +60,33 @@ def test_the_oldest_turns_go_first() -> None:
 
 def test_one_turn_can_not_be_shortened() -> None:
     assert list(shorter((USER,))) == []
+
+
+def test_templates_that_refuse_are_told_otherwise() -> None:
+    """One call a turn with its own result behind it; system texts before the first question."""
+    calls = (ToolCall("f", {}, "c1"), ToolCall("g", {}, "c2", 1))
+    results = (Message("tool", "2", tool_call_id="c2"), Message("tool", "1", tool_call_id="c1"))
+    turns = (Message("system", "s"), USER, Message("assistant", "x", tool_calls=calls), *results)
+    first, second, third = easier(turns)
+    one_by_one = (
+        Message("assistant", "x", tool_calls=calls[:1]),
+        results[1],
+        Message("assistant", tool_calls=calls[1:]),
+        results[0],
+    )
+    question = Message("user", "s\n\nhi")
+    assert first == (*turns[:2], *one_by_one)
+    assert second == (question, *turns[2:])
+    assert third == (question, *one_by_one)
+
+
+def test_results_without_ids_follow_their_calls_in_order() -> None:
+    """What is left over stays behind them."""
+    calls = tuple(ToolCall(name, {}) for name in "fg")
+    results = tuple(Message("tool", text) for text in "123")
+    (told,) = easier((USER, Message("assistant", tool_calls=calls), *results))
+    assert [turn.content for turn in told] == ["hi", "", "1", "", "2", "3"]
+    assert list(easier((USER,))) == []
 
 
 def test_templates_see_the_usual_names() -> None:

@@ -1,0 +1,200 @@
+"""Calls that must be made, through the official clients, in the notations of several families.
+
+The model is the demo model with templates that announce each family's notation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import ollama
+import openai
+import pytest
+from openai.types.chat import ChatCompletionToolUnionParam
+
+from .conftest import create
+
+pytestmark = pytest.mark.slow
+
+TOOLS = "{% if tools %}{{ tools | tojson }}\n{% endif %}"
+TURNS = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}"
+    "{% for c in m.tool_calls or [] %} {{ c.function.name }}{% endfor %}\n{% endfor %}assistant:"
+)
+# It takes neither system turns nor two calls in a turn, as some do.
+STRICT = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+    "{% if m.tool_calls and m.tool_calls | length > 1 %}{{ raise_exception('one') }}{% endif %}"
+    "{% endfor %}"
+)
+FAMILIES = {
+    "qwen": "<tool_call></tool_call>",
+    "llama": "<|start_header_id|>ipython<|end_header_id|><|python_tag|>",
+    "mistral": "[AVAILABLE_TOOLS][TOOL_CALLS]",
+}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Oslo", "Paris"]}, "days": {"enum": [1, 2]}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+WEATHER: ChatCompletionToolUnionParam = {
+    "type": "function",
+    "function": {"name": "weather", "description": "The weather", "parameters": SCHEMA},
+}
+NOW: ChatCompletionToolUnionParam = {
+    "type": "function",
+    "function": {"name": "now", "parameters": {"type": "object", "additionalProperties": False}},
+}
+ASKED = [{"role": "user", "content": "Weather in Oslo?"}]
+
+
+@pytest.fixture(scope="module")
+def url(start_module_daemon: Callable[..., Any], smollm2_gguf: Path) -> str:
+    """A daemon whose models are named like the families."""
+    daemon = start_module_daemon()
+    create(daemon, "strict", smollm2_gguf, template=STRICT + TOOLS + TURNS)
+    for name, marks in FAMILIES.items():
+        words = "{% if tools %}{{ '" + marks + "' }}{% endif %}" + TOOLS + TURNS
+        made = {"model": name, "from": "strict", "template": words, "stream": False}
+        daemon.json("POST", "/api/create", made)
+    return f"http://{daemon.json('GET', '/qm/status')['host']}"
+
+
+@pytest.fixture(scope="module")
+def gpt(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0, timeout=120) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def claude(url: str) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=url, api_key="x", max_retries=0, timeout=120) as client:
+        yield client
+
+
+def fits(name: str, arguments: object) -> bool:
+    """Whether it is a call to one of the tools, with arguments of its schema."""
+    if name == "now":
+        return arguments == {}
+    assert name == "weather"
+    assert isinstance(arguments, dict)
+    return arguments["city"] in ("Oslo", "Paris") and arguments["days"] in (1, 2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "now"}}])
+def test_openai(gpt: openai.OpenAI, family: str, choice: Any) -> None:
+    """Whole and streamed, by the client's own gathering of the pieces."""
+    asked: dict[str, Any] = {
+        "model": family,
+        "messages": ASKED,
+        "tools": [WEATHER, NOW],
+        "tool_choice": choice,
+        "max_tokens": 64,
+        "temperature": 0,
+    }
+    whole: Any = gpt.chat.completions.create(**asked).choices[0]
+    with gpt.chat.completions.stream(**asked) as stream:
+        streamed: Any = stream.get_final_completion().choices[0]
+    for answer in (whole, streamed):
+        assert answer.finish_reason == "tool_calls"
+        assert not answer.message.content
+        (call,) = answer.message.tool_calls or []
+        assert fits(call.function.name, json.loads(call.function.arguments))
+        assert choice == "required" or call.function.name == "now"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "weather"}])
+def test_anthropic(claude: anthropic.Anthropic, family: str, choice: Any) -> None:
+    asked: dict[str, Any] = {
+        "model": family,
+        "messages": ASKED,
+        "tools": [
+            {"name": "weather", "input_schema": SCHEMA},
+            {"name": "now", "input_schema": {"type": "object", "additionalProperties": False}},
+        ],
+        "tool_choice": choice,
+        "max_tokens": 64,
+        "extra_body": {"temperature": 0},
+    }
+    whole: Any = claude.messages.create(**asked)
+    with claude.messages.stream(**asked) as stream:
+        streamed: Any = stream.get_final_message()
+    for answer in (whole, streamed):
+        assert answer.stop_reason == "tool_use"
+        (block,) = answer.content
+        assert block.type == "tool_use"
+        assert fits(block.name, block.input)
+        assert choice["type"] == "any" or block.name == "weather"
+
+
+def test_responses(gpt: openai.OpenAI) -> None:
+    function = {"type": "function", "name": "weather", "parameters": SCHEMA, "strict": True}
+    asked: dict[str, Any] = {
+        "model": "mistral",
+        "input": "Weather in Oslo?",
+        "tools": [function],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "max_output_tokens": 64,
+        "temperature": 0,
+    }
+    whole: Any = gpt.responses.create(**asked)
+    with gpt.responses.stream(**asked) as stream:
+        streamed: Any = stream.get_final_response()
+    for answer in (whole, streamed):
+        (item,) = answer.output
+        assert fits(item.name, json.loads(item.arguments))
+        assert (answer.temperature, answer.parallel_tool_calls) == (0, False)
+
+
+def test_none_and_ollama(url: str, gpt: openai.OpenAI) -> None:
+    """A tool that may not be called is not even shown; Ollama's client gets a parsed answer."""
+    few: dict[str, Any] = {"model": "qwen", "messages": ASKED, "max_tokens": 2, "temperature": 0}
+    without: Any = gpt.chat.completions.create(**few)
+    none: Any = gpt.chat.completions.create(**few, tools=[WEATHER], tool_choice="none")
+    assert none.usage.prompt_tokens == without.usage.prompt_tokens
+    client = ollama.Client(url)
+    told = client.chat(
+        "qwen",
+        ASKED,
+        tools=[dict(WEATHER)],
+        format={
+            "type": "object",
+            "properties": {"name": {"const": "weather"}, "arguments": SCHEMA},
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        },
+        options={"temperature": 0, "num_predict": 64},
+    )
+    client._client.close()
+    (call,) = told.message.tool_calls or []
+    assert fits(call.function.name, call.function.arguments)
+
+
+def test_templates_that_refuse_what_agents_send(claude: anthropic.Anthropic) -> None:
+    """A system text and two calls at once, which Claude Code sends, get an answer all the same."""
+    uses: list[Any] = [
+        {"type": "tool_use", "id": f"toolu_{n}", "name": "now", "input": {}} for n in "12"
+    ]
+    results: list[Any] = [
+        {"type": "tool_result", "tool_use_id": f"toolu_{n}", "content": n} for n in "12"
+    ]
+    answer = claude.messages.create(
+        model="strict",
+        system="Be brief.",
+        messages=[
+            {"role": "user", "content": "Now?"},
+            {"role": "assistant", "content": uses},
+            {"role": "user", "content": results},
+        ],
+        tools=[{"name": "now", "input_schema": {"type": "object"}}],
+        max_tokens=2,
+    )
+    assert answer.usage.output_tokens <= 2
