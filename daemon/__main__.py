@@ -86,6 +86,7 @@ async def _serve(settings: Settings, store: Store, tls: ssl.SSLContext | None) -
                 build_app(services),
                 access_log=None,
                 handler_cancellation=True,  # a client that hangs up frees its slot
+                auto_decompress=False,  # a few bytes may become gigabytes
                 shutdown_timeout=_LAST_WORDS_S,
             )
             await runner.setup()

@@ -90,17 +90,22 @@ def _without_system(turns: Sequence[Message]) -> tuple[Message, ...]:
     return merge_neighbours([Message(Role.USER, said), *others])
 
 
-def shorter(turns: Sequence[Message]) -> Iterator[tuple[Message, ...]]:
-    """Ever shorter conversations: the oldest turns go first, system turns and the last stay.
+def places_to_cut(turns: Sequence[Message]) -> list[int]:
+    """Where a shorter conversation may begin, the longest first; the last turn alone is the last.
 
     None begins with an answer to something that is gone, which many templates refuse.
     """
-    system = [turn for turn in turns[:-1] if turn.role == Role.SYSTEM]
-    others = [turn for turn in turns[:-1] if turn.role != Role.SYSTEM]
-    for first in range(1, len(others) + 1):
-        rest = (*others[first:], turns[-1])
-        if len(rest) == 1 or rest[0].role == Role.USER:
-            yield (*system, *rest)
+    last = len(turns) - 1
+    if last < 1:
+        return []
+    old = [index for index, turn in enumerate(turns[:last]) if turn.role != Role.SYSTEM]
+    return [index for index in (*old[1:], last) if index == last or turns[index].role == Role.USER]
+
+
+def cut_at(turns: Sequence[Message], place: int) -> tuple[Message, ...]:
+    """The turns from `place` on; system turns and the last stay."""
+    system = (turn for turn in turns[:place] if turn.role == Role.SYSTEM)
+    return (*system, *turns[place:])
 
 
 def template_context(

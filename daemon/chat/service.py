@@ -24,7 +24,14 @@ from ..runner.process import GenerateEvent
 from ..runner.wire import Evaluated, Generate, Loaded, Options
 from ..supervisor import Supervisor, Use
 from . import capabilities
-from .conversation import conversation, easier, shorter, template_context, without_template
+from .conversation import (
+    conversation,
+    cut_at,
+    easier,
+    places_to_cut,
+    template_context,
+    without_template,
+)
 from .options import chosen, completed, may_shift
 from .output import OutputShape, output_shape
 from .pictures import marked, marker, pictures
@@ -48,10 +55,10 @@ class PromptTooLong(InvalidRequest):
 
     code = "prompt_too_long"
 
-    def __init__(self, prompt_tokens: int, n_ctx: int) -> None:
+    def __init__(self, prompt_tokens: int, n_ctx: int, *, at_least: bool = False) -> None:
         super().__init__(
-            f"the prompt has {prompt_tokens} tokens, more than the context of {n_ctx} tokens;"
-            " shorten it, raise num_ctx, or set truncate"
+            f"the prompt has {'at least ' * at_least}{prompt_tokens} tokens, "
+            f"more than the context of {n_ctx} tokens; shorten it, raise num_ctx, or set truncate"
         )
         self.prompt_tokens = prompt_tokens
         self.n_ctx = n_ctx
@@ -162,17 +169,24 @@ class ChatService:
                 raise
             limit = error.facts.get("n_ctx", work.loaded.n_ctx)
             if not work.request.truncate or not prompt.turns:
-                raise PromptTooLong(error.facts.get("prompt_tokens", 0), limit) from error
+                raise _too_long(error, limit) from error
         return await _first_frame(work, await self._shortened(work, prompt, limit))
 
     async def _shortened(self, work: Work, prompt: Prompt, limit: int) -> Prompt:
-        """The longest rest of the conversation that fits; the last turn alone if none does."""
-        for turns in shorter(prompt.turns):
-            prompt = await self._render(work, turns)
-            tokens = await work.use.runner.tokenize(prompt.text)
-            if len(tokens) < limit:
-                break
-        return replace(prompt, truncate=True)
+        """The longest rest of the conversation that fits; the last turn alone if none does.
+
+        The search halves what is left, since each try costs a rendering.
+        """
+        places, found = places_to_cut(prompt.turns)[-limit:], prompt  # a turn has a token at least
+        low, high = 0, len(places)
+        while low < high:
+            middle = (low + high) // 2
+            tried = await self._render(work, cut_at(prompt.turns, places[middle]))
+            fits = len(await work.use.runner.tokenize(tried.text)) < limit
+            if fits or middle == len(places) - 1:
+                found = tried
+            low, high = (low, middle) if fits else (middle + 1, high)
+        return replace(found, truncate=True)
 
     async def _prompt(self, work: Work) -> Prompt:
         request = work.request
@@ -230,6 +244,11 @@ async def _first_frame(
         raise
     assert isinstance(counted, Evaluated), counted
     return frames, counted
+
+
+def _too_long(error: GenerateFailed, limit: int) -> PromptTooLong:
+    counted, at_least = error.facts.get("prompt_tokens", 0), error.facts.get("at_least", 0)
+    return PromptTooLong(counted, limit, at_least=bool(at_least))
 
 
 def _reader(work: Work, prompt: Prompt, counted: Evaluated) -> AnswerReader:

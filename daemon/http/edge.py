@@ -14,6 +14,7 @@ from ..network import HEADER, from_header
 from ..patience import in_time
 from ..services import SERVICES
 from .dialect import stream_error
+from .encoding import BodyTooLarge, is_plain, unpacked
 from .fields import Fields, JsonObject, decode
 
 JSON = "application/json; charset=utf-8"
@@ -26,17 +27,6 @@ EARLY_HEADERS_S = 10.0
 WRITE_LIMIT_S = 120.0
 
 STREAM: web.RequestKey[Stream]
-
-
-class BodyTooLarge(QmError):
-    """The body is over the limit; nothing of it was used."""
-
-    status = 413
-    code = "body_too_large"
-
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the request body is larger than {limit_bytes} bytes (QM_MAX_BODY_BYTES)")
-        self.limit_bytes = limit_bytes
 
 
 class ClientStalled(ConnectionError):
@@ -61,9 +51,13 @@ async def read_body(request: web.Request) -> bytes:
     try:
         with in_time(limit_s := request.app[SERVICES].settings.read_timeout_s):
             async with asyncio.timeout(limit_s):
-                return await request.read()
+                body = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise BodyTooLarge(limit) from error
+    encoding = request.headers.get("Content-Encoding", "")
+    if is_plain(encoding):
+        return body
+    return await asyncio.to_thread(unpacked, body, encoding, limit)
 
 
 def answer(document: object, *, status: int = 200, content_type: str = JSON) -> web.Response:

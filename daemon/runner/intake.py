@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TypeAlias
 
+import msgspec
+
 from . import wire
 from .constraints import Constraints
 from .embedding import EmbedWork
@@ -30,6 +32,7 @@ from .text import AnswerText
 from .vocabulary import Vocabulary
 
 _READ_BYTES = 262_144
+_SELDOM_LONGER_BYTES = 16  # than a token is, on average, no text is
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,11 @@ def generation(request: wire.Generate, ready: Ready) -> Sequence | wire.Failed:
     """A request that the engine can start on at once, or why it can't be."""
     if ready.embeds:
         raise LlamaError("unsupported", "the model is loaded for embeddings; it can't generate")
+    least = fewest_tokens(request, ready)
+    if least >= ready.limit:
+        if not request.truncate or request.images:
+            return too_long(request.id, least, ready.limit, at_least=True)
+        request = _without_middle(request, ready)
     tokens, media = _parsed(request, ready)
     if len(tokens) >= ready.limit:
         if not request.truncate or media:
@@ -193,12 +201,29 @@ def _sampler(
     )
 
 
-def too_long(request_id: int, n_prompt: int, limit: int) -> wire.Failed:
+def fewest_tokens(request: wire.Generate, ready: Ready) -> int:
+    """At least so many tokens the prompt has; 0 where it may well fit.
+
+    Some tokenizers take minutes for texts of megabytes, and nobody can stop them.
+    """
+    n_bytes = len(request.prompt) if request.tokens is None else 0  # or more
+    if n_bytes < ready.limit * _SELDOM_LONGER_BYTES:
+        return 0
+    return n_bytes // ready.vocabulary.longest_bytes
+
+
+def _without_middle(request: wire.Generate, ready: Ready) -> wire.Generate:
+    """Both ends of the text, each more than fits: the same tokens are left in the end."""
+    enough = ready.limit * ready.vocabulary.longest_bytes
+    ends = request.prompt[:enough] + request.prompt[-enough:]
+    return msgspec.structs.replace(request, prompt=ends)
+
+
+def too_long(request_id: int, n_prompt: int, limit: int, *, at_least: bool = False) -> wire.Failed:
     """The refusal of a prompt that leaves no room for an answer."""
     text = f"the prompt has {n_prompt} tokens, but the context holds {limit} with the answer"
-    return wire.Failed(
-        request_id, "prompt_too_long", text, {"prompt_tokens": n_prompt, "n_ctx": limit}
-    )
+    facts = {"prompt_tokens": n_prompt, "n_ctx": limit, "at_least": int(at_least)}
+    return wire.Failed(request_id, "prompt_too_long", text, facts)
 
 
 def embedding(request: wire.Embed, ready: Ready) -> EmbedWork | wire.Failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from qm.modelfiles.native import C
@@ -32,6 +33,11 @@ class Vocabulary:
     @property
     def has_fim(self) -> bool:
         return min(self.fim_pre, self.fim_suf, self.fim_mid) >= 0
+
+    @cached_property
+    def longest_bytes(self) -> int:
+        """How many bytes of text the longest token stands for."""
+        return max((len(self._piece(token, special=True)) for token in range(self.size)), default=1)
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of `text`."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from qm.daemon.chat.conversation import (
     conversation,
+    cut_at,
     easier,
     merge_neighbours,
-    shorter,
+    places_to_cut,
     template_context,
 )
 from qm.daemon.chat.request import Message, Request, ToolCall
@@ -54,12 +55,13 @@ def test_the_oldest_turns_go_first() -> None:
         Message("assistant", "a2"),
         last,
     )
-    contents = [[turn.content for turn in each] for each in shorter(turns)]
+    shorter = [cut_at(turns, place) for place in places_to_cut(turns)]
+    contents = [[turn.content for turn in each] for each in shorter]
     assert contents == [["s", "2", "a2", "3"], ["s", "3"]]
 
 
 def test_one_turn_can_not_be_shortened() -> None:
-    assert list(shorter((USER,))) == []
+    assert places_to_cut((USER,)) == []
 
 
 def test_templates_that_refuse_are_told_otherwise() -> None:
