@@ -215,12 +215,30 @@ def need_of(placed: Fit, wishes: Options, exact: tuple[tuple[str, object], ...])
 
 def facts_of(model: Model) -> ModelFacts:
     """What placement needs to know of all its files. Raises OSError, GgufInvalid."""
+    files = (model.weights, model.adapters, model.projectors, model.draft)
+    return _facts(_Files(*files, model.header))
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Blobs, which never change; `header` is that of the first."""
+
+    weights: tuple[Path, ...]
+    adapters: tuple[Path, ...]
+    projectors: tuple[Path, ...]
+    draft: Path | None
+    header: Header = field(compare=False)
+
+
+@lru_cache(maxsize=32)
+def _facts(files: _Files) -> ModelFacts:
+    """Every request asks for them, and a header has hundreds of tensors to look at."""
     return model_facts(
-        model.header,
-        extra_bytes=sum(path.stat().st_size for path in model.adapters),
-        projector_bytes=sum(path.stat().st_size for path in model.projectors[:1]),
-        draft=_header(model.draft) if model.draft else None,
-        parts=map(_header, model.weights[1:]),
+        files.header,
+        extra_bytes=sum(path.stat().st_size for path in files.adapters),
+        projector_bytes=sum(path.stat().st_size for path in files.projectors[:1]),
+        draft=_header(files.draft) if files.draft else None,
+        parts=map(_header, files.weights[1:]),
     )
 
 
