@@ -29,6 +29,7 @@ class Vocabulary:
         self.fim_mid = int(C.llama_vocab_fim_mid(self.pointer))
         self._pieces: dict[tuple[int, bool], bytes] = {}
         self._ends: dict[int, bool] = {}
+        self._all_ends: list[int] | None = None
 
     @property
     def has_fim(self) -> bool:
@@ -98,5 +99,8 @@ class Vocabulary:
         ]
 
     def all_ends(self) -> list[int]:
-        """Every token that ends generation."""
-        return [token for token in range(self.size) if self.ends(token)]
+        """Every token that ends generation; looked for once."""
+        if self._all_ends is None:
+            is_end, pointer = C.llama_vocab_is_eog, self.pointer
+            self._all_ends = [token for token in range(self.size) if is_end(pointer, token)]
+        return self._all_ends
