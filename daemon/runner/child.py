@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ..turns import Seat
-from .environment import child_environment
+from .environment import runner_environment
 
 LOG_TAIL_BYTES: Final = 2048
 
@@ -87,7 +87,7 @@ async def start(log_path: Path, seat: Seat | None) -> tuple[socket.socket, Child
                 stdout=log,
                 stderr=log,
                 pass_fds=(theirs.fileno(), *((seat.fd,) if seat else ())),
-                env=child_environment(os.environ),
+                env=runner_environment(os.environ),
                 start_new_session=True,  # a Ctrl-C in the daemon's terminal is not for runners
             )
     except BaseException:

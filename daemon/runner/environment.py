@@ -34,6 +34,12 @@ _DEFAULTS: Final = {
     # cores that costs nine tenths of the speed. A few microseconds are enough, then they sleep.
     "GOMP_SPINCOUNT": "1000",
 }
+_RUNNER_DEFAULTS: Final = {
+    # A runner changes over between a long limit, of about two milliseconds, and a short one, which
+    # is 1000 by this policy (`spinning`).
+    "GOMP_SPINCOUNT": "30000",
+    "OMP_WAIT_POLICY": "active",
+}
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -44,6 +50,11 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
         if name in _NAMES or name.startswith(_PREFIXES)
     }
     return _DEFAULTS | kept
+
+
+def runner_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """As `child_environment`, for a process that notices who else computes."""
+    return child_environment(_RUNNER_DEFAULTS | dict(environment))
 
 
 def network_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from qm.modelfiles.native import C, fill
 
 from .llama_error import LlamaError
 from .llama_log import Log
+from .spinning import Spinning
 from .weights import Model
 from .wire import Placement
 
@@ -52,6 +53,7 @@ class Context:
         if embedding:  # mean pooling aborts when sequences can't share a batch evenly
             n_ubatch = max(n_ubatch - n_ubatch % n_seq, n_seq)
         self.n_threads = threads
+        self._spinning = Spinning(threads)
         fields: dict[str, object] = {
             "n_ctx": placement.n_ctx,
             "n_batch": n_ubatch if embedding or self._guards else placement.n_batch,
@@ -90,8 +92,10 @@ class Context:
 
     def decode(self, batch: Batch) -> int:
         """0: done. 1: no room in the cache, nothing happened. Else an error."""
+        self._spinning.start()
         status = int(C.llama_decode(self.pointer, batch.struct))
         C.llama_synchronize(self.pointer)  # so that a step's time is its own, on a GPU too
+        self._spinning.look()
         return status
 
     def remove(self, sequence: int, start: int, end: int = -1) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qm.daemon.runner.environment import child_environment
+from qm.daemon.runner.environment import child_environment, runner_environment
 
 
 def test_secrets_stay_behind() -> None:
@@ -20,3 +20,11 @@ def test_secrets_stay_behind() -> None:
     assert kept["PATH"] == "/bin"
     assert kept["CUDA_VISIBLE_DEVICES"] == "0"
     assert kept["GOMP_SPINCOUNT"] == "7"  # the user's own choice wins
+
+
+def test_runners_wait_longer_unless_told_otherwise() -> None:
+    """A runner's threads are patient by default; the user's own choice wins here too."""
+    assert int(runner_environment({})["GOMP_SPINCOUNT"]) > int(
+        child_environment({})["GOMP_SPINCOUNT"]
+    )
+    assert runner_environment({"GOMP_SPINCOUNT": "7"})["GOMP_SPINCOUNT"] == "7"

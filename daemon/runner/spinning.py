@@ -1,0 +1,110 @@
+"""How long the threads of a decode step wait for each other awake.
+
+A step has hundreds of places where they wait. A thread that waits awake goes on at once; one that
+sleeps costs a wake-up each time, a tenth of the speed and more. But where other processes compute
+on the same cores, a thread that is awake for nothing keeps the one that it waits for from running,
+and that can cost nine tenths. So they are patient while the cores are ours, and curt otherwise:
+
+    spinning.look()     after each step: finds out which it is, and changes over
+
+libgomp reads both limits at its start (`environment`). It goes by the short one while it manages
+more threads than there are CPUs, so a team of threads that only sleep changes it over.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+CROWDED: Final = 0.08  # part of the time that threads were ready to run, but others ran
+CALM: Final = 0.03
+_LEAST_S: Final = 0.05  # shorter than that tells nothing
+_CALM_S: Final = 1.0
+_MOST_IDLE_THREADS: Final = 16
+_SCHEDSTAT: Final = "/proc/thread-self/schedstat"
+
+
+@dataclass(slots=True)
+class Crowding:
+    """Whether others compute on our cores, told from how long we waited for one. Pure."""
+
+    crowded: bool = False
+    _seconds: float = 0.0
+    _waited_s: float = 0.0
+
+    def observe(self, seconds: float, waited_s: float) -> bool:
+        """Takes in that of `seconds` of computing so many were spent waiting for a core."""
+        self._seconds += seconds
+        self._waited_s += waited_s
+        if self._seconds >= (_CALM_S if self.crowded else _LEAST_S):
+            part = self._waited_s / self._seconds
+            self.crowded = part > (CALM if self.crowded else CROWDED)
+            self._seconds = self._waited_s = 0.0
+        return self.crowded
+
+
+class Spinning:
+    """For the thread that starts the steps. Does nothing where there is no libgomp or no /proc."""
+
+    def __init__(self, n_threads: int) -> None:
+        self._crowding = Crowding()
+        self._crowd: threading.Event | None = None  # ends the idle team
+        self._openmp = _openmp()
+        n_cpus = self._openmp.omp_get_num_procs() if self._openmp else 0
+        self._n_idle = max(n_cpus - n_threads, 0) + 2
+        self._file = (
+            _open_schedstat() if n_threads > 1 and self._n_idle < _MOST_IDLE_THREADS else -1
+        )
+        self._before = self._now()
+
+    @property
+    def curt(self) -> bool:
+        """Whether threads go to sleep soon."""
+        return self._crowd is not None
+
+    def start(self) -> None:
+        """What happened until now was no step."""
+        self._before = self._now()
+
+    def look(self) -> None:
+        """After a step."""
+        if self._file < 0 or self._openmp is None:
+            return
+        before, now = self._before, self._now()
+        crowded = self._crowding.observe(now[0] - before[0], now[1] - before[1])
+        self._before = now
+        if crowded and self._crowd is None:
+            self._crowd = threading.Event()
+            threading.Thread(target=self._idle, args=(self._crowd,), daemon=True).start()
+        elif not crowded and self._crowd is not None:
+            self._crowd.set()
+            self._crowd = None
+
+    def _idle(self, over: threading.Event) -> None:
+        """Counts as a team of threads until `over`, when this thread ends, and they with it."""
+        nothing = ctypes.cast(ctypes.CDLL(None).getppid, ctypes.c_void_p)
+        self._openmp.GOMP_parallel(nothing, None, self._n_idle, 0)
+        over.wait()
+
+    def _now(self) -> tuple[float, float]:
+        """The time, and how long this thread was ready to run without a core, in seconds."""
+        waited = int(os.pread(self._file, 64, 0).split()[1]) / 1e9 if self._file >= 0 else 0.0
+        return time.perf_counter(), waited
+
+
+def _openmp() -> Any:  # Any: a library, or None
+    try:
+        return ctypes.CDLL("libgomp.so.1")
+    except OSError:
+        return None
+
+
+def _open_schedstat() -> int:
+    try:
+        return os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
