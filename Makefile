@@ -3,6 +3,7 @@
 # make test                      all checks, as CI runs them: format, lint, types, tests
 # make test-offload              layers on devices, with a llama.cpp that can spread them
 # make bench                     how fast it serves, as ratios with llama-server (built when missing)
+# make bench-quick               the same with one pair of runs each, in less than ten minutes
 # make soak                      the long campaigns against the store (about an hour)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +21,7 @@ PEERS ?= $(HOME)/.cache/qm-peers
 RPC := $(PEERS)/llama-rpc
 VULKAN := $(PEERS)/llama-vulkan
 
-.PHONY: run test test-offload bench soak format lint types clean
+.PHONY: run test test-offload bench bench-quick soak format lint types clean
 
 run: $(DEMO)
 	@$(BIN)/qm show smollm2 >/dev/null 2>&1 \
@@ -42,6 +43,9 @@ $(PEERS)/llama-%/.built: | $(CHECKS)
 
 bench: $(CHECKS)
 	$(BIN)/python -m tests.bench.serving
+
+bench-quick: $(CHECKS)
+	$(BIN)/python -m tests.bench.serving --quick
 
 # Campaigns against the store as long as they should be: ten minutes of collections, 600 kills, every
 # step and every failing call; then that they notice what they are there to notice.

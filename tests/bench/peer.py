@@ -13,6 +13,20 @@ import tarfile
 from pathlib import Path
 
 PACKAGE = "llama-cpp-python"
+_CPUINFO = Path("/proc/cpuinfo")
+# What a native build turns on by itself, by the kernel's name for it.
+_INSTRUCTIONS = {
+    "avx": "GGML_AVX",
+    "avx2": "GGML_AVX2",
+    "f16c": "GGML_F16C",
+    "fma": "GGML_FMA",
+    "bmi2": "GGML_BMI2",
+    "avx_vnni": "GGML_AVX_VNNI",
+    "avx512bw": "GGML_AVX512",
+    "avx512_vbmi": "GGML_AVX512_VBMI",
+    "avx512_vnni": "GGML_AVX512_VNNI",
+    "avx512_bf16": "GGML_AVX512_BF16",
+}
 
 
 def cache() -> Path:
@@ -49,10 +63,20 @@ def _source() -> Path:
 def _build(source: Path, target: str) -> None:
     print(f"building {target}; this takes minutes, once", file=sys.stderr)
     build = cache() / "build"
-    options = ("-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF")
+    fixed = ("-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF")
+    options = (*fixed, *_instructions())
     jobs = str(os.cpu_count() or 1)
     for command in (
         ["cmake", "-S", str(source), "-B", str(build), *options],
         ["cmake", "--build", str(build), "--target", target, "-j", jobs],
     ):
         subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+def _instructions() -> tuple[str, ...]:
+    """All that the CPU can, but for AMX: it crashes on virtual machines, and qm forgoes it."""
+    flags = _CPUINFO.read_text().split() if _CPUINFO.exists() else []
+    if "amx_tile" not in flags:
+        return ()
+    able = (option for flag, option in _INSTRUCTIONS.items() if flag in flags)
+    return ("-DGGML_NATIVE=OFF", *(f"-D{option}=ON" for option in able))
