@@ -6,6 +6,7 @@ commit, and the digests of the weights that must come out.
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from collections.abc import Mapping
@@ -71,12 +72,18 @@ def _entry(client: Client, name: str, must: bool) -> JsonObject | None:
     """How to build one model. Raises CannotLock if it `must` be locked."""
     info = client.post("/api/show", {"model": name})
     try:
-        return lock_entry(name, info)
+        return lock_entry(name, info) | _own_text(client, name)
     except CannotLock as error:
         if must:
             raise
         click.echo(f"not locked: {error.message}", err=True)
         return None
+
+
+def _own_text(client: Client, name: str) -> JsonObject:
+    """The text that the model was calibrated on, if it is one of its maker's."""
+    text = client.post("/qm/calibration", {"model": name})
+    return {"calibration": text} if text["digest"] else {}
 
 
 def lock_entry(name: str, info: JsonObject) -> JsonObject:
@@ -123,7 +130,11 @@ def _check_additions(
 
 def apply_entry(client: Client, name: str, entry: JsonObject) -> bool:
     """Builds one model; whether the weights are those of the lockfile."""
-    with client.stream("/api/create", {**entry["request"], "model": name}) as items:
+    request = {**entry["request"], "model": name}
+    if (text := entry.get("calibration")) and "calibration_from" not in request:
+        client.upload(text["digest"], base64.b64decode(text["data"]))
+        request["calibration"] = {"calibration.txt": text["digest"]}
+    with client.stream("/api/create", request) as items:
         Progress(sys.stderr).follow(items)
     same = bool(_weights(client.post("/api/show", {"model": name})) == entry["weights"])
     click.echo(f"{name}: {'the same weights' if same else 'OTHER weights than were locked'}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from qm.modelfiles.build.calibrated import own_calibration
 from qm.store.gc import collect
 from qm.store.layout import parse_digest
 from qm.store.name import Name
@@ -81,6 +83,13 @@ async def _eval(request: web.Request, services: Services) -> web.StreamResponse:
     if chunks := fields.integer("chunks"):
         arguments["chunks"] = chunks
     return await Stream(request).send(progress_lines(services.jobs.run("evaluate", arguments)))
+
+
+async def _calibration(request: web.Request, services: Services) -> web.Response:
+    """The text of its own that a model was calibrated on; empty where it has none."""
+    name = Name.parse(model_name(await read_fields(request)))
+    digest, data = await asyncio.to_thread(own_calibration, services.store, name)
+    return answer({"digest": digest, "data": base64.b64encode(data).decode()})
 
 
 async def _compare(request: web.Request, services: Services) -> web.StreamResponse:
@@ -230,6 +239,7 @@ ADMIN = Dialect(
         Route("POST", "/qm/adopt", _adopt),
         Route("POST", "/qm/eval", _eval),
         Route("POST", "/qm/compare", _compare),
+        Route("POST", "/qm/calibration", _calibration),
         Route("POST", "/qm/import", _import),
         Route("POST", "/qm/rebuild", _rebuild),
         Route("POST", "/qm/export", _export),

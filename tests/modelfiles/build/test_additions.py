@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from qm.modelfiles.build.convert import convert
+from qm.modelfiles.build.texts import CALIBRATION
 
 from tests.fakehub import FakeHub
 from tests.modelfiles.build.convert.standins import pickle_weights, write_torch
@@ -122,7 +123,7 @@ def test_additions_may_be_on_the_hub(daemon: LiveDaemon, folder: Path, tmp_path:
     assert set(made["sources"]) == {"delta", "adapter"}
     assert daemon.qm("lock", "remote", "beside", "-f", str(tmp_path / "lock")).returncode == 0
     for name in ("remote", "beside"):
-        daemon.json("DELETE", "/api/delete", {"model": name})
+        assert daemon.qm("rm", name).returncode == 0
     done = daemon.qm("lock", "--apply", "-f", str(tmp_path / "lock"))
     assert done.returncode == 0, done.stdout + done.stderr
     refused = daemon.qm("lock", "local", "-f", str(tmp_path / "lock"))
@@ -155,6 +156,25 @@ def test_a_matrix_of_the_repository_is_used(
     file.write_text("FROM hf.co/org/base\nQUANTIZE Q4_K_M\nIMATRIX hf.co/org/base/imatrix.gguf")
     refused = daemon.qm("create", "wrong", "-f", str(file))
     assert "org/base has no file imatrix.gguf; it has: imatrix.dat" in refused.stderr
+
+
+def test_a_lock_brings_its_calibration_text(
+    daemon: LiveDaemon,
+    start_daemon: Callable[..., LiveDaemon],
+    folder: Path,
+    hub: FakeHub,
+    tmp_path: Path,
+) -> None:
+    """So that the same weights come out elsewhere, and where the text is gone it says so."""
+    (folder / "text.txt").write_bytes(CALIBRATION.data[:6000])
+    text = "FROM hf.co/org/base\nQUANTIZE Q4_K_M\nCALIBRATION text.txt"
+    layers(daemon, folder, "calibrated", text)
+    locked = daemon.qm("lock", "calibrated", "-f", str(tmp_path / "lock"))
+    assert locked.returncode == 0, locked.stderr
+    other = start_daemon(HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "hf"))
+    done = other.qm("lock", "--apply", "-f", str(tmp_path / "lock"))
+    assert (done.returncode, done.stdout) == (0, "calibrated: the same weights\n"), done.stderr
+    assert "computing importance matrix" in done.stderr
 
 
 def write_legacy(path: Path, columns: dict[str, int]) -> None:
