@@ -219,7 +219,7 @@ class _Question:
             case GatedRepoError():
                 return RepoGated(
                     f"{repo} is gated: accept its licence at {self.endpoint}/{repo}, log in with"
-                    " `hf auth login` (or set HF_TOKEN for the daemon), then pull again"
+                    " `hf auth login` (or set HF_TOKEN), then pull again"
                 )
             case RepositoryNotFoundError():
                 return RepoMissing(

@@ -9,12 +9,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import COMMAND, LiveDaemon
 from tests.fakehub import FakeHub
+from tests.modelfiles.build.tiny_llama import write_tiny_llama
 
 MODEL = "hf.co/org/smol:Q4_1"
 WAIT_LIMIT_S = 30.0
@@ -111,3 +113,22 @@ def test_a_plan_before_the_download(daemon: LiveDaemon, hub: FakeHub) -> None:
     assert not planned["measured"]
     assert MODEL not in daemon.qm("list").stdout
     assert "Error" in daemon.qm("plan", "hf.co/org/nothing-there").stderr
+
+
+def test_a_token_of_the_command_counts(daemon: LiveDaemon, hub: FakeHub) -> None:
+    """Whatever the daemon was started with; it stays with that one pull."""
+    folder = hub.repos.root / "org/gated"
+    if not folder.exists():
+        folder.mkdir()
+        write_tiny_llama(folder / "tiny-F16.gguf")
+        (folder / ".fakehub.json").write_text('{"gated": "manual", "readers": ["alice"]}')
+    refused = daemon.qm("pull", "hf.co/org/gated")
+    assert (refused.returncode, "accept its licence" in refused.stderr) == (1, True)
+    with_token = replace(daemon, env=daemon.env | {"HF_TOKEN": "hf_alice"})
+    pulled = with_token.qm("pull", "hf.co/org/gated")
+    assert pulled.returncode == 0, pulled.stderr
+    assert daemon.qm("rm", "hf.co/org/gated").returncode == 0
+    assert daemon.qm("pull", "hf.co/org/gated").returncode == 1
+    offline = replace(daemon, env=daemon.env | {"HF_HUB_OFFLINE": "1"})
+    refused = offline.qm("pull", "hf.co/org/gated")
+    assert "offline mode is on" in refused.stderr
