@@ -32,7 +32,7 @@ class NothingToCompare(InvalidRequest):
 
 
 @click.command()
-@model_argument("model")
+@model_argument("model", as_written=True)
 @click.option("--types", default=DEFAULT_TYPES, show_default=True, help="Separated by commas.")
 @click.option("--text", metavar="FILE", type=click.Path(path_type=Path), help="Measure over this.")
 @click.option("--chunks", type=click.IntRange(1), help="Read only so many times 512 tokens.")

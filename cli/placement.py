@@ -25,7 +25,7 @@ BACKENDS = {
 
 
 @click.command()
-@model_argument("model")
+@model_argument("model", as_written=True)
 @click.option("--num-ctx", type=int, help="Context in tokens.")
 @click.option("--num-gpu", type=int, help="Layers on GPUs, at most.")
 @click.option("--num-parallel", type=int, help="Requests answered at once.")

@@ -35,7 +35,7 @@ class RunCommand(click.Command):
 
 
 @click.command(cls=RunCommand)
-@model_argument("model")
+@model_argument("model", as_written=True)
 @click.argument("prompt", nargs=-1)
 @click.option("--system", default="", metavar="TEXT", help="System prompt in place of the model's.")
 @click.option(
