@@ -13,6 +13,7 @@ import socket
 import ssl
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 from aiohttp import web
 from qm.store.errors import QmError
@@ -50,13 +51,21 @@ def main() -> int:
             for place in dict.fromkeys((settings.home, store.layout.root)):  # it may have moved
                 claims.enter_context(claimed(place, settings.socket))
             _start_logging(settings)
-            finish(settings.home)
+            _finish_move(settings.home)
             asyncio.run(_serve(settings, store, tls))
     except (QmError, OSError) as error:
         return _refused(error, EXIT_FAILED)
     finally:
         logs.stop_logging()
     return 0
+
+
+def _finish_move(home: Path) -> None:
+    """What a move left at the old place may stay there when it can't be removed."""
+    try:
+        finish(home)
+    except (QmError, OSError) as error:
+        _log.warning("old_store_not_removed", error=error)
 
 
 def _refused(error: Exception, status: int) -> int:
