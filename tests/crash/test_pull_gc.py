@@ -14,7 +14,7 @@ from qm.store.store import Store
 from tests.crash.conftest import SOAK, Puller
 from tests.crash.pulling import MODEL
 
-SOAK_S = float(os.environ.get("QM_SOAK_S", 600.0 if SOAK else 0.0))
+SOAK_S = float(os.environ.get("QM_SOAK_S") or (600 if SOAK else 0))
 PULLS = 5  # at least
 EVERY_S = 0.1
 
