@@ -85,6 +85,7 @@ def _start_logging(settings: Settings) -> None:
 
 async def _serve(settings: Settings, store: Store, tls: ssl.SSLContext | None) -> None:
     lifecycle, hurry = Lifecycle(), asyncio.Event()
+    lifecycle.claimed |= {settings.home, store.layout.root}
     with ExitStack() as sockets:
         sockets.enter_context(lifecycle.claims)
         listeners = [sockets.enter_context(unix_socket(settings.socket))]

@@ -54,15 +54,21 @@ async def move_store(services: Services, target: Path) -> AsyncGenerator[JsonObj
 async def _change_over(services: Services, move: Move) -> None:
     async with services.jobs.paused():
         await asyncio.to_thread(bring, move)
-        claim = claimed(move.target.root, services.settings.socket)
-        if move.target.root != move.home:
-            services.lifecycle.claims.enter_context(claim)
+        _claim(services, move.target.root)
         await _switch(services, move)
         services.supervisor.store_moved()
     _log.info("store_moved", source=move.source.root, target=move.target.root)
     for model in services.supervisor.loaded():
         await services.supervisor.unload(model.name)
     await asyncio.to_thread(clean, move)
+
+
+def _claim(services: Services, place: Path) -> None:
+    """Keeps other daemons out. Raises AlreadyServed."""
+    lifecycle = services.lifecycle
+    if place not in lifecycle.claimed:
+        lifecycle.claims.enter_context(claimed(place, services.settings.socket))
+        lifecycle.claimed.add(place)
 
 
 async def _switch(services: Services, move: Move) -> None:

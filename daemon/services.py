@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -33,7 +34,8 @@ class Lifecycle:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     requests: int = 0  # answered since the start
     moving: asyncio.Task[None] | None = None  # the store, to another place
-    claims: ExitStack = field(default_factory=ExitStack)  # of places that the store moved to
+    claimed: set[Path] = field(default_factory=set)  # places that no other daemon may serve now
+    claims: ExitStack = field(default_factory=ExitStack)  # of those that the store moved to
 
     @property
     def uptime_s(self) -> float:

@@ -55,9 +55,9 @@ def test_the_store_moves_while_its_models_answer(
     back = again.qm("store", "move", str(daemon.home))
     assert back.returncode == 0, back.stderr
     assert again.qm(*ASK).stdout == before.stdout
-    assert sorted(path.name for path in target.iterdir() if path.name != "daemon.lock") == [
-        "moved-to"
-    ]
+    assert {path.name for path in target.iterdir()} == {"moved-to", "daemon.lock"}
+    assert again.qm("store", "move", f"{tmp_path}/x/../elsewhere/models").returncode == 0
+    assert again.qm("store", "path").stdout == f"{target}\n"
 
 
 @pytest.mark.parametrize("where", ["inside", "foreign", "itself", "file"])
