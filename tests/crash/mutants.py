@@ -133,7 +133,7 @@ MUTANTS = (
         "        write_pointer(move.home, move.target.root)\n",
         "        write_pointer(move.home, move.target.root)\n"
         "        _transplant(move, None).everything(exactly=True)\n",
-        "tests/crash/test_move.py",
+        "tests/store/test_move.py",
     ),
     Mutant(
         "private addresses are as good as public ones",

@@ -148,6 +148,23 @@ def test_a_full_disk_leaves_the_store_where_it_is(
     assert find_root(home) == tmp_path / "new"
 
 
+def test_what_fails_in_the_switch_leaves_the_store_where_it_is(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The home's pointer comes last of all."""
+    home = store.layout.root
+    one = begin(home, tmp_path / "new")
+    bring(one)
+    digest = store.blobs.put(b"came meanwhile")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", _full)
+        with pytest.raises(StoreFull):
+            switch(one, store.layout)
+    assert (find_root(home), store.layout.root) == (home, home)
+    switch(one, store.layout)
+    assert store.blobs.has(digest)
+
+
 def _full(*_arguments: object, **_options: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
