@@ -135,6 +135,9 @@ SETTINGS = (
             "The daemon's log. Default: logs/daemon.log under QM_HOME."),
     Setting("QM_LOG_MAX_BYTES", "log_max_bytes", "size", parse_size, "8MiB",
             "Size at which the log is rotated; three old ones are kept."),
+    Setting("QM_CAPTURE", "capture", "count", parse_count, "0",
+            "Requests that are kept in files for debugging, under captures in QM_HOME: so many, "
+            "the latest; keys and images are left out. 0 keeps none."),
     Setting("QM_NO_HISTORY", "no_history", "flag", parse_flag, "",
             "Set: qm run keeps no history of what was typed."),
     Setting("QM_NO_BUILD_CACHE", "no_build_cache", "flag", parse_flag, "",
@@ -178,6 +181,7 @@ class Settings:
     log_level: str
     log_file: Path
     log_max_bytes: int
+    capture: int
     no_history: bool
     no_build_cache: bool
 
@@ -187,6 +191,11 @@ class Settings:
         if self.api_keys_file is not None:
             keys += _read_text("QM_API_KEYS_FILE", self.api_keys_file).split()
         return tuple(keys)
+
+
+def capture_directory(settings: Settings) -> Path:
+    """Where the requests of QM_CAPTURE are kept."""
+    return settings.home / "captures"
 
 
 def key_file(settings: Settings) -> Path:

@@ -19,6 +19,7 @@ from qm.store.usage import Usage, usage
 from ..moving import move_store
 from ..removal import remove
 from ..services import Services
+from ..settings import capture_directory
 from .dialect import Dialect, Route
 from .edge import LocalOnly, Stream, answer, is_local, network_of, read_body, read_fields
 from .fields import Fields, JsonObject, decode
@@ -40,6 +41,7 @@ async def _status(_request: web.Request, services: Services) -> web.Response:
             "host": lifecycle.address,
             "store": str(services.store.layout.root),
             "log": str(settings.log_file),
+            "captures": str(capture_directory(settings)) if settings.capture else None,
             "models": [row.name for row in services.supervisor.loaded()],
             "jobs": services.jobs.running(),
             "requests": lifecycle.requests,

@@ -13,6 +13,7 @@ from qm.store.errors import QmError
 from ..network import HEADER, from_header
 from ..patience import in_time
 from ..services import SERVICES
+from .capture import BODY
 from .dialect import stream_error
 from .encoding import BodyTooLarge, is_plain, unpacked
 from .fields import Fields, JsonObject, decode
@@ -54,6 +55,7 @@ async def read_body(request: web.Request) -> bytes:
                 body = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise BodyTooLarge(limit) from error
+    request[BODY] = body
     encoding = request.headers.get("Content-Encoding", "")
     if is_plain(encoding):
         return body

@@ -15,14 +15,16 @@ from ..keys import asks_for_keys, key_ring
 from ..logs import Log
 from ..patience import PATIENCE
 from ..services import SERVICES
-from ..settings import Settings
+from ..settings import Settings, capture_directory
 from .access import AccessRules, is_authorised, is_same_origin, key_in, rules_for
+from .capture import Captures, captured
 from .dialect import REQUEST_ID, error_body, id_headers, scope_of
 from .edge import STREAM, Stream, answer, is_local
 
 log = Log("http")
 
 HINT = "X-Qm-Hint"  # what a person may try, which our command line adds to the error
+CAPTURES = web.AppKey("captures", Captures)
 CORS_ORIGIN = web.RequestKey("cors_origin", str)
 
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}")
@@ -65,6 +67,7 @@ class InternalError(QmError):
 
 def install_guard(app: web.Application) -> None:
     """Puts the rim and the guard around every handler of `app`."""
+    app[CAPTURES] = Captures()
     app.middlewares.extend((_rim, _guard))
     app.on_response_prepare.append(_add_headers)
 
@@ -95,7 +98,21 @@ async def _rim(request: web.Request, handler: Handler) -> web.StreamResponse:
             ms=round(took_s * 1000, 1),
             id=request[REQUEST_ID],
         )
+        await _capture(request, status, took_s)
     return response
+
+
+async def _capture(request: web.Request, status: int, took_s: float) -> None:
+    """Keeps the request for who debugs; that it can't be kept is no reason to fail it."""
+    settings, captures = request.app[SERVICES].settings, request.app[CAPTURES]
+    if not settings.capture or request.path.startswith("/qm/"):
+        return
+    try:
+        document = captured(request, request[REQUEST_ID], status, took_s)
+        directory = capture_directory(settings)
+        await asyncio.to_thread(captures.keep, document, directory, settings.capture)
+    except OSError as error:
+        log.warning("not_captured", id=request[REQUEST_ID], error=error)
 
 
 async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
