@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from qm.modelfiles.native import C, bind_media, fill
 
+from . import media_files
 from .llama import Context
 from .llama_error import LlamaError
 from .llama_log import Log
@@ -96,6 +97,7 @@ class Projector:
         self, texts: Sequence[str], files: Sequence[bytes], *, add_special: bool
     ) -> tuple[list[int], Media]:
         """The tokens of texts with a file between each two. Raises LlamaError."""
+        media_files.check(files)
         api = self._api
         bitmaps = [self._bitmap(number, data) for number, data in enumerate(files, 1)]
         chunks = api.mtmd_input_chunks_init()
@@ -137,7 +139,8 @@ class Projector:
         buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
         bitmap = self._api.mtmd_helper_bitmap_init_from_buf(self._pointer, buffer, len(data), False)
         if not bitmap:
-            raise LlamaError("bad_option", f"image {number} can't be read; is it PNG or JPEG?")
+            what = "; this model can't hear" if "audio" not in self.modalities else ""
+            raise LlamaError("bad_option", f"image {number} can't be read{what}")
         return bitmap
 
     def _parts(self, texts: Sequence[str], bitmaps: Sequence[Any]) -> tuple[list[Any], Any]:
