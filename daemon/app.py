@@ -41,6 +41,7 @@ async def running_services(
     planner = Planner(settings, prober, store.layout)
     supervisor_ = Supervisor(settings, meter=meter, planner=planner, layout=store.layout)
     async with supervisor_.running() as supervisor:
+        prober.warm()
         try:
             yield Services(
                 settings=settings,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -102,7 +103,19 @@ class Planner:
 
     async def plan(self, question: Question) -> Fit:
         """The best placement that llama.cpp agrees with. Raises DoesNotFit, NoSuchDevice."""
-        devices = await self.devices(question.held)
+        async with self._asking():
+            return await self._planned(question, await self._current(question.held))
+
+    @asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """Lets remote servers go at the end."""
+        try:
+            yield
+        finally:
+            if self._probe is not None:
+                await self._probe.release()
+
+    async def _planned(self, question: Question, devices: Devices) -> Fit:
         rooms = self.rooms(devices, question)
         wishes, facts, machine = question.wishes, question.facts, question.machine
         costs = estimated_costs(
@@ -136,8 +149,9 @@ class Planner:
 
     async def outlook(self, question: Question) -> Outlook:
         """The placement, how far its context could grow, and which quantisations would fit."""
-        found = await self.plan(question)
-        devices = await self.devices(question.held)
+        async with self._asking():
+            devices = await self._current(question.held)
+            found = await self._planned(question, devices)
         rooms = self.rooms(devices, question)
         wishes = question.wishes
 
@@ -174,6 +188,11 @@ class Planner:
         return found.placement.n_ctx
 
     async def devices(self, held: Mapping[str, int] | None = None) -> Devices:
+        """What there is now."""
+        async with self._asking():
+            return await self._current(held)
+
+    async def _current(self, held: Mapping[str, int] | None) -> Devices:
         """What there is now; a machine without GPUs is asked once.
 
         A remote server talks to one runner at a time, so one that is in use is not asked again.

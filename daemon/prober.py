@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ class Probe(Protocol):
         projector: str | None = None,
     ) -> tuple[BufferBytes, ...]: ...
 
+    async def release(self) -> None: ...
+
     async def close(self) -> None: ...
 
 
@@ -73,18 +76,26 @@ class _Child:
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    endpoints: tuple[str, ...]
+    endpoints: tuple[str, ...] | None = None  # None: it has not been asked anything
 
 
 class Prober:
-    """One question at a time, to a child that is started when needed and ended when idle."""
+    """One question at a time, to a child that is ended when idle.
+
+    A fresh one waits then, with llama.cpp imported and no device touched.
+    """
 
     def __init__(self, log_directory: Path) -> None:
         self._log_path = log_directory / "probe.log"
         self._lock = asyncio.Lock()
         self._child: _Child | None = None
         self._idle: asyncio.TimerHandle | None = None
-        self._ending: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def warm(self) -> None:
+        """Starts a child in the background, ahead of the first question."""
+        self._begin(self._refresh(), "warm probe")
 
     async def devices(self, endpoints: tuple[str, ...]) -> Devices:
         """Every device, with its memory as of now. Raises ProbeFailed."""
@@ -108,8 +119,17 @@ class Prober:
             raise ProbeFailed(answer.error or "the probe measured nothing")
         return answer.buffers
 
+    async def release(self) -> None:
+        """No more questions for now: a remote server has time for one client only."""
+        async with self._lock:
+            if self._child is not None and self._child.endpoints:
+                await self._end()
+                self.warm()
+
     async def close(self) -> None:
         """End and reap the child, if there is one."""
+        self._closed = True
+        self._stay()
         async with self._lock:
             await self._end()
 
@@ -139,21 +159,21 @@ class Prober:
                 status = await child.process.wait()
                 await self._end()
                 raise ProbeFailed(f"the probe ended with status {status}; see {self._log_path}")
-            if ask.endpoints:  # a remote server has time for one client only
-                await self._end()
-            else:
+            if not ask.endpoints:
                 self._leave_later()
             return msgspec.json.decode(line, type=Answer)
 
     async def _child_for(self, endpoints: tuple[str, ...]) -> _Child:
         """A child that knows no other servers: their devices would change the names of ours."""
-        if self._child is not None and self._child.endpoints != endpoints:
+        if self._child is not None and self._child.endpoints not in (None, endpoints):
             await self._end()
-        if self._child is None:
-            self._child = await self._start(endpoints)
+        if self._child is None or self._child.process.returncode is not None:
+            await self._end()
+            self._child = await self._start()
+        self._child.endpoints = endpoints
         return self._child
 
-    async def _start(self, endpoints: tuple[str, ...]) -> _Child:
+    async def _start(self) -> _Child:
         self._log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
         with theirs, self._log_path.open("wb") as log:
@@ -167,7 +187,7 @@ class Prober:
                 start_new_session=True,
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=_MAX_LINE_BYTES)
-        return _Child(process, reader, writer, endpoints)
+        return _Child(process, reader, writer)
 
     async def _end(self) -> None:
         """It holds nothing that would need saving: kill and reap."""
@@ -190,4 +210,18 @@ class Prober:
 
     def _leave(self) -> None:
         self._idle = None
-        self._ending = asyncio.create_task(self.close(), name="end idle probe")
+        self._begin(self._refresh(), "end idle probe")
+
+    async def _refresh(self) -> None:
+        """A fresh child in place of one that has been asked."""
+        async with self._lock:
+            if self._child is not None and self._child.endpoints is not None and not self._idle:
+                await self._end()
+            if self._child is None and not self._closed:
+                try:
+                    self._child = await self._start()
+                except OSError as error:
+                    _log.warning("probe_not_warmed", error=error)
+
+    def _begin(self, work: Coroutine[None, None, None], name: str) -> None:
+        self._task = asyncio.create_task(work, name=name)

@@ -30,34 +30,52 @@ def main() -> int:
     connection = socket.socket(fileno=int(sys.argv[1]))
     isolate()
     log = Log()
-    C.llama_backend_init()
     decoder = msgspec.json.Decoder(Ask)
+    dry_runs = DryRuns(log)
     with connection, connection.makefile("rb") as asks:
-        for line in asks:
-            answer = _answer(decoder.decode(line), log)
+        for number, line in enumerate(asks):
+            if number == 0:  # until it is asked it touches no device
+                C.llama_backend_init()
+            answer = _answer(decoder.decode(line), dry_runs)
             connection.sendall(msgspec.json.encode(answer) + b"\n")
     return 0
 
 
-def _answer(ask: Ask, log: Log) -> Answer:
+class DryRuns:
+    """llama.cpp plans everything and allocates nothing; the last model's tables are kept."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._kept: tuple[object, Model] | None = None
+
+    def measure(self, ask: Ask, placement: Placement) -> tuple[BufferBytes, ...]:
+        """What it would allocate. Raises LlamaError."""
+        model = self._model(ask.weights, placement)
+        context = Context(model, placement, self._log, embedding=ask.embedding)
+        measured = buffers(context.pointer)
+        context.free()
+        if ask.projector and measured:
+            measured += projector_buffers(ask.projector, projector_params(placement))
+        return measured
+
+    def _model(self, weights: tuple[str, ...], placement: Placement) -> Model:
+        key = (weights, msgspec.structs.replace(placement, n_ctx=0, kv_type="", n_parallel=0))
+        if self._kept is None or self._kept[0] != key:
+            if self._kept is not None:
+                self._kept[1].free()
+                self._kept = None
+            model = Model(weights, placement, lambda _fraction: True, self._log, dry=True)
+            self._kept = key, model
+        return self._kept[1]
+
+
+def _answer(ask: Ask, dry_runs: DryRuns) -> Answer:
     if ask.placement is None:
         return Answer(devices=devices(ask.endpoints))
     try:
-        return Answer(buffers=_measured(ask, ask.placement, log))
+        return Answer(buffers=dry_runs.measure(ask, ask.placement))
     except LlamaError as error:
         return Answer(error=str(error))
-
-
-def _measured(ask: Ask, placement: Placement, log: Log) -> tuple[BufferBytes, ...]:
-    """A dry run: llama.cpp plans everything and allocates nothing."""
-    model = Model(ask.weights, placement, lambda _fraction: True, log, dry=True)
-    context = Context(model, placement, log, embedding=ask.embedding)
-    measured = buffers(context.pointer)
-    context.free()
-    model.free()
-    if ask.projector and measured:
-        measured += projector_buffers(ask.projector, projector_params(placement))
-    return measured
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -113,3 +113,25 @@ async def test_a_projector_is_measured_too(tmp_path: Path) -> None:
     assert set(measured) >= set(bare)
     taken = memory[str(projector)] - memory[None]
     assert abs(taken - foreseen.weights_bytes) <= 64 << 10
+
+
+async def test_a_fresh_probe_waits_for_the_first_question(tmp_path: Path) -> None:
+    """And again after one that talked to another machine was let go."""
+    async with prober(tmp_path) as one:
+        one.warm()
+        await until(lambda: one.pid is not None)
+        warmed = one.pid
+        await one.devices(())
+        assert one.pid == warmed
+        await one.devices(("127.0.0.1:1",))
+        asked = one.pid
+        assert asked not in (None, warmed)
+        await one.release()
+        await until(lambda: one.pid is not None)
+        assert one.pid != asked
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110  a process sets no events
+            await asyncio.sleep(0.02)
