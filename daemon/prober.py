@@ -21,7 +21,7 @@ from .runner.environment import child_environment
 from .runner.wire import Placement
 
 _log = logs.Log("prober")
-ANSWER_LIMIT_S = 20.0
+ANSWER_LIMIT_S = 60.0  # a busy machine is no reason to guess
 IDLE_S = 10.0  # a probe that looked at GPUs holds some of their memory: don't keep it long
 _MAX_LINE_BYTES = 1 << 20
 
