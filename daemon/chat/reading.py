@@ -47,7 +47,8 @@ class AnswerReader:
         delta = self.parser.feed(chunk.text) if self.parser else Delta(chunk.text)
         if reasons or self._reasons():  # the marks around it are counted, too
             self._reasoning_tokens += chunk.n_tokens
-        yield from _shown(replace(self._wanted(delta), logprobs=chunk.logprobs))
+        delta = self._wanted(delta)
+        yield from _shown(replace(delta, logprobs=chunk.logprobs) if chunk.logprobs else delta)
         if self.one_call and self._called():
             yield Finished(FinishReason.TOOL_CALLS, self._so_far())
 

@@ -166,6 +166,11 @@ class Delta:
     logprobs: tuple[TokenLogprob, ...] = ()
     tool_parts: tuple[ToolCallPart, ...] = ()  # the same calls, as they are being written
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it has more than parts of calls."""
+        return bool(self.content or self.thinking or self.tool_calls or self.logprobs)
+
 
 def joined(deltas: Sequence[Delta]) -> Delta:
     """One delta that adds what all of these add, in their order."""

@@ -26,6 +26,7 @@ SSE = "text/event-stream"
 EARLY_HEADERS_S = 10.0
 # A client that reads nothing for this long is gone for us; its slot goes to others.
 WRITE_LIMIT_S = 120.0
+_SURELY_TAKEN_BYTES = 16_384  # by an empty buffer: no limit is needed, and a limit takes time
 
 STREAM: web.RequestKey[Stream]
 
@@ -123,11 +124,20 @@ class Stream:
 
     async def _write(self, piece: bytes) -> None:
         if piece:
+            if self._is_read and len(piece) < _SURELY_TAKEN_BYTES:
+                await self.response.write(piece)
+                return
             try:
                 async with asyncio.timeout(WRITE_LIMIT_S):
                     await self.response.write(piece)
             except TimeoutError as error:
                 raise ClientStalled from error
+
+    @property
+    def _is_read(self) -> bool:
+        """Whether the client has taken all that was written, so that nobody waits for it."""
+        transport = self._request.transport
+        return transport is not None and not transport.get_write_buffer_size()
 
 
 STREAM = web.RequestKey("stream", Stream)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TypeAlias
 
 from qm.store.errors import QmError
@@ -31,9 +31,14 @@ def now() -> str:
 
 def timestamp(time_ns: int) -> str:
     seconds, rest_ns = divmod(time_ns, 1_000_000_000)
-    moment = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     fraction = f".{rest_ns:09d}".rstrip("0").rstrip(".")
-    return f"{moment}{fraction}Z"
+    return f"{_moment(seconds)}{fraction}Z"
+
+
+@lru_cache(maxsize=8)
+def _moment(seconds: int) -> str:
+    """Many tokens come in the same second."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def chat_body(delta: Delta) -> JsonObject:
@@ -72,7 +77,7 @@ async def stream(model: str, events: AsyncGenerator[Event], body: Body) -> Async
     async with aclosing(events):
         async for event in events:
             match event:
-                case Delta() if replace(event, tool_parts=()) == Delta():
+                case Delta() if not event.is_whole:
                     continue  # Ollama's clients get calls whole
                 case Delta():
                     yield line(_chunk(model, body(event), done=False) | _logprobs(event.logprobs))

@@ -31,7 +31,7 @@ from .structured import ConstrainedSampler
 from .text import AnswerText
 from .vocabulary import Vocabulary
 
-_READ_BYTES = 262_144
+_READ_BYTES = 65_536
 _SELDOM_LONGER_BYTES = 16  # than a token is, on average, no text is
 
 

@@ -30,6 +30,7 @@ EXIT_LIMIT_S: Final = 5.0
 TERMINATE_LIMIT_S: Final = 2.0
 KILL_LIMIT_S: Final = 10.0
 UNREAD_LIMIT: Final = 8192  # answers that wait for one slow reader before its request is cut
+_READ_BYTES: Final = 65_536  # memory for more would be mapped anew for every token
 
 GenerateEvent: TypeAlias = wire.Evaluated | wire.Chunk | wire.Done
 Answer = TypeVar("Answer", bound=msgspec.Struct)
@@ -291,7 +292,7 @@ class Runner:
 
     def _on_readable(self) -> None:
         try:
-            data = self._connection.recv(262_144)
+            data = self._connection.recv(_READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
@@ -344,7 +345,7 @@ class Runner:
     def _drain(self) -> bool:
         """Takes what the dead child still had sent; False at the end."""
         try:
-            data = self._connection.recv(262_144, socket.MSG_PEEK)
+            data = self._connection.recv(_READ_BYTES, socket.MSG_PEEK)
         except OSError:
             return False
         if data:
