@@ -20,8 +20,8 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-CROWDED: Final = 0.08  # part of the time that threads were ready to run, but others ran
-CALM: Final = 0.03
+CROWDED: Final = 0.12  # part of the time that threads were ready to run, but others ran
+CALM: Final = 0.04
 _LEAST_S: Final = 0.05  # shorter than that tells nothing
 _CALM_S: Final = 1.0
 _MOST_IDLE_THREADS: Final = 16
