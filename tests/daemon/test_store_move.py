@@ -60,20 +60,21 @@ def test_the_store_moves_while_its_models_answer(
     assert again.qm("store", "path").stdout == f"{target}\n"
 
 
+@pytest.fixture(scope="module")
+def idle(start_module_daemon: Callable[..., LiveDaemon]) -> LiveDaemon:
+    """Without any model."""
+    return start_module_daemon()
+
+
 @pytest.mark.parametrize("where", ["inside", "foreign", "itself", "file"])
 def test_a_place_that_can_not_be_is_refused(daemon: LiveDaemon, tmp_path: Path, where: str) -> None:
     """Nothing of anybody else is touched, and the store stays where it is."""
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "letter.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    target = {"inside": daemon.home / "blobs" / "x", "itself": daemon.home}.get(
-        where, tmp_path / where
-    )
-    status, data = daemon.call("POST", "/qm/store/move", {"path": str(target)})
+    target = {"inside": idle.home / "blobs" / "x", "itself": idle.home}.get(where, tmp_path / where)
+    status, data = idle.call("POST", "/qm/store/move", {"path": str(target)})
     last = json.loads(data.splitlines()[-1])
     assert "error" in last, (status, data)
     assert (tmp_path / "foreign" / "letter.txt").read_text() == "mine"
-    assert daemon.json("GET", "/qm/status")["store"] == str(daemon.home)
-    assert [model["name"] for model in daemon.json("GET", "/api/tags")["models"]] == [
-        "smollm2:latest"
-    ]
+    assert idle.json("GET", "/qm/status")["store"] == str(idle.home)
