@@ -67,7 +67,7 @@ def idle(start_module_daemon: Callable[..., LiveDaemon]) -> LiveDaemon:
 
 
 @pytest.mark.parametrize("where", ["inside", "foreign", "itself", "file"])
-def test_a_place_that_can_not_be_is_refused(daemon: LiveDaemon, tmp_path: Path, where: str) -> None:
+def test_a_place_that_can_not_be_is_refused(idle: LiveDaemon, tmp_path: Path, where: str) -> None:
     """Nothing of anybody else is touched, and the store stays where it is."""
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "letter.txt").write_text("mine")
