@@ -160,13 +160,16 @@ def return_after_a_swap(server: Answers, turn: int, first: str, second: str) -> 
 
 
 def two_models(one: tuple[Answers, str], other: tuple[Answers, str], turn: int) -> Figures:
-    """Both answer at once: tokens a second together."""
+    """Both answer at once: tokens a second together, while neither is alone."""
 
     def call(server: Answers, model: str) -> Callable[[], Answer]:
-        return lambda: server.answer(text(4, "two", turn), ANSWER_TOKENS, model)
+        return lambda: server.answer(text(4, "two", turn), 2 * ANSWER_TOKENS, model)
 
     answers = at_once([call(*one), call(*other)])
-    return Figures({"tokens/s, two models at once": rate(answers)}, was_cut(*answers))
+    start = max(answer.came_s[0] for answer in answers)
+    end = min(answer.over_s for answer in answers)
+    came = sum(start < came_s <= end for answer in answers for came_s in answer.came_s)
+    return Figures({"tokens/s, two models at once": came / (end - start)}, was_cut(*answers))
 
 
 def schema(server: Server, turn: int, *, constrained: bool) -> Figures:
