@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-BUSY_STEP_S: Final = 0.12  # the pause that a prompt may put between two tokens of another answer
+BUSY_STEP_S: Final = 0.15  # the pause that a prompt may put between two tokens of another answer
 ALONE_STEP_S: Final = 0.5
 FIRST_CHUNK: Final = 64  # before anything was measured
 GRAIN: Final = 32  # matrix kernels work on tiles; odd sizes waste a part of one
@@ -50,12 +50,17 @@ class Pace:
         if self.token_s is None:
             return min(FIRST_CHUNK, room)
         tokens = int((BUSY_STEP_S if generating else ALONE_STEP_S) / self.token_s)
-        if tokens >= GRAIN:
-            tokens -= tokens % GRAIN
+        if tokens >= GRAIN // 2:  # a tile takes not much longer than a part of it
+            tokens = max(tokens - tokens % GRAIN, GRAIN)
         return min(max(tokens, SMALLEST_CHUNK), room)
 
     def learn(self, seconds: float, prompt_tokens: int, generating: int) -> None:
-        """Takes in what a step of that many tokens took."""
+        """Takes in what a step of that many tokens took.
+
+        A few tokens tell nothing about many: most of their time is that of reading the weights.
+        """
+        if 0 < prompt_tokens < SMALLEST_CHUNK:
+            return
         if prompt_tokens:
             rest = seconds - self.step_s if generating else seconds
             self.token_s = _smooth(self.token_s, max(rest, seconds / 4) / prompt_tokens)

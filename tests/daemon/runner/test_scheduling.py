@@ -104,3 +104,19 @@ def test_the_cost_of_other_answers_does_not_shrink_prompts_to_nothing() -> None:
         pace.learn(0.1, prompt_tokens=0, generating=8)
         pace.learn(0.1 + 32 * 0.002, prompt_tokens=32, generating=8)
     assert pace.budget(8, 512) >= GRAIN
+
+
+def test_a_part_of_a_tile_becomes_a_whole_one() -> None:
+    """Small bites take longer for each token, and must not make the next ones smaller still."""
+    assert Pace(token_s=0.008).budget(1, 512) == GRAIN
+    assert Pace(token_s=0.03).budget(1, 512) < GRAIN
+
+
+def test_a_few_tokens_tell_nothing_about_many() -> None:
+    """After prompts that were cached but for their ends, long ones go as fast as before."""
+    pace = Pace()
+    pace.learn(0.4, 100, 0)
+    before = pace.budget(1, 512)
+    for _ in range(20):
+        pace.learn(0.05, 1, 1)
+    assert pace.budget(1, 512) == before
