@@ -50,14 +50,15 @@ class Chooser:
         made = self._made(base, headers, sizes)
         measured = [quality for each in made if (quality := self._quality(each[1]))]
         choice = best([each[0] for each in made], measured, self.room)
-        chosen = self._planned(base, choice.candidate.quantize, chunks=0 if self._whole else CHUNKS)
+        chosen = self._planned(base, choice.candidate.quantize, chunks=self._chunks)
         self._perform(chosen)  # done already, but for an evaluation of the whole text
         self.workshop.on_progress({"status": f"chose {choice.candidate.quantize.type}"})
         return Chosen(Plan(chosen.steps, chosen.weights, first.adapters), choice)
 
     @property
-    def _whole(self) -> bool:
-        return bool(self.wishes.evaluation)
+    def _chunks(self) -> int:
+        """How much of the text the chosen type is measured over."""
+        return self.wishes.chunks if self.wishes.evaluation else CHUNKS
 
     def _made(
         self, base: Given, headers: Sequence[Header], sizes: Sequence[tuple[Quantize, int]]

@@ -26,6 +26,7 @@ from .steps import PERFORMERS, tools
 from .texts import CALIBRATION, EVALUATION
 from .workshop import Done, Workshop
 
+EVALUATE_CHUNKS = 16  # of the text that comes with qm: the same everywhere, as a step's result is
 _REPOSITORY_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja")
 
 
@@ -209,6 +210,7 @@ def _wishes(layers: Layers, spec: ModelSpec) -> Wishes:
         use_imatrix=spec.imatrix.lower() != "none",
         calibration=_kept(layers, spec.calibration) or CALIBRATION.digest,
         evaluation=EVALUATION.digest if spec.evaluate else "",
+        chunks=EVALUATE_CHUNKS if spec.evaluate else 0,
     )
 
 
