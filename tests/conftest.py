@@ -46,7 +46,10 @@ def nothing_outlives_the_run() -> Iterator[None]:
 
 
 def _marked_processes() -> list[str]:
-    """The pid and command of each process of this run but ourselves, zombies aside."""
+    """The pid and command of each process of this run but ourselves, zombies aside.
+
+    Python's own resource tracker, which pools of processes start, ends with us.
+    """
     mark = f"{RUN_MARK}={os.getpid()}".encode()
     left = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -55,7 +58,8 @@ def _marked_processes() -> list[str]:
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ")
         except OSError:  # it has ended, or is somebody else's
             continue
-        if mark in environment and process.name != str(os.getpid()):
+        ours = process.name == str(os.getpid()) or b"multiprocessing.resource_tracker" in command
+        if mark in environment and not ours:
             left.append(f"{process.name} {command.decode(errors='replace')}")
     return left
 
