@@ -19,7 +19,9 @@ def worth_retrying(error: QmError, fit: Fit) -> bool:
     """Memory was short, or a device is lost; a runner that dies loading onto one says so too."""
     if isinstance(error, LoadFailed):
         return error.out_of_memory or error.reason == "device_lost"
-    return isinstance(error, RunnerCrashed) and bool(fit.placement.devices)
+    if not isinstance(error, RunnerCrashed):
+        return False
+    return bool(fit.placement.devices) or error.out_of_memory
 
 
 def smaller(question: Question, failed: Fit) -> Question:
@@ -37,12 +39,12 @@ def smaller(question: Question, failed: Fit) -> Question:
 
 def told(failed: Fit, error: QmError, then: Fit) -> str:
     """What was tried, why that failed, and what came instead."""
-    return (
-        f"{_size(failed)} failed ({error.message.splitlines()[0]}); {_size(then)} was tried instead"
-    )
+    why = error.message.splitlines()[0]
+    return f"{described(failed)} failed ({why}); {described(then)} was tried instead"
 
 
-def _size(fit: Fit) -> str:
+def described(fit: Fit) -> str:
+    """A placement in a few words."""
     placement = fit.placement
     layers = f"{placement.n_gpu_layers} layers on GPUs" if placement.devices else "all on the CPU"
     return f"{mib(fit.predicted_bytes)} with {layers} and context {placement.n_ctx}"

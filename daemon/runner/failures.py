@@ -15,11 +15,25 @@ from qm.store.errors import QmError
 
 from . import wire
 
+_NO_MEMORY = (
+    "out of memory",
+    "failed to allocate",
+    "unable to allocate",
+    "insufficient memory",
+    "cannot allocate memory",
+    "bad_alloc",
+)
+
 
 class RunnerFailed(QmError):
     """A runner process did not do what it should."""
 
     code = "runner_failed"
+
+
+def says_no_memory(text: str) -> bool:
+    """Whether llama.cpp's words say that memory ran out; it tells that nowhere else."""
+    return any(words in text.lower() for words in _NO_MEMORY)
 
 
 class RunnerCrashed(RunnerFailed):
@@ -31,6 +45,11 @@ class RunnerCrashed(RunnerFailed):
         super().__init__(f"{message}\n{log_tail}" if log_tail else message)
         self.exit_status = exit_status
         self.log_tail = log_tail
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether its last words were about memory: ggml aborts where it gets none."""
+        return says_no_memory(self.message)
 
 
 class AnswerNotRead(QmError):

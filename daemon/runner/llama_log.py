@@ -10,6 +10,7 @@ from typing import Final
 from qm.modelfiles.native import C
 
 from ..devices import BufferBytes
+from .failures import says_no_memory
 from .wire import DeviceBytes
 
 _GGML_WARN, _GGML_ERROR, _GGML_CONTINUED = 3, 4, 5
@@ -23,12 +24,6 @@ _FIELD: Final = {
 # What llama.cpp's own account of a context leaves out: adapters, and projectors.
 _ADAPTER = re.compile(r"(\S+)\s+LoRA buffer size\s*=\s*([\d.]+) MiB")
 _PROJECTOR = re.compile(r"(?:model size:|alloc_compute_meta:.*buffer size =)\s*([\d.]+) MiB")
-_NO_MEMORY: Final = (
-    "out of memory",
-    "failed to allocate",
-    "unable to allocate",
-    "insufficient memory",
-)
 
 
 class Log:
@@ -80,8 +75,7 @@ class Log:
 
     def cause(self) -> str:
         """The word of `wire.Failed` for the last failure, which llama.cpp tells nowhere else."""
-        text = " ".join(self.errors).lower()
-        return "out_of_memory" if any(words in text for words in _NO_MEMORY) else "load_failed"
+        return "out_of_memory" if says_no_memory(" ".join(self.errors)) else "load_failed"
 
     def explain(self, what: str) -> str:
         """`what`, and the last error line that says more than that it failed."""
