@@ -94,14 +94,16 @@ def test_a_daemon_that_is_killed_takes_its_job_along(
     pid = job_at(daemon, STEPS["imatrix"])
     daemon.process.kill()
     daemon.process.wait()
-    assert building.wait(LIMIT_S) != 0
+    building.communicate(timeout=LIMIT_S)
+    assert building.returncode != 0
     wait_until_gone(pid)
     daemon = start_daemon(home=daemon.home)
     modelfile.write_text(modelfile.read_text().replace("EVALUATE\n", ""))
     building = begun(daemon, modelfile)
     pid = job_at(daemon, STEPS["quantize"])
     building.send_signal(signal.SIGINT)
-    building.wait(LIMIT_S)
+    building.communicate(timeout=LIMIT_S)
+    assert building.returncode != 0
     done = daemon.qm("create", "m", "-f", str(modelfile), limit_s=LIMIT_S)
     assert done.returncode == 0, done.stderr
     assert "using cached convert sha256:" in done.stderr
