@@ -30,7 +30,7 @@ def ps_command(prefix: str, as_json: bool, why: bool) -> None:
     now = datetime.now(UTC)
     click.echo(table(HEADER, [_row(model, now) for model in models]))
     for model in models if why else ():
-        click.echo(f"{model['name']}: {model.get('qm', {}).get('reason', '')}")
+        click.echo(f"{model['name']}: {model.get('qm', {}).get('placement', '')}")
     if jobs := _jobs():
         click.echo()
         click.echo(table(JOB_HEADER, [_job_row(job) for job in jobs]))

@@ -95,12 +95,13 @@ def home(smollm2_gguf: Path, gemma3_gguf: Path) -> Iterator[Path]:
             "QM_CONFIG": str(path / "qm.toml"),
         }
         (path / "qm.toml").touch()
-        for arguments in (
-            ("create", "smollm2", "--from", str(smollm2_gguf)),
-            ("create", "gemma3", "--from", str(gemma3_gguf)),
-            ("shutdown",),
-        ):
-            subprocess.run([COMMAND, *arguments], env=environment, check=True, timeout=240)
+        models = {"smollm2": smollm2_gguf, "gemma3": gemma3_gguf}
+        try:
+            for name, weights in models.items():
+                arguments = (COMMAND, "create", name, "--from", str(weights))
+                subprocess.run(arguments, env=environment, check=True, timeout=240)
+        finally:
+            subprocess.run((COMMAND, "shutdown"), env=environment, check=True, timeout=240)
         yield path
 
 

@@ -50,7 +50,7 @@ def test_no_random_budget_fails_a_load(start_worker: StartWorker, start_offloadi
         daemon = start_offloading(*workers, QM_GPU_MEMORY=text)
         n_ctx = chance.choice((256, 1024, 4096))
         assert ask(daemon, num_ctx=n_ctx, num_predict=1)
-        assert "failed" not in loaded(daemon)["qm"]["reason"], text
+        assert "failed" not in loaded(daemon)["qm"]["placement"], text
         for one in loaded(daemon)["qm"]["devices"][1:]:
             assert one["actual_bytes"] <= budgets[int(one["device"][3:])] * MIB, text
         daemon.stop()

@@ -31,11 +31,11 @@ def write_tiny_llama(
     writer.add_rope_dimension_count(HIDDEN // 4)
     writer.add_vocab_size(VOCABULARY)
     writer.add_file_type(1 if kind is np.float16 else 0)
-    _add_tokenizer(writer)
+    add_tokenizer(writer)
     for number, (name, shape) in enumerate(_tensors()):
         flat = name.endswith("norm.weight")
-        numbers = np.ones(shape, np.float32) if flat else _numbers(shape, number).astype(kind)
-        writer.add_tensor(name, numbers)
+        one = np.ones(shape, np.float32) if flat else numbers(shape, number).astype(kind)
+        writer.add_tensor(name, one)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -70,7 +70,7 @@ def _tensors() -> list[tuple[str, tuple[int, ...]]]:
     return [*tensors, ("output_norm.weight", (HIDDEN,)), ("output.weight", (VOCABULARY, HIDDEN))]
 
 
-def _numbers(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float32]:
+def numbers(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float32]:
     """Spread like a trained matrix, by integer arithmetic alone: the same on every machine."""
     at = np.arange(np.prod(shape), dtype=np.uint64) + np.uint64(seed << 32)
     for shift, factor in ((33, 0xFF51AFD7ED558CCD), (29, 0xC4CEB9FE1A85EC53), (32, 1)):
@@ -80,7 +80,7 @@ def _numbers(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float32]:
     return np.divide(total.reshape(shape), 2**21, dtype=np.float64).astype(np.float32)
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter) -> None:
+def add_tokenizer(writer: gguf.GGUFWriter) -> None:
     """One token a byte, so that any text has as many tokens as bytes."""
     tokens = [*_SPECIAL, *(f"<0x{byte:02X}>" for byte in range(_BYTES))]
     tokens += [f"unused{number}" for number in range(VOCABULARY - len(tokens))]
