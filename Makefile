@@ -48,9 +48,11 @@ bench-quick: $(CHECKS)
 	$(BIN)/python -m tests.bench.serving --quick
 
 # Campaigns against the store as long as they should be: ten minutes of collections, 600 kills, every
-# step and every failing call; then that they notice what they are there to notice.
+# step and every failing call; 500 loads and unloads, crowds of every kind of model; then that the
+# campaigns notice what they are there to notice.
 soak: $(CHECKS)
 	QM_SOAK=1 $(BIN)/python -m pytest -q tests/crash
+	QM_SOAK=1 $(BIN)/python -m pytest -q tests/daemon/test_leaks.py tests/daemon/runner/test_equal.py
 	$(BIN)/python -m tests.crash.mutants
 
 format: $(CHECKS)

@@ -43,7 +43,7 @@ class Vocabulary:
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Token ids of `text`."""
         data = text.encode("utf-8", errors="replace")
-        room = len(data) // 2 + 16
+        room, most = len(data) // 2 + 16, 3 * len(data) + 16  # a space may be three bytes inside
         while True:
             tokens = (ctypes.c_int32 * room)()
             count = C.llama_tokenize(
@@ -51,9 +51,9 @@ class Vocabulary:
             )
             if count >= 0:
                 return tokens[:count]
-            if room >= len(data) + 16:
+            if room >= most:
                 raise LlamaError("bad_option", "the text has too many tokens to count")
-            room = min(-count, len(data) + 16)
+            room = min(-count, most)
 
     def piece(self, token: int, special: bool = False) -> bytes:
         """The bytes that `token` stands for; nothing for control tokens, unless `special`."""
