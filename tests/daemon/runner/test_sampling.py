@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -17,9 +18,10 @@ from .conftest import PLACEMENT, started
 from .tiny_models import write_tiny_model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+Options = dict[str, Any]  # Any: of whatever type the option is
 PROMPT = (1, *range(40, 60))
 N = 40
-OPEN = {"top_k": 0, "top_p": 1.0, "temperature": 1.0}  # nothing is cut
+OPEN: Options = {"top_k": 0, "top_p": 1.0, "temperature": 1.0}  # nothing is cut
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -33,9 +35,9 @@ async def tiny(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runner
 
 
 async def entries(
-    runner: Runner, n: int = N, top: int = 0, **options: object
+    runner: Runner, n: int = N, top: int = 0, **options: Any
 ) -> list[wire.TokenLogprob]:
-    wanted = wire.Options(num_predict=n, ignore_eos=True, **options)  # type: ignore[arg-type]
+    wanted = wire.Options(num_predict=n, ignore_eos=True, **options)
     request = wire.Generate(0, wanted, tokens=PROMPT, logprobs=top)
     found: list[wire.TokenLogprob] = []
     async with aclosing(runner.generate(request)) as events:
@@ -46,15 +48,15 @@ async def entries(
     return found
 
 
-async def tokens(runner: Runner, n: int = N, **options: object) -> list[int]:
+async def tokens(runner: Runner, n: int = N, **options: Any) -> list[int]:
     return [entry.token_id for entry in await entries(runner, n, **options)]
 
 
-async def greedy(runner: Runner, **options: object) -> list[int]:
+async def greedy(runner: Runner, **options: Any) -> list[int]:
     return await tokens(runner, temperature=0.0, **options)
 
 
-async def firsts(runner: Runner, **options: object) -> set[int]:
+async def firsts(runner: Runner, **options: Any) -> set[int]:
     """The first tokens of answers with many seeds."""
     answers = [tokens(runner, n=1, seed=seed, **(OPEN | options)) for seed in range(30)]
     return {token for answer in await asyncio.gather(*answers) for token in answer}
@@ -79,7 +81,7 @@ async def test_a_seed_repeats_and_others_differ(tiny: Runner) -> None:
     ],
     ids="+".join,
 )
-async def test_a_cut_to_one_is_greedy(tiny: Runner, option: dict[str, object]) -> None:
+async def test_a_cut_to_one_is_greedy(tiny: Runner, option: Options) -> None:
     """Whatever the seed."""
     best = await greedy(tiny)
     for seed in (1, 2):
@@ -91,7 +93,7 @@ async def test_a_cut_to_one_is_greedy(tiny: Runner, option: dict[str, object]) -
     [{"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.4}],
     ids="+".join,
 )
-async def test_a_cut_leaves_some(tiny: Runner, option: dict[str, object]) -> None:
+async def test_a_cut_leaves_some(tiny: Runner, option: Options) -> None:
     """Fewer than without, all of them among the likeliest."""
     (entry,) = await entries(tiny, 1, 20, temperature=0.0)
     likely = [other.token_id for other in entry.top]
@@ -140,7 +142,7 @@ async def test_a_frequency_counts_and_a_presence_does_not(tiny: Runner) -> None:
 
 async def test_dry_ends_a_repetition_of_more_than_one_token(tiny: Runner) -> None:
     """No pair of tokens comes twice; single ones may."""
-    options = {"dry_multiplier": 1000.0, "dry_allowed_length": 1, "dry_penalty_last_n": -1}
+    options: Options = {"dry_multiplier": 1000.0, "dry_allowed_length": 1, "dry_penalty_last_n": -1}
     pairs = list(pairwise(await greedy(tiny, **options)))
     assert len(set(pairs)) == len(pairs)
     repeated = list(pairwise(await greedy(tiny)))
