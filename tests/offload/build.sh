@@ -61,6 +61,7 @@ packages, and there is no apt-get here. Unpack libvulkan-dev and spirv-headers o
 has the same files, into $vulkan; then run this again"
     mkdir -p "$vulkan/lists/partial" "$vulkan/cache/archives/partial"
     cd "$vulkan"
+    # shellcheck disable=SC2016  # apt expands it
     uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -m 1 '/debian/$') \
         || fail "apt knows no archive of Debian; see its sources"
     keys=/usr/share/keyrings/debian-archive-keyring.gpg
