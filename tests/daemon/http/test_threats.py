@@ -245,7 +245,9 @@ def test_a_body_in_drops_is_given_up(daemon: Any) -> None:
     """Slow-loris: a byte now and then does not hold a connection beyond the limit."""
     name, port = daemon.json("GET", "/qm/status")["host"].split(":")
     with socket.create_connection((name, int(port)), timeout=LIMIT_S) as client:
-        client.sendall(b"POST /api/chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(
+            b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
         client.settimeout(0.1)
         deadline = time.monotonic() + LIMIT_S
         answered = b""
@@ -255,7 +257,7 @@ def test_a_body_in_drops_is_given_up(daemon: Any) -> None:
                 answered = client.recv(1000)
             except TimeoutError:
                 continue
-    assert answered.startswith((b"HTTP/1.1 403", b"HTTP/1.1 408")), answered
+    assert answered.startswith(b"HTTP/1.1 408"), answered
 
 
 def test_who_hangs_up_halfway_is_forgotten(ask: Ask, daemon: Any) -> None:
