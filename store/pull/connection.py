@@ -27,11 +27,20 @@ BROKEN: tuple[type[Exception], ...] = (OSError, http.client.HTTPException)
 
 
 @dataclass(frozen=True, slots=True)
+class XetFile:
+    """The file's name in xet storage, and where the hub gives a pass for that."""
+
+    hash: str
+    pass_url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Located:
     """Where the bytes are now: links may expire. The headers are for that very origin."""
 
     url: str
     headers: Mapping[str, str]
+    xet: XetFile | None = None  # the same bytes, in chunks
 
 
 class Answer:

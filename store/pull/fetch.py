@@ -16,10 +16,12 @@ from ..leases import Lease
 from ..store import Store
 from .cache import from_cache, small_from_cache
 from .choose import RepoFile
-from .connection import BROKEN, Connection
+from .connection import BROKEN, Connection, Located
 from .download import Limits, Wanted, WrongDigest, download
 from .fetching import DownloadFailed
 from .hub import Listing
+from .streaming import Stream
+from .xet import Xet
 
 Progress: TypeAlias = Callable[[dict[str, object]], None]
 """Called with what `/api/pull` streams: status, digest, total, completed."""
@@ -67,6 +69,7 @@ class RepoFetch:
     listing: Listing
     on_progress: Progress
     limits: Limits = field(default_factory=Limits)
+    xet: Xet = field(default_factory=Xet)
 
     def fetch(self, files: Iterable[RepoFile]) -> dict[str, Fetched]:
         """Every file, by its path in the repository."""
@@ -111,6 +114,7 @@ class RepoFetch:
                 "commit": self.listing.commit,
                 "path": file.path,
             },
+            self._stream(file),
         )
         download(
             self.store.layout,
@@ -119,6 +123,14 @@ class RepoFetch:
             lambda done: self._tell(file, done),
             self.limits,
         )
+
+    def _stream(self, file: RepoFile) -> Callable[[Located], Stream | None] | None:
+        """None with a limited rate: what hf_xet asks for ahead can't be held back."""
+        throttle = self.limits.throttle
+        if throttle is not None and throttle.bytes_per_s:
+            return None
+        policy = self.listing.policy()
+        return lambda located: self.xet.stream(located, file.size_bytes, policy)
 
     def _tell(self, file: RepoFile, completed: int) -> None:
         digest = str(file.digest)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ..durable import disk_error
 from ..errors import QmError, Unavailable
 from .connection import BROKEN, Answer, Connection
 from .partial import Partial
@@ -187,13 +185,8 @@ class Fetcher:
         return offset - start
 
     def _write(self, data: memoryview, offset: int) -> None:
-        try:
-            while data:
-                written = os.pwrite(self.partial.data_fd, data, offset)
-                data, offset = data[written:], offset + written
-        except OSError as error:
-            needed = self.work.size_bytes - self.work.have.total
-            raise disk_error(error, f"downloading {self.label}", needed) from error
+        missing_bytes = self.work.size_bytes - self.work.have.total
+        self.partial.write(data, offset, self.label, missing_bytes)
 
     def _note(self, start: int, stop: int) -> int:
         if start < stop:

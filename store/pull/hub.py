@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urljoin
 
 from huggingface_hub import HfApi, constants, get_token
@@ -31,13 +31,14 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported, n
     build_hf_headers,
     get_session,
     hf_raise_for_status,
+    parse_xet_file_data_from_response,
 )
 
 from ..errors import NotFound, QmError, Unavailable
 from .addresses import Origin, Policy
 from .cache import cached_files
 from .choose import RepoFile
-from .connection import MAX_REDIRECTS, Located
+from .connection import MAX_REDIRECTS, Located, XetFile
 from .reference import MAIN
 from .retry import TRANSIENT, backoff_s, retry_after_s
 from .session import TRANSPORT_ERROR, bound_answers
@@ -126,10 +127,11 @@ class Listing:
         Raises the errors above.
         """
         url = f"{self.endpoint}/{self.repo}/resolve/{self.commit}/{quote(path)}"
-        return _Question(self.endpoint, self.repo, self.commit).answer(lambda: _locate(url))
+        question = _Question(self.endpoint, self.repo, self.commit)
+        return question.answer(lambda: _locate(self.endpoint, url))
 
 
-def _locate(url: str) -> Located:
+def _locate(endpoint: str, url: str) -> Located:
     """Follows redirects as long as they stay at the origin to which the token belongs.
 
     Not by `get_hf_file_metadata`: that takes the token along to other ports of the same host.
@@ -138,16 +140,30 @@ def _locate(url: str) -> Located:
     headers = build_hf_headers(token=token or False, library_name="qm")
     headers["Accept-Encoding"] = "identity"
     own = {"Authorization": f"Bearer {token}"} if token else {}
+    xet: XetFile | None = None
     for _ in range(MAX_REDIRECTS):
         answer = get_session().head(url, headers=headers, timeout=_LIMIT_S, follow_redirects=False)
+        xet = xet or _xet(answer, endpoint, home)
         where = answer.headers.get("location")
         if where is None:
             hf_raise_for_status(answer)
-            return Located(url, own)
+            return Located(url, own, xet)
         url = urljoin(url, where)
         if Origin.of(url) != home:
-            return Located(url, {})
+            return Located(url, {}, xet)
     raise HubUnreachable(f"{home.host} redirects without end", passes=False)
+
+
+def _xet(answer: Any, endpoint: str, home: Origin) -> XetFile | None:
+    """What the answer says of xet storage; passes are asked for where the token belongs only.
+
+    `answer` is Any: the type is huggingface_hub's transport's, see session.py.
+    """
+    found = parse_xet_file_data_from_response(answer, endpoint)
+    if found is None or not _SHA256.fullmatch(found.file_hash):
+        return None
+    pass_url = urljoin(f"{endpoint}/", found.refresh_route)
+    return XetFile(found.file_hash, pass_url) if Origin.of(pass_url) == home else None
 
 
 def list_repo(repo: str, revision: str = MAIN, endpoint: str | None = None) -> Listing:

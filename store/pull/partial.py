@@ -65,6 +65,15 @@ class Partial:
         except OSError as error:
             raise disk_error(error, "reserving room for a download", missing) from error
 
+    def write(self, data: memoryview, offset: int, label: str, missing_bytes: int) -> None:
+        """Puts bytes of the download `label` in place. Raises StoreFull, StoreFailed."""
+        try:
+            while data:
+                written = os.pwrite(self.data_fd, data, offset)
+                data, offset = data[written:], offset + written
+        except OSError as error:
+            raise disk_error(error, f"downloading {label}", missing_bytes) from error
+
     def note_written(self, start: int, stop: int) -> None:
         """Remembers bytes; they are trusted after a kill, and synced ones after a power cut."""
         self._note({"have": [start, stop]})

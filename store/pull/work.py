@@ -168,6 +168,10 @@ class Work:
             with self.changed:
                 self._locating = False
                 self.changed.notify_all()
+        self.place(located)
+
+    def place(self, located: Located) -> None:
+        """From now on bytes are fetched from there."""
         with self.changed:
             self.located, self.generation = located, self.generation + 1
             self.changed.notify_all()

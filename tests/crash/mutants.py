@@ -94,8 +94,8 @@ MUTANTS = (
     Mutant(
         "the token goes wherever the hub sends us",
         "store/pull/hub.py",
-        "            return Located(url, {})\n",
-        "            return Located(url, own)\n",
+        "            return Located(url, {}, xet)\n",
+        "            return Located(url, own, xet)\n",
         "tests/store/pull/test_tokens.py",
     ),
     Mutant(

@@ -56,6 +56,7 @@ class FakeHub:
         self.repos = Repos(root, lfs_bytes)
         self.port, self.cdn_port = port, 0
         self.page_size, self.link_seconds, self.xet = page_size, link_seconds, xet
+        self.xet_endpoint = ""  # what passes are for; without it there are none
         self.tls = tls
         self.faults: list[Fault] = []
         self.log: list[Entry] = []
@@ -220,7 +221,7 @@ class FakeHub:
         if verb == "auth-check":
             return web.json_response({})
         if verb == "xet-read-token":
-            raise Refusal(503, None, "this hub has no xet storage")
+            return self._xet_pass()
         if verb == "refs":
             heads = {rev: self._snapshot(repo, rev)[0] for rev in self.repos.revisions(repo)}
             branches = [
@@ -237,6 +238,16 @@ class FakeHub:
             return web.json_response(entries)
         sizes = bool(request.query.get("blobs"))
         return web.json_response(listing.info(repo, commit, files, config, sizes=sizes))
+
+    def _xet_pass(self) -> web.Response:
+        if not self.xet_endpoint:
+            raise Refusal(503, None, "this hub has no xet storage")
+        headers = {
+            "X-Xet-Cas-Url": self.xet_endpoint,
+            "X-Xet-Access-Token": "xet-pass",
+            "X-Xet-Token-Expiration": str(int(time.time()) + 3600),
+        }
+        return web.json_response({}, headers=headers)
 
     def _tree(
         self, request: web.Request, under: str, commit: str, files: Mapping[str, Blob]

@@ -3,83 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from qm.daemon.runner.environment import network_environment
-from qm.store.store import open_store
 
 from tests.fakehub import FakeHub
 from tests.store.pull.loopback_proxy import loopback_proxy
-
-WEIGHTS = b"GGUF" + bytes(range(256)) * 4000
-DIGEST = f"sha256:{hashlib.sha256(WEIGHTS).hexdigest()}"
-SMALL = b'{"temperature": 0.5}'
-PULL = """
-import sys
-from pathlib import Path
-from qm.store.errors import QmError
-from qm.store.leases import hold
-from qm.store.pull.download import Limits
-from qm.store.pull.fetch import RepoFetch
-from qm.store.pull.hub import list_repo
-from qm.store.store import open_store
-store = open_store(Path(sys.argv[1]))
-try:
-    listing = list_repo("org/tiny")
-    with hold(store.layout) as lease:
-        limits = Limits(stall_s=5.0, patience=2)
-        fetched = RepoFetch(store, lease, listing, lambda step: None, limits).fetch(listing.files)
-    print(*sorted(fetched))
-except QmError as error:
-    print(f"{error.code}: {error.message}")
-"""
-
-
-@dataclass(frozen=True)
-class Puller:
-    """Pulls in a fresh process that knows what a job of the daemon would."""
-
-    directory: Path
-
-    def pull(self, **environment: str) -> str:
-        asked = {"HOME": str(self.directory), "HF_HOME": str(self.directory / "hf")} | environment
-        kept = {"PATH": os.environ["PATH"]}
-        done = subprocess.run(
-            [sys.executable, "-c", PULL, str(self.directory / "store")],
-            env=network_environment(kept | asked),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            cwd=Path(__file__).parents[3],
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def has_weights(self) -> bool:
-        return open_store(self.directory / "store").blobs.has(DIGEST)
+from tests.store.pull.puller import DIGEST, SMALL, WEIGHTS, Puller, make_repo
 
 
 @pytest.fixture
 def puller(tmp_path: Path) -> Puller:
     return Puller(tmp_path)
-
-
-def make_repo(root: Path, **config: object) -> Path:
-    folder = root / "org/tiny"
-    folder.mkdir(parents=True)
-    (folder / "model.gguf").write_bytes(WEIGHTS)
-    (folder / "params").write_bytes(SMALL)
-    (folder / ".fakehub.json").write_text(json.dumps(config))
-    return root
 
 
 @pytest.fixture
@@ -145,14 +83,6 @@ def test_own_authorities_are_trusted_when_told(
         bundle = {"SSL_CERT_FILE": str(certificate), "HTTPS_PROXY": proxy.url}
         assert elsewhere.pull(HF_ENDPOINT=hub.url, **bundle) == "model.gguf params"
         assert {one.split()[0] for one in proxy.asked} == {"CONNECT"}
-
-
-def test_xet_storage_is_read_by_plain_addresses(puller: Puller, tmp_path: Path) -> None:
-    """What the hub advertises besides changes nothing, whether hf_xet is installed or not."""
-    with FakeHub(make_repo(tmp_path / "repos"), xet=True) as hub:
-        assert puller.pull(HF_ENDPOINT=hub.url) == "model.gguf params"
-        assert puller.has_weights()
-        assert not any("xet-read-token" in entry["path"] for entry in hub.log)
 
 
 def test_a_token_file_counts_at_the_time_of_the_pull(puller: Puller, tmp_path: Path) -> None:
