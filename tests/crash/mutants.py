@@ -99,6 +99,20 @@ MUTANTS = (
         "tests/store/pull/test_tokens.py",
     ),
     Mutant(
+        "the token asks for a pass to xet storage wherever the hub says",
+        "store/pull/hub.py",
+        "return XetFile(found.file_hash, pass_url) if Origin.of(pass_url) == home else None",
+        "return XetFile(found.file_hash, pass_url)",
+        "tests/store/pull/test_xet.py",
+    ),
+    Mutant(
+        "what xet storage sends is noted before it is written",
+        "store/pull/streaming.py",
+        "self.partial.write(memoryview(piece), self._came_bytes, self.label, missing_bytes)",
+        "pass",
+        "tests/store/pull/test_xet.py",
+    ),
+    Mutant(
         "what the journal calls synced was not synced",
         "store/pull/download.py",
         "                self._partial.sync()\n                synced_bytes = here.total\n",

@@ -57,6 +57,7 @@ class FakeHub:
         self.port, self.cdn_port = port, 0
         self.page_size, self.link_seconds, self.xet = page_size, link_seconds, xet
         self.xet_endpoint = ""  # what passes are for; without it there are none
+        self.xet_passes_at = ""  # who is said to give them; the hub itself if empty
         self.tls = tls
         self.faults: list[Fault] = []
         self.log: list[Entry] = []
@@ -298,7 +299,7 @@ class FakeHub:
         headers["X-Linked-Size"] = str(blob.size)
         if self.xet:
             repo = target.rpartition("/")[0]
-            route = f"{self.url}/api/models/{repo}/xet-read-token/{commit}"
+            route = f"{self.xet_passes_at or self.url}/api/models/{repo}/xet-read-token/{commit}"
             headers |= {"X-Xet-Hash": str(blob.sha256), "X-Xet-Refresh-Route": route}
             headers["Link"] = f'<{route}>; rel="xet-auth"'
         self._links[str(blob.sha256)] = (target, blob)

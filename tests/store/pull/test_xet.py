@@ -102,6 +102,13 @@ def test_hf_xet_is_not_asked(tmp_path: Path, hub: FakeHub, how: str) -> None:
     assert asked_passes(hub) == 0
 
 
+def test_a_token_asks_for_passes_at_home_only(puller: Puller, hub: FakeHub) -> None:
+    """Whatever address the hub names for that."""
+    hub.xet_passes_at = hub.cdn_url
+    assert puller.pull(**told(hub, "good"), HF_TOKEN="hf_alice") == PULLED
+    assert (asked_passes(hub), len(ranges(hub))) == (0, 1)
+
+
 def test_a_pass_for_elsewhere_is_not_used(puller: Puller, hub: FakeHub) -> None:
     """A hub can't send hf_xet to other machines of the network at home."""
     hub.xet_endpoint = "http://192.168.77.77:8080"
