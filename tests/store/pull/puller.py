@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qm.daemon.runner.environment import network_environment
+from qm.store import store as tested
 from qm.store.store import open_store
 
+_OURS = str(Path(tested.__file__).parents[2])  # the package that is tested, whatever is installed
 WEIGHTS = b"GGUF" + bytes(range(256)) * 20000
 DIGEST = f"sha256:{hashlib.sha256(WEIGHTS).hexdigest()}"
 SMALL = b'{"temperature": 0.5}'
@@ -53,10 +55,11 @@ class Puller:
 
     def run(self, **environment: str) -> subprocess.CompletedProcess[str]:
         asked = {"HOME": str(self.directory), "HF_HOME": str(self.directory / "hf")} | environment
-        kept = {"PATH": os.environ["PATH"]}
+        paths = [*filter(None, [asked.get("PYTHONPATH")]), _OURS]
+        kept = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(paths)}
         return subprocess.run(
             [sys.executable, "-c", PULL, str(self.directory / "store"), str(self.bytes_per_s)],
-            env=network_environment(kept | asked),
+            env=network_environment(asked | kept),
             capture_output=True,
             text=True,
             check=False,
