@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 from qm.store.errors import Conflict, InvalidRequest, NotFound, QmError
@@ -32,6 +33,10 @@ class KeyFileInvalid(QmError):
     """The file of keys can't be read as one; nobody gets in by it."""
 
     code = "key_file_invalid"
+
+    @property
+    def hint(self) -> str:
+        return "mend the file, or move it away and make new keys: qm key add"
 
 
 class KeyExists(Conflict):
@@ -57,7 +62,7 @@ class Key(msgspec.Struct, frozen=True):
 
     name: str
     scopes: tuple[Scope, ...]
-    sha256: str
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
     created_s: int
 
     def allows(self, scope: Scope) -> bool:
@@ -81,8 +86,8 @@ class KeyRing:
             return msgspec.json.decode(self.path.read_bytes(), type=_File).keys
         except FileNotFoundError:
             return ()
-        except (msgspec.MsgspecError, OSError) as error:
-            raise KeyFileInvalid(f"{self.path}: {error}") from error
+        except (msgspec.MsgspecError, UnicodeError, RecursionError, OSError) as error:
+            raise KeyFileInvalid(f"the API keys in {self.path} can't be read: {error}") from error
 
     def add(self, name: str, scopes: Iterable[Scope]) -> str:
         """The new key, which nobody can learn again. Raises KeyExists and InvalidKey."""

@@ -26,6 +26,7 @@ SSE = "text/event-stream"
 EARLY_HEADERS_S = 10.0
 # A client that reads nothing for this long is gone for us; its slot goes to others.
 WRITE_LIMIT_S = 120.0
+_LONG_BODY_BYTES = 1_048_576  # reading so much takes long: not between other answers' tokens
 _SURELY_TAKEN_BYTES = 16_384  # by an empty buffer: no limit is needed, and a limit takes time
 
 STREAM: web.RequestKey[Stream]
@@ -40,9 +41,14 @@ async def read_fields(
 ) -> Fields:
     """The request's JSON object, of the type `of` in the words of errors.
 
-    Raises BadJson, WrongType and BodyTooLarge.
+    Raises BadJson, WrongType, TooManyValues and BodyTooLarge.
     """
-    return Fields(decode(await read_body(request), of, empty), of.rpartition(".")[2])
+    body = await read_body(request)
+    if len(body) < _LONG_BODY_BYTES:
+        document = decode(body, of, empty)
+    else:
+        document = await asyncio.to_thread(decode, body, of, empty)
+    return Fields(document, of.rpartition(".")[2])
 
 
 async def read_body(request: web.Request) -> bytes:

@@ -20,10 +20,13 @@ from typing import Final, Self, TypeAlias, TypeVar
 
 import msgspec
 
+from ..logs import Log
 from ..turns import Board
 from . import wire
 from .child import Child, how_it_ended, start
 from .failures import AnswerNotRead, LoadFailed, RunnerCrashed, RunnerFailed, generate_failure
+
+log = Log("runner")
 
 HELLO_LIMIT_S: Final = 30.0
 EXIT_LIMIT_S: Final = 5.0
@@ -309,8 +312,10 @@ class Runner:
     def _deliver(self, answer: wire.FromRunner) -> None:
         request_id = wire.HELLO_ID if isinstance(answer, wire.Hello) else answer.id
         inbox = self._inboxes.get(request_id)
-        if inbox is None:
-            return  # cancelled meanwhile
+        if inbox is None:  # cancelled meanwhile
+            if isinstance(answer, wire.Done):
+                log.info("answer_abandoned", pid=self.pid, tokens=answer.generated_tokens)
+            return
         if inbox.qsize() < UNREAD_LIMIT:
             inbox.put_nowait(answer)
             return

@@ -40,6 +40,11 @@ TARGETS = {
     "start to ready": Target(1.0),
     "first token through the daemon": Target(0.002, difference=True),
     "tokens/s through the daemon": Target(0.95, at_least=True),
+    "MiB of 500 streams that wait": Target(1.0),
+    "MiB of 500 idle connections": Target(1.0),
+    "s until free, a stream is left": Target(1.0),
+    "s until free, an answer is left": Target(1.0),
+    "tokens for nobody": Target(1.0),
 }
 
 

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from qm.daemon.hardware import physical_cores
 
-from . import scenarios
+from . import connections, scenarios
 from .direct import direct, placed, started
 from .report import LLAMA_SERVER, Row
 from .scenarios import Figures
@@ -217,9 +217,40 @@ def daemon(bench: Bench) -> Iterator[Row]:
         )
 
 
+def connected(bench: Bench) -> Iterator[Row]:
+    """What many open connections cost, beside what they may."""
+    with qm({bench.name: bench.weights}, QM_NUM_PARALLEL="1") as ours:
+        scenarios.warm(ours)
+        for measure in (connections.waiting_streams, connections.idle_connections):
+            for figure, mib in measure(ours).values.items():
+                budget = connections.BUDGET_MIB
+                yield Row(bench.name, figure, "the budget", ((mib, budget),), cut=False)
+
+
+def leave(bench: Bench) -> Iterator[Row]:
+    """How long clients of every dialect hold their slot after they left, in tokens."""
+    with qm({bench.name: bench.weights}, QM_NUM_PARALLEL="1") as ours:
+        scenarios.warm(ours)
+        token_s = connections.token_s(ours)
+        for stream in (True, False):
+            found = [
+                connections.leaving(ours, path, stream=stream)
+                for path in connections.DIALECTS
+                for _ in range(bench.runs)
+            ]
+            how = "a stream is left" if stream else "an answer is left"
+            pairs = tuple((took_s, token_s) for took_s, _ in found)
+            yield Row(bench.name, f"s until free, {how}", "a token", pairs, cut=False)
+            if stream:
+                pairs = tuple((float(tokens), 1.0) for _, tokens in found)
+                yield Row(bench.name, "tokens for nobody", "one", pairs, cut=False)
+
+
 SCENARIOS: dict[str, Callable[[Bench], Iterator[Row]]] = {  # the long ones last
     "start": start,
     "daemon": daemon,
+    "leave": leave,
+    "connections": connected,
     "schema": schema,
     "throughput": throughput,
     "two": two,

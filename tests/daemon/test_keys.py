@@ -49,10 +49,53 @@ def test_names_are_taken_once(tmp_path: Path) -> None:
         ring.remove("b")
 
 
-def test_a_damaged_file_lets_nobody_in(tmp_path: Path) -> None:
-    """It is an error, not an empty ring, which would ask for no key."""
+_KEY = b'{"keys":[{"name":"a","scopes":["chat"],"sha256":"%s","created_s":1}]}'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\0" * 100,
+        b"[" * 100_000,
+        b'{"keys":' + b"[" * 100_000,
+        b'{"keys":[{"name":1}]}',
+        b'{"keys":[{"name":"\xff"}]}',
+        _KEY % (b"0" * 64) + b"x",
+        (_KEY % (b"0" * 64))[:-9],
+        _KEY % "é".encode(),
+        _KEY.replace(b"chat", b"all") % (b"0" * 64),
+    ],
+)
+def test_a_damaged_file_lets_nobody_in_and_stays_as_it_is(tmp_path: Path, data: bytes) -> None:
+    """It is an error that names the file, not an empty ring, which would ask for no key.
+
+    Nor is it written anew: a person may mend it.
+    """
     ring = KeyRing(tmp_path / "keys.json")
-    for data in (b"{", b"[]", b'{"keys":[{"name":1}]}'):
-        ring.path.write_bytes(data)
-        with pytest.raises(KeyFileInvalid):
-            ring.all()
+    ring.path.write_bytes(data)
+    for use in (
+        ring.all,
+        ring.is_empty,
+        lambda: ring.find("qm_x"),
+        lambda: ring.add("b", []),
+        lambda: ring.remove("a"),
+    ):
+        with pytest.raises(KeyFileInvalid, match=r"keys\.json") as caught:
+            use()
+        assert "qm key add" in caught.value.hint
+    assert ring.path.read_bytes() == data
+    assert [path.name for path in tmp_path.iterdir()] == ["keys.json"]
+
+
+def test_a_file_that_cannot_be_read_lets_nobody_in(tmp_path: Path) -> None:
+    """A directory in its place is such a one for root, too."""
+    ring = KeyRing(tmp_path / "keys.json")
+    ring.path.mkdir()
+    with pytest.raises(KeyFileInvalid, match=r"keys\.json"):
+        ring.is_empty()
+    with pytest.raises(KeyFileInvalid, match=r"keys\.json"):
+        ring.add("a", [])

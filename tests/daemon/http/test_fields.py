@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from qm.daemon.http.fields import BadJson, Fields, WrongType, decode
+from qm.daemon.http.fields import (
+    MOST_VALUES,
+    BadJson,
+    Fields,
+    TooManyValues,
+    WrongType,
+    decode,
+)
 
 
 def test_keys_match_in_any_case_and_the_last_duplicate_wins() -> None:
@@ -92,3 +101,16 @@ def test_errors_name_the_path() -> None:
         fields.objects("t", "any")
     with pytest.raises(WrongType, match=r"\.s\[0\] of type string$"):
         fields.texts("s")
+
+
+@pytest.mark.parametrize("value", [b"1,", b"{},", b"[[", b'{"a":1,"b":2},'])
+def test_too_many_values_are_refused_unread(value: bytes) -> None:
+    """Reading tens of millions of them would stop every other answer for seconds."""
+    with pytest.raises(TooManyValues, match="at most 500,000"):
+        decode(b'{"a":[' + value * (MOST_VALUES + 1))
+
+
+def test_long_texts_are_no_values() -> None:
+    """However many commas and brackets they have."""
+    text = '[,{"\\' * (MOST_VALUES // 2)
+    assert decode(json.dumps({"text": text, "n": [1, 2]}).encode()) == {"text": text, "n": [1, 2]}
