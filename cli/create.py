@@ -34,6 +34,7 @@ STDIN = "-"
 )
 @click.option("--from", "source", metavar="PATH|NAME", help="In place of the Modelfile's FROM.")
 @click.option("-q", "--quantize", metavar="TYPE", help="Quantise to this type, such as Q4_K_M.")
+@click.option("--draft-quantize", metavar="TYPE", help="Quantise the model that DRAFT names.")
 @click.option("--merge", is_flag=True, help="Merge LoRA adapters into the weights.")
 @click.option("--allow-pickle", is_flag=True, help="Open pickled weights, in a confined process.")
 def create_command(
@@ -42,6 +43,7 @@ def create_command(
     file: str | None,
     source: str | None,
     quantize: str | None,
+    draft_quantize: str | None,
     merge: bool,
     allow_pickle: bool,
 ) -> None:
@@ -53,6 +55,9 @@ def create_command(
     if quantize:
         check_quantize(quantize)
         spec = replace(spec, quantize=quantize)
+    if draft_quantize:
+        check_quantize(draft_quantize)
+        spec = replace(spec, draft_quantize=draft_quantize)
     spec = replace(spec, merge=merge)
     for warning in spec.warnings:
         click.echo(f"Warning: {warning}", err=True)

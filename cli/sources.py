@@ -50,6 +50,7 @@ def with_repository_files(spec: ModelSpec, folder: Path) -> ModelSpec:
         deltas=tuple(_expanded(spec.deltas, folder)),
         adapters=tuple(_expanded(spec.adapters, folder)),
         imatrix_file=spec.imatrix_file and _beside_base(spec, spec.imatrix_file, folder),
+        drafts=tuple(_expanded(spec.drafts, folder)),
     )
 
 
@@ -94,17 +95,18 @@ def _files_of(source: Source, path: Path) -> Iterator[Source]:
 def local_files(spec: ModelSpec, folder: Path) -> Iterator[tuple[str, Path]]:
     """The files on this machine that the spec names, by the text that names them.
 
-    Raises MissingFile; a FROM that names no file is a model's name.
+    Raises MissingFile; a FROM or a DRAFT that names no file is a model's name.
     """
-    sources = [*spec.from_, *spec.adapters, *spec.deltas]
-    sources += [each for each in (spec.draft, spec.calibration, spec.imatrix_file) if each]
+    sources = [*spec.from_, *spec.drafts, *spec.adapters, *spec.deltas]
+    sources += [each for each in (spec.calibration, spec.imatrix_file) if each]
+    models = (*spec.from_, *spec.drafts)
     for source in sources:
         path = located(source, folder)
         if source.is_hub:
             continue
         if _holds_files(path, source.text):
             yield source.text, _one_file(path)
-        elif source not in spec.from_ or is_path(source.text):
+        elif source not in models or is_path(source.text):
             where = f"line {source.line}: " if source.line else ""
             raise MissingFile(f"{where}no such file: {path}")
 

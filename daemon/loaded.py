@@ -17,11 +17,14 @@ from qm.store.layout import Layout, digest_of_file_name
 from qm.store.leases import hold
 
 from .facts import ModelFacts, model_facts
+from .fit import estimated_costs
 from .placing import DeviceUse, Fit
 from .runner import wire
 from .runner.process import Runner
 from .runner.wire import Load, Loaded, Options
 from .scheduler import Need, Resident
+
+DRAFT_UBATCH = 512  # tokens that a draft model evaluates at once at most
 
 
 class LoadStalled(QmError):
@@ -73,6 +76,7 @@ class Process:
     models: dict[str, Model]  # all that were used with it, by name
     kv_directory: Path  # where its conversations are kept once it is unloaded
     kv_budget_bytes: int
+    speculate: wire.Speculate = wire.Speculate.AUTO
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     runner: Runner | None = None
     loaded: Loaded | None = None
@@ -189,6 +193,7 @@ class Process:
             kv_directory=str(self.kv_directory),
             kv_budget_bytes=self.kv_budget_bytes,
             model_digest=model.weights_digest,
+            speculate=self.speculate,
         )
 
 
@@ -233,11 +238,15 @@ class _Files:
 @lru_cache(maxsize=32)
 def _facts(files: _Files) -> ModelFacts:
     """Every request asks for them, and a header has hundreds of tensors to look at."""
+    draft = _header(files.draft) if files.draft else None
+    extra_bytes = sum(path.stat().st_size for path in files.adapters)
+    if draft is not None:  # it evaluates beside the model
+        extra_bytes += estimated_costs(model_facts(draft), DRAFT_UBATCH, 1).host_bytes
     return model_facts(
         files.header,
-        extra_bytes=sum(path.stat().st_size for path in files.adapters),
+        extra_bytes=extra_bytes,
         projector_bytes=sum(path.stat().st_size for path in files.projectors[:1]),
-        draft=_header(files.draft) if files.draft else None,
+        draft=draft,
         parts=map(_header, files.weights[1:]),
     )
 

@@ -78,6 +78,8 @@ class Meter:
         self.count("qm_prompt_tokens_total", metrics.prompt_tokens, model=model)
         self.count("qm_cached_prompt_tokens_total", metrics.cached_tokens, model=model)
         self.count("qm_generated_tokens_total", metrics.generated_tokens, model=model)
+        self.count("qm_drafted_tokens_total", metrics.drafted_tokens, model=model)
+        self.count("qm_accepted_tokens_total", metrics.accepted_tokens, model=model)
         self.count("qm_generation_seconds_total", metrics.generate_ns / 1e9, model=model)
 
     def text(self, gauges: Mapping[str, Iterable[Sample]]) -> str:

@@ -15,6 +15,7 @@ _TERM = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
 _DURATION = re.compile(rf"([-+]?)((?:{_TERM})+|0)", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE | re.ASCII)
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+_SPECULATE = ("off", "auto", "fast", "always")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -132,6 +133,14 @@ def parse_endpoints(text: str) -> tuple[str, ...]:
         if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", word):
             raise ValueError(f"{word!r} is no host:port")
     return tuple(dict.fromkeys(parse_words(text)))
+
+
+def parse_speculate(text: str) -> str:
+    """One of the words; 0 and 1 switch it off and on."""
+    word = {"0": "off", "false": "off", "1": "auto", "true": "auto"}.get(text.lower(), text.lower())
+    if word not in _SPECULATE:
+        raise ValueError(f"must be one of {', '.join(_SPECULATE)}")
+    return word
 
 
 def parse_level(text: str) -> str:

@@ -30,6 +30,7 @@ from .setting_values import (
     parse_paths,
     parse_positive,
     parse_size,
+    parse_speculate,
     parse_wait,
     parse_words,
 )
@@ -118,6 +119,10 @@ SETTINGS = (
     Setting("QM_KV_CACHE", "kv_cache_bytes", "size", parse_size, "4GiB",
             "Most disk for conversations of unloaded models, which go on without being evaluated "
             "again; 0 keeps none."),
+    Setting("QM_SPECULATION", "speculate", "word", parse_speculate, "auto",
+            "Guess tokens ahead, from the text itself or a DRAFT model, and check several at once: "
+            "auto where it measures faster and leaves repeatable answers as they are to the bit; "
+            "fast though near-tied tokens may fall otherwise; always; off."),
     Setting("QM_LOAD_TIMEOUT", "load_timeout_s", "duration", parse_wait, "5m",
             "A load that makes no progress for this long is given up."),
     Setting("QM_DRAIN_TIMEOUT", "drain_timeout_s", "duration", parse_keep_alive, "10s",
@@ -173,6 +178,7 @@ class Settings:
     gpu_memory: Mapping[str, int]
     rpc: tuple[str, ...]
     kv_cache_bytes: int
+    speculate: str
     load_timeout_s: float
     drain_timeout_s: float
     max_jobs: int

@@ -30,7 +30,7 @@ from .planner import Planner, Question
 from .prospects import Prospects
 from .residents import Residents
 from .runner.process import Runner
-from .runner.wire import Loaded, Options, Placement
+from .runner.wire import Loaded, Options, Placement, Speculate
 from .scheduler import (
     Action,
     Grant,
@@ -285,6 +285,7 @@ class Supervisor:
             {str(ticket.model.name): ticket.model},
             kv_directory=self._layout.kv,
             kv_budget_bytes=self._settings.kv_cache_bytes,
+            speculate=Speculate(self._settings.speculate),
         )
         question = self._memory.question(ticket.model, ticket.wishes)
         self._memory.add(load.key, process)

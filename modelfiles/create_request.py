@@ -44,7 +44,9 @@ def from_create_request(body: Mapping[str, object]) -> ModelSpec:
     check_template(template)
     quantize = _text(body, "quantize") or _text(body, "quantization")  # its name before 2024
     check_quantize(quantize)
-    drafts = _files(body, "draft_files")
+    draft, draft_files = _text(body, "draft"), _files(body, "draft_files")
+    draft_quantize = _text(body, "draft_quantize")
+    check_quantize(draft_quantize)
     return ModelSpec(
         from_=((Source(name),) if name else ()) + files,
         quantize=quantize,
@@ -55,7 +57,8 @@ def from_create_request(body: Mapping[str, object]) -> ModelSpec:
         deltas=_sources(body, "delta_files", "delta_from"),
         adapters=_sources(body, "adapters", "adapter_from"),
         merge=body.get("merge") is True,
-        draft=next(iter(drafts), None),
+        drafts=draft_files or ((Source(draft),) if draft else ()),
+        draft_quantize=draft_quantize,
         template=template or ("" if "template" in cleared else None),
         system=_text(body, "system") or ("" if "system" in cleared else None),
         parameters=_json_parameters(body),
@@ -73,6 +76,7 @@ def to_create_request(spec: ModelSpec, digests: Mapping[str, str]) -> dict[str, 
     the text that named them; what is not in it is a model's name or a repository.
     """
     names = [each.text for each in spec.from_ if _digest(each, digests) is None]
+    drafts = [each.text for each in spec.drafts if _digest(each, digests) is None]
     request: dict[str, object] = {
         "from": names[-1] if names else "",
         "files": _by_file_name(spec.from_, digests),
@@ -92,7 +96,9 @@ def to_create_request(spec: ModelSpec, digests: Mapping[str, str]) -> dict[str, 
         "imatrix_from": _of_hub(_one(spec.imatrix_file)),
         "calibration": _by_file_name(_one(spec.calibration), digests, required=True),
         "calibration_from": _of_hub(_one(spec.calibration)),
-        "draft_files": _by_file_name(_one(spec.draft), digests, required=True),
+        "draft": drafts[-1] if drafts else "",
+        "draft_files": _by_file_name(spec.drafts, digests),
+        "draft_quantize": spec.draft_quantize,
         "tensor_types": [f"{each.pattern}={each.type}" for each in spec.tensor_types],
         "delta_files": _by_file_name(spec.deltas, digests, required=True),
         "delta_from": _of_hub(spec.deltas),

@@ -11,6 +11,7 @@ from qm.store.errors import QmError
 from qm.store.gguf import Header, read_header
 from qm.store.image import (
     ADAPTER_TYPE,
+    DRAFT_TYPE,
     LICENSE_TYPE,
     MESSAGES_TYPE,
     MODEL_TYPE,
@@ -30,7 +31,6 @@ from .quality import Quality
 from .spec import Turn
 from .template import Template
 
-DRAFT_TYPE = "application/vnd.ollama.image.draft"
 MAX_TEXT_BYTES = 8 << 20  # of a template, a system text, a license…
 
 

@@ -89,7 +89,8 @@ class ModelSpec:
     deltas: tuple[Source, ...] = ()
     adapters: tuple[Source, ...] = ()
     merge: bool = False  # adapters go into the weights instead of being applied at load
-    draft: Source | None = None
+    drafts: tuple[Source, ...] = ()  # the files of one model, or its name
+    draft_quantize: str = ""
     template: str | None = None
     system: str | None = None
     parameters: Mapping[str, Value] = field(default_factory=dict)
@@ -105,7 +106,7 @@ class ModelSpec:
     def refuse_unperformable(self) -> None:
         """Raises NotYet for the first instruction that this version can't carry out."""
         asked = {
-            "DRAFT": self.draft,
+            "DRAFT": any(each.is_hub for each in self.drafts),
             "RENDERER": self.renderer,
             "PARSER": self.parser,
         }
@@ -138,7 +139,7 @@ def from_modelfile(modelfile: Modelfile) -> ModelSpec:
         ),
         deltas=_sources(modelfile, "DELTA"),
         adapters=_sources(modelfile, "ADAPTER"),
-        draft=_last_source(modelfile, "DRAFT"),
+        drafts=_sources(modelfile, "DRAFT")[-1:],
         template=template,
         system=_last(modelfile, "SYSTEM"),
         parameters=parameters,

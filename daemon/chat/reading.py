@@ -88,6 +88,8 @@ class AnswerReader:
             prompt_ns=done.prompt_ns,
             generated_tokens=done.generated_tokens,
             generate_ns=done.generate_ns,
+            drafted_tokens=done.drafted_tokens,
+            accepted_tokens=done.accepted_tokens,
         )
         reason = FinishReason(done.reason)
         if self._called() and reason is not FinishReason.LENGTH:

@@ -143,6 +143,8 @@ class Metrics:
     generated_tokens: int = 0
     generate_ns: int = 0
     reasoning_tokens: int = 0  # of those generated
+    drafted_tokens: int = 0  # guessed ahead
+    accepted_tokens: int = 0  # of those, part of the answer
 
 
 @dataclass(frozen=True, slots=True)

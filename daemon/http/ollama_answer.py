@@ -68,6 +68,8 @@ def metrics(counted: Metrics) -> JsonObject:
         "prompt_eval_duration": counted.prompt_ns,
         "eval_count": counted.generated_tokens,
         "eval_duration": counted.generate_ns,
+        "draft_count": counted.drafted_tokens,
+        "draft_accepted_count": counted.accepted_tokens,
     }
     return {name: value for name, value in values.items() if value}
 

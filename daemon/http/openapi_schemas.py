@@ -89,6 +89,9 @@ REQUESTS: dict[str, JsonObject] = {
         parameters=_OBJECT,
         messages=_MESSAGES,
         quantize=_TEXT,
+        draft=_TEXT,
+        draft_files=_OBJECT,
+        draft_quantize=_TEXT,
         stream=_FLAG,
     ),
     "Copy": _object({"source": _TEXT, "destination": _TEXT}),
@@ -152,6 +155,8 @@ SCHEMAS: dict[str, JsonObject] = {
         prompt_eval_duration=_NUMBER,
         eval_count=_NUMBER,
         eval_duration=_NUMBER,
+        draft_count=_NUMBER,
+        draft_accepted_count=_NUMBER,
         logprobs=_OBJECTS,
     ),
     "NativeEmbeddings": _object(

@@ -20,6 +20,7 @@ from ..hardware import physical_cores
 from ..turns import NoTurns, Turns
 from . import wire
 from .constraints import Constraints
+from .draft import Draft
 from .engine import Engine
 from .intake import Intake, Ready, Woken
 from .isolation import isolate
@@ -43,11 +44,19 @@ def main() -> int:
     threading.Thread(target=intake.run, name="intake", daemon=True).start()
     loaded = _wait_for_model(connection, intake, log)
     if loaded is not None:
-        model, context, order = loaded
+        model, context, draft, order = loaded
         reuse = Reuse(context, _snapshots(order), lambda: intake.inbox.put(Woken()))
-        turns = _turns(order.placement)
-        Engine(connection, intake, model, context, reuse=reuse, turns=turns).run()
+        engine = Engine(
+            *(connection, intake, model, context),
+            reuse=reuse,
+            turns=_turns(order.placement),
+            speculate=order.speculate,
+            draft=draft,
+        )
+        engine.run()
         reuse.put_away()
+        if draft is not None:
+            draft.free()
         context.free()
         model.free()
     connection.close()
@@ -56,7 +65,7 @@ def main() -> int:
 
 def _wait_for_model(
     connection: socket.socket, intake: Intake, log: Log
-) -> tuple[Model, Context, wire.Load] | None:
+) -> tuple[Model, Context, Draft | None, wire.Load] | None:
     """Loads what the first `Load` asks for; None when told to leave before or instead."""
     while True:
         work = intake.inbox.get()
@@ -72,7 +81,7 @@ def _wait_for_model(
             case _:
                 continue
     try:
-        model, context, projector, answer = load(work, intake, log, connection)
+        model, context, projector, draft, answer = load(work, intake, log, connection)
     except LlamaError as error:
         connection.sendall(wire.encode(wire.Failed(work.id, error.code, str(error))))
         return None
@@ -85,7 +94,7 @@ def _wait_for_model(
         projector,
     )
     connection.sendall(wire.encode(answer))
-    return model, context, work
+    return model, context, draft, work
 
 
 def _snapshots(order: wire.Load) -> Snapshots | None:

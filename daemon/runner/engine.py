@@ -20,6 +20,7 @@ from typing import Final
 from ..turns import Turns
 from . import wire
 from .batching import Pace, shares
+from .draft import Draft
 from .embedding import Embedder, EmbedWork
 from .intake import Intake, Woken, Work
 from .llama import Batch, Context
@@ -27,6 +28,7 @@ from .llama_error import LlamaError
 from .logprobs import token_logprob
 from .reuse import Reuse
 from .sequence import REPEATS_LIMIT, Sequence
+from .speculation import Speculation
 from .weights import Model
 
 FRESH_TOKENS: Final = 64  # an answer that is shorter gets its turns sooner
@@ -45,6 +47,8 @@ class Engine:
         *,
         reuse: Reuse,
         turns: Turns,
+        speculate: wire.Speculate = wire.Speculate.OFF,
+        draft: Draft | None = None,
     ) -> None:
         self._connection = connection
         self._inbox = intake.inbox
@@ -56,6 +60,7 @@ class Engine:
         self._waiting: deque[Sequence] = deque()
         self._embeds = Embedder(model, context, self._batch)
         self._pace = Pace()
+        self._speculation = Speculation(context, self._batch, speculate, draft)
         self._turns = turns
         self._out: list[bytes] = []
         self._leaving = False
@@ -144,22 +149,28 @@ class Engine:
 
     def _step(self) -> None:
         self._turns.take()
+        begun = time.perf_counter()
         self._look()
         planned, prompt_tokens = self._plan()
         if not planned:
             return
         started = time.perf_counter()
         status = self._context.decode(self._batch)
-        self._turns.give((time.perf_counter() - started) * self._weight())
+        self._turns.give((time.perf_counter() - begun) * self._weight())
         if status:
             self._on_failure(status, [sequence for sequence, _ in planned])
             return
         generating = self._batch.n_tokens - prompt_tokens
-        self._pace.learn(time.perf_counter() - started, prompt_tokens, generating)
+        seconds = time.perf_counter() - started
+        self._pace.learn(seconds, prompt_tokens, generating)
+        if not prompt_tokens:
+            self._speculation.learn(generating, seconds)
         now = time.perf_counter_ns()
         for sequence, count in planned:
             self._reuse.evaluated(sequence, count)
-            if sequence.output >= 0:
+            if sequence.guesses:
+                self._verify(sequence, now)
+            elif sequence.output >= 0:
                 self._advance(sequence, now)
 
     def _weight(self) -> float:
@@ -179,6 +190,7 @@ class Engine:
         counts = shares([sequence.pending_text for sequence in prompting], total)
         if not self._make_room(len(generating) + sum(counts)):
             return self._plan()
+        self._guess(generating, sum(counts))
         self._batch.clear()
         for sequence in generating:
             slot = sequence.slot
@@ -186,12 +198,25 @@ class Engine:
             sequence.output = self._batch.add_one(
                 sequence.tokens[-1], sequence.n_evaluated, slot.id
             )
+            for offset, token in enumerate(sequence.guesses, 1):
+                self._batch.add_one(token, sequence.n_evaluated + offset, slot.id)
         planned = [(sequence, 1) for sequence in generating]
         for sequence, count in zip(prompting, counts, strict=True):
             if count:
                 self._add_prompt(sequence, count)
                 planned.append((sequence, count))
         return planned, sum(counts)
+
+    def _guess(self, generating: list[Sequence], prompt_tokens: int) -> None:
+        """Lets answers try guesses in this step, where cells are free for them."""
+        cells = self._reuse.slots.most_cells
+        prompts = prompt_tokens > 0 or len(generating) < len(self._running)
+        guesses = self._speculation.plan(generating, cells, beside_prompts=prompts)
+        if guesses and not self._reuse.slots.cells_fit(
+            self._context.n_ctx - len(generating) - guesses
+        ):
+            for sequence in generating:
+                sequence.guesses = ()
 
     def _prompting(self) -> list[Sequence]:
         """Whose prompts are to be evaluated now."""
@@ -243,6 +268,23 @@ class Engine:
         if sequence.slot:
             self._append_forced(sequence)
 
+    def _verify(self, sequence: Sequence, now_ns: int) -> None:
+        """Picks tokens as long as the guesses behind them were right; takes the others back."""
+        guesses, first, right = sequence.guesses, sequence.output, 0
+        slot = sequence.slot
+        assert slot is not None
+        sequence.n_guessed += len(guesses)
+        while sequence.slot is not None and not sequence.pending:
+            sequence.output = first + right
+            self._advance(sequence, now_ns)
+            while sequence.slot is not None and sequence.came_true(guesses, right):
+                self._reuse.evaluated(sequence, 1)
+                right += 1
+                sequence.n_guessed_right += 1
+        if right < len(guesses):
+            self._context.remove(slot.id, sequence.n_evaluated)
+        sequence.judge(right)
+
     def _append(self, sequence: Sequence, token: int) -> None:
         """Adds a token to an answer, which may end with it."""
         sequence.append(token)
@@ -289,6 +331,8 @@ class Engine:
             generate_ns=now - first,
             stop_sequence=sequence.text.stopped_by,
             context=tuple(sequence.tokens) if sequence.request.return_context else (),
+            drafted_tokens=sequence.n_guessed,
+            accepted_tokens=sequence.n_guessed_right,
         )
         self._release(sequence)
         self._send(done)
@@ -316,6 +360,7 @@ class Engine:
 
     def _preempt(self, sequence: Sequence) -> None:
         """Takes the cells of a running sequence; it will be evaluated again, to the same text."""
+        sequence.guesses = ()
         self._reuse.forget(sequence)
         self._running.remove(sequence)
         self._waiting.appendleft(sequence)

@@ -48,6 +48,8 @@ class Context:
         self.guard_every = min(GUARD_EVERY, max(model.window - 1, 1))
         self._window = model.window
         n_seq = self.n_slots * (2 if self._guards else 1)
+        self.n_outputs = n_seq  # tokens of one batch whose logits can be asked for
+        self.can_roll_back = not (model.is_recurrent or embedding)
         threads = placement.n_threads or os.cpu_count() or 1
         n_ubatch = min(placement.n_ubatch, placement.n_batch)
         if embedding:  # mean pooling aborts when sequences can't share a batch evenly
@@ -60,7 +62,7 @@ class Context:
             "n_ubatch": n_ubatch,
             "n_seq_max": n_seq,
             # Logits are asked for one token a sequence: don't reserve room for a whole batch.
-            "n_outputs_max": 0 if embedding else n_seq,
+            "n_outputs_max": 0 if embedding else self.n_outputs,
             "n_threads": threads,
             "n_threads_batch": threads,
             "flash_attn_type": _choice(FLASH_ATTENTION, placement.flash_attention),
@@ -80,6 +82,7 @@ class Context:
         self.n_batch = int(C.llama_n_batch(self.pointer))
         self.n_ubatch = int(C.llama_n_ubatch(self.pointer))
         self.pooling = POOLING.get(int(C.llama_pooling_type(self.pointer)), "none")
+        self._logits_bytes = model.vocabulary.size * ctypes.sizeof(ctypes.c_float)
         self._memory = C.llama_get_memory(self.pointer)
         self.can_shift = bool(self._memory and C.llama_memory_can_shift(self._memory))
 
@@ -148,6 +151,10 @@ class Context:
 
     def logits(self, index: int) -> Any:  # Any: a float pointer of n_vocab items
         return C.llama_get_logits_ith(self.pointer, index)
+
+    def logits_bytes(self, index: int) -> bytes:
+        """A copy of the same."""
+        return ctypes.string_at(self.logits(index), self._logits_bytes)
 
     def pooled(self, sequence: int, width: int) -> list[float]:
         """The embedding of one sequence of the last batch."""

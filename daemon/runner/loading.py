@@ -5,7 +5,10 @@ from __future__ import annotations
 import socket
 from typing import Final
 
+import msgspec
+
 from . import wire
+from .draft import Draft
 from .intake import Intake
 from .llama import Batch, Context
 from .llama_error import LlamaError
@@ -19,9 +22,8 @@ _PROGRESS_STEP: Final = 0.02
 
 def load(
     request: wire.Load, intake: Intake, log: Log, connection: socket.socket
-) -> tuple[Model, Context, Projector | None, wire.Loaded]:
-    """Model, context, projector and the answer that describes them. Raises LlamaError."""
-    _refuse_what_comes_later(request)
+) -> tuple[Model, Context, Projector | None, Draft | None, wire.Loaded]:
+    """Model, context, companions and the answer that describes them. Raises LlamaError."""
     progress = _Progress(request.id, intake, connection)
     model = Model(request.weights, request.placement, progress.tell, log)
     adapters = [model.adapter(path, log) for path in request.adapters]
@@ -33,13 +35,14 @@ def load(
     projector = None
     if request.projector:
         projector = Projector(request.projector, model, request.placement, log)
-    return model, context, projector, _describe(request, model, context, projector, log)
-
-
-def _refuse_what_comes_later(request: wire.Load) -> None:
-    for what, present in (("draft models", request.draft),):
-        if present:
-            raise LlamaError("unsupported", f"{what} can't be used by this runner yet")
+    draft = None
+    if request.draft and not request.embedding:
+        draft = Draft(request.draft, model, request.placement, log)
+    answer = _describe(request, model, context, projector, log)
+    if draft is not None and answer.memory:
+        both = (*buffers(context.pointer), *buffers(draft.context.pointer))
+        answer = msgspec.structs.replace(answer, memory=by_device(both))
+    return model, context, projector, draft, answer
 
 
 class _Progress:

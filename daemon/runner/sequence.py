@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from . import wire
+from .lookup import Lookup
 from .media import Media, Piece
 from .sampling import Sampler
 from .slots import Slot
@@ -15,6 +16,8 @@ from .warmth import Stored
 
 UNLIMITED_CONTEXTS: Final = 10  # an answer without num_predict ends after as many contexts
 UNTOUCHED: Final = 1 << 62
+FIRST_DRAFT_TRUST: Final = 0.8
+_LEARNING: Final = 0.1
 REPEATS_LIMIT: Final = 30  # one token over and over is a model that hangs, not an answer
 
 
@@ -49,6 +52,12 @@ class Sequence:
     first_ns: int = 0
     n_unsent: int = 0  # tokens since the last chunk that was sent
     unsent: list[wire.TokenLogprob] = field(default_factory=list)
+    lookup: Lookup = field(default_factory=Lookup)
+    guesses: tuple[int, ...] = ()  # tokens evaluated behind the last, in case that they come
+    drafted: bool = False  # by the draft model
+    draft_trust: float = FIRST_DRAFT_TRUST  # how often its guesses were right lately
+    n_guessed: int = 0
+    n_guessed_right: int = 0
 
     @property
     def pending(self) -> int:
@@ -78,8 +87,30 @@ class Sequence:
             self.media = None
 
     @property
+    def repeatable(self) -> bool:
+        """Whether the same request has to give the same text."""
+        options = self.request.options
+        greedy = options.temperature is not None and options.temperature <= 0
+        return greedy or (options.seed is not None and options.seed >= 0)
+
+    @property
     def generating(self) -> bool:
         return self.n_generated > 0 and self.n_evaluated == len(self.tokens) - 1
+
+    def came_true(self, guesses: tuple[int, ...], right: int) -> bool:
+        """Whether the next token, which is picked, is the one guessed behind `right` others."""
+        return (
+            self.pending > 0
+            and right < len(guesses)
+            and self.tokens[self.n_evaluated] == guesses[right]
+        )
+
+    def judge(self, right: int) -> None:
+        """Takes note how many of the guesses came true."""
+        if self.drafted:
+            for hit in [True] * right + [False] * (right < len(self.guesses)):
+                self.draft_trust += _LEARNING * (hit - self.draft_trust)
+        self.guesses = ()
 
     def append(self, token: int) -> None:
         self.repeats = self.repeats + 1 if self.tokens and token == self.tokens[-1] else 0
@@ -98,6 +129,7 @@ class Sequence:
         dropped = max((self.n_evaluated - keep) // 2, 1)
         del self.tokens[keep : keep + dropped]
         self.n_evaluated -= dropped
+        self.lookup.forget()
         return dropped
 
     def keep(self, add_bos: bool) -> int:

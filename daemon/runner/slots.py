@@ -73,10 +73,14 @@ class Slots:
         slot.busy, slot.cached, slot.used_at = False, cached, self._uses
         slot.shrink(len(cached))
 
+    @property
+    def most_cells(self) -> int:
+        """What all slots hold, each cell counted as often as it is held."""
+        return sum(slot.spans[-1].end for slot in self.all if slot.spans)
+
     def cells_fit(self, room: int) -> bool:
         """Whether what all slots hold, each cell counted once, is at most `room`."""
-        most = sum(slot.spans[-1].end for slot in self.all if slot.spans)
-        return most <= room or cells.count(slot.spans for slot in self.all) <= room
+        return self.most_cells <= room or cells.count(slot.spans for slot in self.all) <= room
 
     def evict(self) -> Slot | None:
         """Empties the longest unused idle slot; None when nothing is left to evict."""

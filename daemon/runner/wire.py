@@ -8,6 +8,7 @@ works on many requests at once, so answers of different ids interleave.
 from __future__ import annotations
 
 import struct
+from enum import StrEnum
 from typing import TypeAlias
 
 import msgspec
@@ -17,6 +18,17 @@ from ..devices import CPU
 MAX_FRAME_BYTES = 256 * 1024 * 1024  # a prompt with images; a longer frame is a broken peer
 HELLO_ID = 0  # ids of requests start at 1; `Hello` answers none
 _LENGTH = struct.Struct(">I")
+
+
+class Speculate(StrEnum):
+    """When tokens are guessed ahead. Only `FAST` may change what a repeatable answer says, where
+    this machine's kernels round differently for more tokens at once.
+    """
+
+    OFF = "off"
+    AUTO = "auto"  # where it measures faster
+    FAST = "fast"  # the same, though near-tied tokens may fall otherwise
+    ALWAYS = "always"  # wherever there is a guess
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -118,6 +130,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     kv_directory: str | None = None  # where KV snapshots are kept, at most `kv_budget_bytes`
     kv_budget_bytes: int = 0
     model_digest: str = ""
+    speculate: Speculate = Speculate.AUTO
 
 
 class Generate(msgspec.Struct, frozen=True, tag=True):

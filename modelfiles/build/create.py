@@ -13,6 +13,7 @@ from qm.store.errors import InvalidRequest
 from qm.store.gguf import Header, read_header
 from qm.store.image import (
     ADAPTER_TYPE,
+    DRAFT_TYPE,
     LICENSE_TYPE,
     MESSAGES_TYPE,
     MODEL_TYPE,
@@ -35,11 +36,12 @@ from ..parameters import to_json
 from ..spec import ModelSpec, NotYet, Source
 from ..template import Template
 from .automatic import Room
+from .draft import DraftUnfit, check_vocabularies
 from .jinja import check_template
 from .links import check_file_name
 from .recommended import recommended
 from .register import Layers, Progress, json_bytes, register
-from .weights import Order, Origin, build_weights, is_of_repository
+from .weights import NothingToQuantize, Order, Origin, build_weights, is_of_repository
 
 _MEDIA_TYPES = {"adapter": ADAPTER_TYPE, "mmproj": PROJECTOR_TYPE, "projector": PROJECTOR_TYPE}
 
@@ -111,6 +113,7 @@ def create(
         made = built.provenance
         facts = _facts(layers, base, changed=bool(files or made.steps))
         _check_adapters(files, facts)
+        _add_draft(layers, spec, on_progress, fresh=fresh)
         _change(layers, spec)
         config = _config(layers, spec, base, facts)
         if made.steps:
@@ -162,6 +165,33 @@ def _with_recommended(spec: ModelSpec, files: list[_File]) -> ModelSpec:
     weights = [file for file in files if file.layer.media_type == MODEL_TYPE]
     values = recommended(weights[0].header) if weights else {}
     return replace(spec, parameters={**values, **spec.parameters})
+
+
+def _add_draft(layers: Layers, spec: ModelSpec, on_progress: Progress, *, fresh: bool) -> None:
+    """Builds the model of DRAFT like any other, and keeps its weights as what they are here."""
+    if not spec.drafts:
+        if spec.draft_quantize:
+            raise NothingToQuantize("draft_quantize has no effect without DRAFT")
+        return
+    own = ModelSpec(from_=spec.drafts, quantize=spec.draft_quantize)
+    built = Layers(layers.store, layers.lease)
+    _base(built, own)
+    _files(built, own, on_progress)
+    order = Order(own, _repository(built, own.from_), fresh=fresh)
+    _check_kinds(built, order)
+    build_weights(built, order, on_progress)
+    weights = built.of(MODEL_TYPE)
+    if len(weights) != 1:
+        raise DraftUnfit("a draft model must be one file of weights")
+    (draft,) = weights
+    path = layers.store.blobs.path
+    check_vocabularies(
+        read_header(path(layers.of(MODEL_TYPE)[0].digest), arrays=True),
+        read_header(path(draft.digest), arrays=True),
+    )
+    layers.replace(DRAFT_TYPE, None)
+    layers.new |= built.new
+    layers.keep([replace(draft, media_type=DRAFT_TYPE)])
 
 
 def _check_kinds(layers: Layers, order: Order) -> None:

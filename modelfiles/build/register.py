@@ -12,6 +12,7 @@ from qm.store.hashing import digest_text
 from qm.store.image import (
     ADAPTER_TYPE,
     CONFIG_TYPE,
+    DRAFT_TYPE,
     LICENSE_TYPE,
     MESSAGES_TYPE,
     MODEL_TYPE,
@@ -36,6 +37,7 @@ _ORDER = (
     MODEL_TYPE,
     PROJECTOR_TYPE,
     ADAPTER_TYPE,
+    DRAFT_TYPE,
     TEMPLATE_TYPE,
     SYSTEM_TYPE,
     PARAMS_TYPE,

@@ -119,8 +119,8 @@ def test_what_cannot_be_built_yet_copies_nothing(
 ) -> None:
     """The instruction is named before any file is touched."""
     (tmp_path / "m.gguf").touch()
-    (tmp_path / "Modelfile").write_text("FROM m.gguf\nDRAFT m.gguf")
-    with pytest.raises(NotYet, match="line 2: DRAFT"):
+    (tmp_path / "Modelfile").write_text("FROM m.gguf\nRENDERER r")
+    with pytest.raises(NotYet, match="line 2: RENDERER"):
         run_create(fake_daemon, monkeypatch, "m", "-f", os.fspath(tmp_path / "Modelfile"))
     assert fake_daemon.requests == []
 

@@ -48,7 +48,7 @@ EVALUATE
         licenses=("one", "two"),
         adapters=(Source("./lora.gguf"),),
         requires="0.14.0",
-        draft=Source("./draft.gguf"),
+        drafts=(Source("./draft.gguf"),),
         renderer="r",
         parser="p",
         quantize="Q4_K_M",
@@ -107,7 +107,7 @@ def test_retired_parameters_warn() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "DRAFT ./a.gguf",
+        "DRAFT hf.co/org/repo",
         "RENDERER qwen3-coder",
         "PARSER qwen3-coder",
     ],

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -34,12 +35,12 @@ def greedy(prompt: str, n: int = 8, **more: object) -> wire.Generate:
 
 
 async def started(
-    model: Path, log: Path, placement: wire.Placement = PLACEMENT, *, embedding: bool = False
+    model: Path, log: Path, placement: wire.Placement = PLACEMENT, **more: Any
 ) -> Runner:
-    """A runner that has loaded `model`."""
+    """A runner that has loaded `model`; `more` goes into the `Load` frame."""
     runner = await Runner.spawn(log)
     try:
-        await runner.load(wire.Load(0, (str(model),), placement, embedding=embedding))
+        await runner.load(wire.Load(0, (str(model),), placement, **more))
     except BaseException:
         await runner.close()
         raise

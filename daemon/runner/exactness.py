@@ -1,0 +1,84 @@
+"""Whether tokens get the same logits together as one by one: to the bit, on this machine.
+
+Kernels may add in another order when a batch has more tokens, and quantised activations make
+something of the last bit: a near-tied token then falls otherwise. So before guesses are tried in
+an answer that somebody could ask for again, a real one is evaluated both ways and compared. What
+kernels are used may also change with the size of the cache, so that is done again as it grows.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .llama import Batch, Context
+
+_SMALLEST_CACHE: Final = 256  # cells; llama.cpp's step
+
+
+class Exactness:
+    """How many tokens of one batch are evaluated as they would be alone, learnt by trying."""
+
+    def __init__(self, context: Context, batch: Batch) -> None:
+        self._context = context
+        self._batch = batch
+        self._most: dict[tuple[int, int], int] = {}
+        self._tried: dict[tuple[int, int], int] = {}
+        self._peak = 0
+
+    def most(self, cells: int, n_tokens: int) -> int:
+        """Tokens that a batch may have when the cache holds `cells`, as far as is known.
+
+        Of a batch of `n_tokens` that would reach into another size of cache, one.
+        """
+        self._peak = max(self._peak, cells)
+        same = _size(cells) == _size(cells + n_tokens)
+        return self._most.get(self._key(cells), 1) if same else 1
+
+    def unknown(self, cells: int, n_tokens: int) -> bool:
+        """Whether trying could show that a batch may have `n_tokens`."""
+        if _size(cells) != _size(cells + n_tokens):
+            return False
+        tried = self._tried.get(self._key(cells), 1)
+        return tried < n_tokens and self.most(cells, n_tokens) == tried
+
+    def find_out(self, cells: int, slot: int, position: int, tokens: list[int]) -> None:
+        """Evaluates `tokens` in the slot both ways, and takes them back."""
+        alone = self._alone(slot, position, tokens)
+        most, size = 1, len(tokens)
+        while alone and size > 1:
+            if self._together(slot, position, tokens[:size]) == alone[:size]:
+                most = size
+                break
+            size = size // 2 + 1 if size > 2 else 1
+        self._most[self._key(cells)], self._tried[self._key(cells)] = most, len(tokens)
+
+    def _alone(self, slot: int, position: int, tokens: list[int]) -> list[bytes]:
+        rows: list[bytes] = []
+        for offset, token in enumerate(tokens):
+            self._batch.clear()
+            index = self._batch.add_one(token, position + offset, slot)
+            if self._context.decode(self._batch):
+                rows.clear()
+                break
+            rows.append(self._context.logits_bytes(index))
+        self._context.remove(slot, position)
+        return rows
+
+    def _together(self, slot: int, position: int, tokens: list[int]) -> list[bytes]:
+        self._batch.clear()
+        indices = [
+            self._batch.add_one(token, position + offset, slot)
+            for offset, token in enumerate(tokens)
+        ]
+        failed = self._context.decode(self._batch)
+        rows = [] if failed else [self._context.logits_bytes(index) for index in indices]
+        self._context.remove(slot, position)
+        return rows
+
+    def _key(self, cells: int) -> tuple[int, int]:
+        return _size(cells), _size(self._peak)
+
+
+def _size(cells: int) -> int:
+    """The cache that is looked through, up to a power of two."""
+    return max(_SMALLEST_CACHE, 1 << max(cells - 1, 0).bit_length())

@@ -1,0 +1,82 @@
+"""Which guesses are worth a try: what a step of so many tokens takes, and what it yields. Pure.
+
+A batch of five tokens costs more than one, on a CPU three times as much; so guesses pay only where
+most of them are right. What a step takes is learnt from the steps themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+HOPE: Final = 0.3  # what one more token may cost, of a step with one, before it was measured
+WORTH: Final = 1.05  # so much faster it must promise to be
+PATIENCE: Final = 1.25  # so much longer a step may take for those who have no guess in it
+FORGOTTEN_STEPS: Final = 500  # what was measured so long ago counts no more
+_SMOOTHING: Final = 0.3
+
+
+@dataclass(slots=True)
+class StepCosts:
+    """Seconds of a step by how many tokens it evaluates, where none belongs to a prompt."""
+
+    _known: dict[int, tuple[float, int]] = field(default_factory=dict)
+    _steps: int = 0
+
+    def learn(self, n_tokens: int, seconds: float) -> None:
+        self._steps += 1
+        before = self._measured(n_tokens)
+        if before is not None:
+            seconds = before + _SMOOTHING * (seconds - before)
+        self._known[n_tokens] = (seconds, self._steps)
+
+    def of(self, n_tokens: int) -> float:
+        """What a step takes; a hopeful guess for a size that was not measured lately."""
+        exact = self._measured(n_tokens)
+        if exact is not None:
+            return exact
+        smaller = [n for n in self._known if n < n_tokens and self._measured(n) is not None]
+        if not smaller:
+            return 0.0
+        near = max(smaller)
+        per_token = self._known[min(smaller)][0] / min(smaller)
+        return self._known[near][0] + HOPE * per_token * (n_tokens - near)
+
+    def _measured(self, n_tokens: int) -> float | None:
+        seconds, step = self._known.get(n_tokens, (0.0, -FORGOTTEN_STEPS))
+        return seconds if self._steps - step < FORGOTTEN_STEPS else None
+
+
+def allot(
+    trusts: Sequence[float],
+    most: Sequence[int],
+    n_tokens: int,
+    costs: StepCosts,
+    *,
+    guess_s: float = 0.0,
+) -> list[int]:
+    """How many guesses each of several answers should try in a step that evaluates `n_tokens`
+    anyway, given how likely a guess of each is right, and how many it may have `most`.
+
+    A guess takes `guess_s` to make. Answers without a guess aren't kept waiting for others' long.
+    """
+    counts = [0] * len(trusts)
+    alone_s, expected, total = costs.of(n_tokens), float(n_tokens), n_tokens
+    if alone_s <= 0:
+        return counts
+    best = WORTH * expected / alone_s
+    for index in sorted(range(len(trusts)), key=lambda one: -trusts[one]):
+        chance, gain, gained = 1.0, 0.0, 0.0
+        for count in range(1, most[index] + 1):
+            chance *= trusts[index]
+            gain += chance
+            guesses = total - n_tokens + count
+            rate = (expected + gain) / (costs.of(total + count) + guess_s * guesses)
+            if rate > best:
+                best, counts[index], gained = rate, count, gain
+        expected, total = expected + gained, total + counts[index]
+    waiting = n_tokens > len(trusts) or not all(counts)
+    if waiting and n_tokens > 1 and costs.of(total) > PATIENCE * alone_s:
+        return [0] * len(trusts)
+    return counts
