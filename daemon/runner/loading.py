@@ -38,10 +38,11 @@ def load(
     draft = None
     if request.draft and not request.embedding:
         draft = Draft(request.draft, model, request.placement, log)
-    answer = _describe(request, model, context, projector, log)
-    if draft is not None and answer.memory:
-        both = (*buffers(context.pointer), *buffers(draft.context.pointer))
-        answer = msgspec.structs.replace(answer, memory=by_device(both))
+    contexts = (context, draft.context) if draft else (context,)
+    counted = tuple(one for each in contexts for one in buffers(each.pointer))
+    memory = by_device((*counted, *log.beside(request.placement.companion_device)))
+    answer = _describe(request, model, context, projector)
+    answer = msgspec.structs.replace(answer, memory=memory if counted else log.memory())
     return model, context, projector, draft, answer
 
 
@@ -71,10 +72,9 @@ def _warm_up(model: Model, context: Context) -> None:
 
 
 def _describe(
-    request: wire.Load, model: Model, context: Context, projector: Projector | None, log: Log
+    request: wire.Load, model: Model, context: Context, projector: Projector | None
 ) -> wire.Loaded:
     vocabulary, placement = model.vocabulary, request.placement
-    counted, beside = buffers(context.pointer), log.beside(placement.companion_device)
     limit = min(placement.n_ctx_seq or context.n_ctx, context.n_ctx)
     if request.embedding:
         limit = min(limit, context.n_ubatch)
@@ -92,7 +92,6 @@ def _describe(
         can_share=not model.is_recurrent,
         has_fim=vocabulary.has_fim,
         pooling=context.pooling,
-        memory=by_device((*counted, *beside)) if counted else log.memory(),
         modalities=projector.modalities if projector else (),
         n_ctx_total=context.n_ctx,
     )
