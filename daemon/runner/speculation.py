@@ -109,19 +109,17 @@ class Speculation:
         if self._mode is Speculate.FAST or not repeatable:
             return counts
         total = len(generating) + sum(counts)
-        if len(generating) == 1 and self._exactness.unknown(cells, total):
-            self._find_out(generating[0], cells)  # that takes time: not while others wait
+        if self._exactness.unknown(cells, total):
+            self._find_out(generating[0], cells, total)
         most = self._exactness.most(cells, total)
         return _within(counts, max(0, most - len(generating)))
 
-    def _find_out(self, sequence: Sequence, cells: int) -> None:
+    def _find_out(self, sequence: Sequence, cells: int, n_tokens: int) -> None:
         """Tries what may be evaluated together, with tokens of this text."""
-        count = min(max(_wanted(sequence), 1), sequence.limit - len(sequence.tokens)) + 1
-        tokens = [token for token in sequence.tokens[-count:] if token >= 0]
+        text = [token for token in sequence.tokens[-n_tokens:] if token >= 0]
+        tokens = [text[0]] * (n_tokens - len(text)) + text
         assert sequence.slot is not None
-        self._exactness.find_out(
-            cells, sequence.slot.id, sequence.n_evaluated, tokens[-self._n_outputs :]
-        )
+        self._exactness.find_out(cells, sequence.slot.id, sequence.n_evaluated, tokens)
 
 
 def _within(counts: list[int], room: int) -> list[int]:

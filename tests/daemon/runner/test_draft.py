@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from qm.daemon.runner import wire
-from qm.daemon.runner.failures import RunnerFailed
+from qm.daemon.runner.failures import LoadFailed
 from qm.daemon.runner.process import Runner, collect
 
 from .conftest import PLACEMENT, chat, greedy, started
@@ -78,5 +78,5 @@ async def test_another_vocabulary_is_refused(
     smollm2_gguf: Path, minilm_gguf: Path, tmp_path: Path
 ) -> None:
     """Loading says why."""
-    with pytest.raises(RunnerFailed, match="the draft model"):
+    with pytest.raises(LoadFailed, match="the draft model"):
         await started(smollm2_gguf, tmp_path / "log", draft=str(minilm_gguf))
