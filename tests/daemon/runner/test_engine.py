@@ -128,7 +128,7 @@ async def test_a_long_prompt_is_refused_with_both_counts(runner: Runner) -> None
     """It never is cut silently."""
     with pytest.raises(RequestRefused) as refused:
         await collect(runner.generate(greedy("word " * 3000)))
-    assert refused.value.facts == {"prompt_tokens": 3001, "n_ctx": 1024}
+    assert refused.value.facts == {"prompt_tokens": 3001, "n_ctx": 1024, "at_least": 0}
 
 
 async def test_a_full_context_shifts_or_ends(smollm2_gguf: Path, tmp_path: Path) -> None:
