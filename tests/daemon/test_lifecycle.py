@@ -89,7 +89,7 @@ def test_it_says_where_it_is(start_daemon: Start) -> None:
 def test_sigterm_ends_it_and_everything_it_started(start_daemon: Start) -> None:
     """Exit status 0, no process and no socket left."""
     daemon = start_daemon()
-    until(lambda: len(children(daemon.process.pid)) == 1, "no spare was warmed")
+    until(lambda: len(children(daemon.process.pid)) >= 1, "no spare was warmed")
     spares = children(daemon.process.pid)
     assert daemon.stop() == 0
     assert all(is_gone(pid) for pid in spares)
@@ -171,13 +171,13 @@ def test_a_store_that_can_not_be_is_named(tmp_path: Path) -> None:
 
 
 def test_after_kill_9_nothing_is_left_and_the_next_one_starts(start_daemon: Start) -> None:
-    """Its spare dies with it; its socket and lock are in nobody's way."""
+    """Its spares die with it; its socket and lock are in nobody's way."""
     daemon = start_daemon()
-    until(lambda: len(children(daemon.process.pid)) == 1, "no spare was warmed")
-    (spare,) = children(daemon.process.pid)
+    until(lambda: len(children(daemon.process.pid)) >= 1, "no spare was warmed")
+    spares = children(daemon.process.pid)
     daemon.process.kill()
     daemon.process.wait()
-    until(lambda: is_gone(spare), "the spare outlived its daemon")
+    until(lambda: all(is_gone(pid) for pid in spares), "a spare outlived its daemon")
     assert daemon.socket.exists()
     again = start_daemon(home=daemon.home)
     assert again.json("GET", "/qm/status")["pid"] == again.process.pid
