@@ -79,6 +79,15 @@ def replace_file(path: Path, data: bytes, *, temporary_in: Path) -> None:
     """Puts `data` at `path`: after any crash the file is the old one or the new one."""
     temporary = temporary_in / f"replace-{secrets.token_hex(8)}"
     try:
+        replace_through(temporary, path, data)
+    except QmError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def replace_through(temporary: Path, path: Path, data: bytes) -> None:
+    """The same by way of a file that is not there yet; a failure may leave it behind."""
+    try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             write_all(fd, data)
@@ -87,6 +96,5 @@ def replace_file(path: Path, data: bytes, *, temporary_in: Path) -> None:
             os.close(fd)
         temporary.rename(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise disk_error(error, f"writing {path.name}", len(data)) from error
     sync_directory(path.parent)

@@ -33,3 +33,8 @@ def hash_file(fd: int, on_progress: Progress | None = None) -> str:
 
 def digest_text(hexadecimal: str) -> str:
     return f"sha256:{hexadecimal}"
+
+
+def git_oid(data: bytes) -> str:
+    """What git calls a file with these bytes (gitformat-object: "blob", size, NUL, content)."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .durable import disk_error, sync_directory, sync_file, write_all
+from .durable import replace_through, sync_directory
 from .errors import Unavailable
 
 POINTER = "moved-to"
@@ -92,17 +92,7 @@ def put_file(path: Path, data: bytes) -> None:
     """As `replace_file` where there is no `partial/`: what a crash leaves has always one name."""
     temporary = temporary_of(path)
     temporary.unlink(missing_ok=True)
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        try:
-            write_all(fd, data)
-            sync_file(fd)
-        finally:
-            os.close(fd)
-        temporary.rename(path)
-    except OSError as error:
-        raise disk_error(error, f"writing {path.name}", len(data)) from error
-    sync_directory(path.parent)
+    replace_through(temporary, path, data)
 
 
 def temporary_of(path: Path) -> Path:

@@ -6,13 +6,16 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from .blobs import Blobs
 from .durable import replace_file
 from .errors import Unavailable
 from .filesystem import network_file_system
+from .hashing import digest_text
 from .layout import Layout
+from .leases import Lease
 from .location import StoreUnreachable, find_root
 from .locks import publishing
 from .manifests import Manifests
@@ -57,6 +60,19 @@ def open_store(root: Path, others: Sequence[Path] | None = None) -> Store:
     known = _others(layout)
     blobs = Blobs(layout, known)
     return Store(layout, blobs, Manifests(layout, blobs, known))
+
+
+def put_leased(store: Store, lease: Lease, data: bytes) -> tuple[str, bool]:
+    """The digest of a blob with these bytes, and whether it was put there now.
+
+    First the lease, then the look: what is there already can't be collected in between.
+    """
+    digest = digest_text(sha256(data).hexdigest())
+    lease.add(digest)
+    new = not store.blobs.has(digest)
+    if new:
+        store.blobs.put(data)
+    return digest, new
 
 
 def _remember(layout: Layout, others: Sequence[Path]) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from hashlib import sha256
 
 from qm.store.errors import InvalidRequest
-from qm.store.hashing import digest_text
 from qm.store.image import CONFIG_TYPE, Descriptor, Manifest
 from qm.store.layout import parse_digest
 from qm.store.leases import Lease, hold
 from qm.store.manifests import StoredManifest
 from qm.store.name import Name
-from qm.store.store import Store
+from qm.store.store import Store, put_leased
 
 from ..config import Config
 from ..model import Model, load_model
@@ -65,9 +63,7 @@ def measure(
         measured = evaluate(
             subject,
             text,
-            lambda done, total: on_progress(
-                {"status": "evaluating", "completed": done, "total": total, "unit": "chunks"}
-            ),
+            _counted(on_progress),
             over.chunks,
             most_s=over.most_s,
         )
@@ -102,9 +98,7 @@ def compare(
             models[base].weights,
             {str(name): models[name].weights for name in names},
             text,
-            lambda done, total: on_progress(
-                {"status": "evaluating", "completed": done, "total": total, "unit": "chunks"}
-            ),
+            _counted(on_progress),
             scratch=store.layout.partial,
             limit=over.chunks,
             most_s=over.most_s,
@@ -115,6 +109,13 @@ def compare(
         for name, quality in measured.items():
             _keep(store, leases[name], stored[name], quality)
     return {str(name): quality for name, quality in measured.items()}
+
+
+def _counted(on_progress: Progress) -> Callable[[int, int], None]:
+    """Tells the chunks that were read."""
+    return lambda done, total: on_progress(
+        {"status": "evaluating", "completed": done, "total": total, "unit": "chunks"}
+    )
 
 
 def _generating(store: Store, name: Name) -> Model:
@@ -137,10 +138,7 @@ def _keep(store: Store, lease: Lease, stored: StoredManifest, quality: Quality) 
     manifest = stored.manifest
     config = Config.parse(store.blobs.path(manifest.config.digest).read_bytes())
     data = replace(config, quality=quality).to_json(layer.digest for layer in manifest.layers)
-    digest = digest_text(sha256(data).hexdigest())
-    lease.add(digest)
-    if not store.blobs.has(digest):
-        store.blobs.put(data)
+    digest, _ = put_leased(store, lease, data)
     changed = Manifest(
         Descriptor(CONFIG_TYPE, digest, len(data)), manifest.layers, manifest.annotations
     )

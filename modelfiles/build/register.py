@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import TypeAlias
 
-from qm.store.hashing import digest_text
 from qm.store.image import (
     ADAPTER_TYPE,
     CONFIG_TYPE,
@@ -26,7 +24,7 @@ from qm.store.image import (
 from qm.store.leases import Lease
 from qm.store.manifests import StoredManifest
 from qm.store.name import Name
-from qm.store.store import Store
+from qm.store.store import Store, put_leased
 
 from ..config import Config
 
@@ -75,10 +73,8 @@ class Layers:
 
     def add(self, media_type: str, data: bytes) -> None:
         """One more layer with these bytes."""
-        digest = digest_text(sha256(data).hexdigest())
-        self.lease.add(digest)
-        if not self.store.blobs.has(digest):
-            self.store.blobs.put(data)
+        digest, new = put_leased(self.store, self.lease, data)
+        if new:
             self.new.add(digest)
         self._append(Descriptor(media_type, digest, len(data)))
 
@@ -113,10 +109,7 @@ def register(
         on_progress({"status": f"{verb} layer {layer.digest}"})
     on_progress({"status": "writing manifest"})
     data = config.to_json(layer.digest for layer in ordered)
-    digest = digest_text(sha256(data).hexdigest())
-    layers.lease.add(digest)
-    if not layers.store.blobs.has(digest):
-        layers.store.blobs.put(data)
+    digest, _ = put_leased(layers.store, layers.lease, data)
     manifest = Manifest(Descriptor(CONFIG_TYPE, digest, len(data)), ordered, annotations or {})
     return layers.store.manifests.write(name, manifest)
 

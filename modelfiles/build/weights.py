@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 
 from qm.store.errors import InvalidRequest
 from qm.store.gguf import Header, read_header
-from qm.store.hashing import digest_text
 from qm.store.image import ADAPTER_TYPE, MODEL_TYPE, Descriptor
 from qm.store.layout import parse_digest
+from qm.store.store import put_leased
 
 from ..config import facts_of
 from ..provenance import Provenance, StepRecord
-from ..quality import Quality, parse_quality
+from ..quality import Quality
 from ..quantization import AUTO, FULL_PRECISION, parse_quantize, tensor_type_name
 from ..spec import ModelSpec, Source, TensorType
 from .automatic import Room
 from .choosing import Chooser
-from .plan import ADAPTER_FOLDER, DELTA_FOLDER, Given, Plan, StepKind, Wishes, plan, within
+from .links import REPOSITORY_ENDINGS
+from .plan import ADAPTER_FOLDER, DELTA_FOLDER, Given, Plan, Wishes, plan, within
 from .register import Layers, Progress
 from .steps import PERFORMERS, tools
 from .texts import CALIBRATION, EVALUATION
 from .workshop import Done, Workshop
 
 EVALUATE_CHUNKS = 16  # of the text that comes with qm: the same everywhere, as a step's result is
-_REPOSITORY_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja")
 
 
 class NothingToQuantize(InvalidRequest):
@@ -82,7 +80,7 @@ class Built:
 
 def is_of_repository(source: Source) -> bool:
     """Whether a file is one of a Hugging Face repository, by its name."""
-    return source.text.lower().endswith(_REPOSITORY_ENDINGS)
+    return source.text.lower().endswith(REPOSITORY_ENDINGS)
 
 
 def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Built:
@@ -111,7 +109,7 @@ def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Built:
         sources=order.origin.sources,
         choice=choice,
     )
-    return Built(made, _quality(workshop, planned))
+    return Built(made, workshop.measured(planned.steps))
 
 
 def _performed(
@@ -185,11 +183,7 @@ def _described(layers: Layers, headers: list[Header]) -> str:
     from .convert.gguf_config import config_of_gguf  # noqa: PLC0415  brings numpy
 
     data = config_of_gguf(headers[0])
-    digest = digest_text(sha256(data).hexdigest())
-    layers.lease.add(digest)
-    if not layers.store.blobs.has(digest):
-        layers.store.blobs.put(data)
-    return digest
+    return put_leased(layers.store, layers.lease, data)[0]
 
 
 def _type(headers: list[Header]) -> str:
@@ -233,14 +227,6 @@ def _put_in_place(layers: Layers, digests: list[str]) -> None:
     layers.replace(MODEL_TYPE, None)
     sizes = [(digest, layers.store.blobs.size(digest)) for digest in digests]
     layers.keep(Descriptor(MODEL_TYPE, digest, size_bytes) for digest, size_bytes in sizes)
-
-
-def _quality(workshop: Workshop, planned: Plan) -> Quality | None:
-    """What the last step measured."""
-    for step in planned.steps:
-        if step.kind == StepKind.EVALUATE:
-            return parse_quality(json.loads(workshop.path(step.key).read_bytes()))
-    return None
 
 
 def _record(done: Done) -> StepRecord:

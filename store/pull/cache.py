@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from contextlib import closing
@@ -12,13 +11,13 @@ from huggingface_hub import constants
 
 from ..adopt import NotAGguf, SourceChanged
 from ..errors import Unavailable
-from ..hashing import chunks
+from ..hashing import chunks, git_oid
 from ..store import Store
 from ..writer import DigestMismatch
 from .choose import RepoFile
+from .reference import COMMIT
 
 _log = logging.getLogger(__name__)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -31,7 +30,7 @@ class NotCached(Unavailable):
 def cached_files(repo: str, revision: str) -> tuple[str, tuple[RepoFile, ...]]:
     """The commit that the cache has for the revision, and its files there. Raises NotCached."""
     folder = _folder(repo)
-    commit = revision if _COMMIT.fullmatch(revision) else _commit(folder, revision)
+    commit = revision if COMMIT.fullmatch(revision) else _commit(folder, revision)
     snapshot = folder / "snapshots" / commit
     if not commit or not snapshot.is_dir():
         raise NotCached(
@@ -44,7 +43,7 @@ def cached_files(repo: str, revision: str) -> tuple[str, tuple[RepoFile, ...]]:
 
 def small_from_cache(repo: str, file: RepoFile) -> bytes | None:
     """The bytes of a file that is no large one, if the cache has them as they should be."""
-    if not _COMMIT.fullmatch(file.git_oid):
+    if not COMMIT.fullmatch(file.git_oid):
         return None
     path = _folder(repo) / "blobs" / file.git_oid
     try:
@@ -53,8 +52,7 @@ def small_from_cache(repo: str, file: RepoFile) -> bytes | None:
         data = path.read_bytes()
     except OSError:
         return None
-    oid = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-    return data if oid == file.git_oid else None
+    return data if git_oid(data) == file.git_oid else None
 
 
 def _folder(repo: str) -> Path:
@@ -66,7 +64,7 @@ def _commit(folder: Path, revision: str) -> str:
         commit = (folder / "refs" / revision).read_text().strip()
     except (OSError, UnicodeDecodeError):
         return ""
-    return commit if _COMMIT.fullmatch(commit) else ""
+    return commit if COMMIT.fullmatch(commit) else ""
 
 
 def _cached_file(path: Path, snapshot: Path) -> RepoFile | None:
@@ -75,7 +73,7 @@ def _cached_file(path: Path, snapshot: Path) -> RepoFile | None:
         size_bytes, name = path.stat().st_size, path.resolve().name
     except OSError:
         return None
-    if not path.is_file() or not (_DIGEST.fullmatch(name) or _COMMIT.fullmatch(name)):
+    if not path.is_file() or not (_DIGEST.fullmatch(name) or COMMIT.fullmatch(name)):
         return None
     digest = f"sha256:{name}" if _DIGEST.fullmatch(name) else None
     where = path.relative_to(snapshot).as_posix()

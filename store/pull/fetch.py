@@ -5,15 +5,14 @@ For builds too: `RepoFetch(store, lease, list_repo(repo, revision), on_progress)
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from ..hashing import digest_text
+from ..hashing import git_oid
 from ..leases import Lease
-from ..store import Store
+from ..store import Store, put_leased
 from .cache import from_cache, small_from_cache
 from .choose import RepoFile
 from .connection import BROKEN, Connection, Located
@@ -95,11 +94,7 @@ class RepoFetch:
         data = small_from_cache(self.listing.repo, file)
         if data is None:
             data = fetch_small(self.listing, file, self.limits)
-        digest = digest_text(hashlib.sha256(data).hexdigest())
-        self.lease.add(digest)
-        new = not self.store.blobs.has(digest)
-        if new:
-            self.store.blobs.put(data)
+        digest, new = put_leased(self.store, self.lease, data)
         return Fetched(self.store.blobs.path(digest), digest, len(data), new)
 
     def _transfer(self, file: RepoFile, digest: str) -> None:
@@ -160,8 +155,7 @@ def fetch_small(listing: Listing, file: RepoFile, limits: Limits) -> bytes:
         except BROKEN as error:
             reason = error
             continue
-        oid = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-        if file.git_oid and oid != file.git_oid:
+        if file.git_oid and git_oid(data) != file.git_oid:
             raise WrongDigest(f"{label} is not what its source says; nothing was kept")
         return data
     raise DownloadFailed(f"downloading {label} failed: {reason}; pull again to go on")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -22,10 +21,9 @@ from ..store import Store
 from .addresses import Origin, Policy
 from .answers import MOST_ANSWER_BYTES
 from .connection import BROKEN, Connection, Located
-from .reference import Reference
+from .reference import COMMIT, Reference
 
 REVISION = "org.opencontainers.image.revision"  # the commit that a model was made from
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _DOUBTS: tuple[type[Exception], ...] = (*BROKEN, QmError, ValueError, RecursionError)
 _STALL_S = 5.0
 _CHUNK = 1 << 16
@@ -68,7 +66,7 @@ def _commit_of(reference: Reference, endpoint: str) -> str | None:
         while len(body) <= MOST_ANSWER_BYTES and (count := answer.readinto(view)):
             body += view[:count]
     commit = json.loads(body).get("sha")
-    return commit if isinstance(commit, str) and _COMMIT.fullmatch(commit) else None
+    return commit if isinstance(commit, str) and COMMIT.fullmatch(commit) else None
 
 
 def _authorization(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

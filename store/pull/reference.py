@@ -17,7 +17,7 @@ _ORGANISATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _REPOSITORY = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_][A-Za-z0-9._-]{0,95}")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
 _REVISION = re.compile(r"(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _PART = re.compile(r"-\d{5}-of-\d{5}$")
 _COMMIT_CHARACTERS = 12
 _SHOWN_CHARACTERS = 200
@@ -44,7 +44,7 @@ class Reference:
         organisation, _, repository = self.repo.partition("/")
         tag = self.quant or (file_stem(self.file) if self.file else "latest")
         if self.revision != MAIN:
-            is_commit = _COMMIT.fullmatch(self.revision)
+            is_commit = COMMIT.fullmatch(self.revision)
             known_as = self.revision[:_COMMIT_CHARACTERS] if is_commit else self.revision
             tag = f"{tag}-{known_as.replace('/', '-')}"
         return Name(HOST, organisation, repository, tag)

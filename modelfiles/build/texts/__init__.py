@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qm.store.hashing import digest_text
+from qm.store.store import put_leased
 
 if TYPE_CHECKING:
     from qm.store.leases import Lease
@@ -31,9 +32,7 @@ class BundledText:
 
     def put(self, store: Store, lease: Lease) -> None:
         """Makes it a blob of the store, as inputs of steps are."""
-        lease.add(self.digest)
-        if not store.blobs.has(self.digest):
-            store.blobs.put(self.data)
+        put_leased(store, lease, self.data)
 
 
 CALIBRATION = BundledText(Path(__file__).with_name("calibration.txt"))
