@@ -76,7 +76,10 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 
 
 def replace_file(path: Path, data: bytes, *, temporary_in: Path) -> None:
-    """Puts `data` at `path`: after any crash the file is the old one or the new one."""
+    """Puts `data` at `path`: after any crash the file is the old one or the new one.
+
+    Under `publishing` where `temporary_in` is the store's: else the file there may be collected.
+    """
     temporary = temporary_in / f"replace-{secrets.token_hex(8)}"
     try:
         replace_through(temporary, path, data)

@@ -78,7 +78,8 @@ def put_leased(store: Store, lease: Lease, data: bytes) -> tuple[str, bool]:
 def _remember(layout: Layout, others: Sequence[Path]) -> None:
     text = "".join(f"{path.absolute()}\n" for path in others)
     if text or layout.alternates.exists():
-        replace_file(layout.alternates, text.encode(), temporary_in=layout.partial)
+        with publishing(layout):
+            replace_file(layout.alternates, text.encode(), temporary_in=layout.partial)
 
 
 def _others(layout: Layout) -> tuple[Layout, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from qm.store.durable import replace_file
 from qm.store.layout import InvalidDigest, Layout, parse_digest
+from qm.store.locks import publishing
 
 from .plan import KEY_PREFIX, Step
 
@@ -32,7 +33,8 @@ class StepCache:
 
     def add(self, step: Step, output: str) -> None:
         data = json.dumps({"kind": step.kind, "tool": step.tool, "output": output}).encode()
-        replace_file(self._path(step), data, temporary_in=self.layout.partial)
+        with publishing(self.layout):
+            replace_file(self._path(step), data, temporary_in=self.layout.partial)
 
     def _path(self, step: Step) -> Path:
         return self.layout.steps / step.key.removeprefix(KEY_PREFIX)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from ..durable import replace_file
 from ..errors import QmError
 from ..layout import Layout
+from ..locks import publishing
 
 
 class OriginUnreadable(QmError):
@@ -28,7 +29,8 @@ class Origin:
 
 def write_origin(layout: Layout, digest: str, origin: Origin) -> None:
     data = json.dumps(asdict(origin)).encode()
-    replace_file(layout.origin(digest), data, temporary_in=layout.partial)
+    with publishing(layout):
+        replace_file(layout.origin(digest), data, temporary_in=layout.partial)
 
 
 def read_origin(layout: Layout, digest: str) -> Origin | None:

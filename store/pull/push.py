@@ -19,6 +19,7 @@ from ..durable import replace_file
 from ..errors import InvalidRequest, QmError
 from ..image import MANIFEST_TYPE, Descriptor
 from ..leases import hold
+from ..locks import publishing
 from ..name import Name
 from ..store import Store
 from .addresses import Origin
@@ -176,7 +177,9 @@ class _Push:
         return self.store.layout.partial / f"push-{name[:32]}"
 
     def _remember(self, location: str) -> None:
-        replace_file(self._note, location.encode(), temporary_in=self.store.layout.partial)
+        layout = self.store.layout
+        with publishing(layout):
+            replace_file(self._note, location.encode(), temporary_in=layout.partial)
 
     @contextmanager
     def _opened(self) -> Iterator[int]:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from qm.store import locks
+from qm.modelfiles.build.plan import Step, StepKind
+from qm.modelfiles.build.step_cache import StepCache
+from qm.store import durable, locks
 from qm.store.claims import CLAIM_AGE_S
 from qm.store.conversations import snapshot_prefix
 from qm.store.gc import Collected, GcRefused, Keeper, Roots, collect, mark
@@ -16,6 +20,7 @@ from qm.store.leases import LeaseUnreadable, hold
 from qm.store.locks import StoreBusy, collecting, publishing
 from qm.store.name import Name
 from qm.store.partials import LINK_AGE_S, PARTIAL_AGE_S
+from qm.store.pull.origin import Origin, write_origin
 from qm.store.store import Store, open_store
 
 
@@ -50,6 +55,37 @@ def test_only_what_nobody_needs_goes(store: Store) -> None:
     assert {blob.digest for blob in store.blobs.list()} == set(manifest.blobs())
     assert list(store.layout.trash.iterdir()) == []
     assert list(store.layout.claims.iterdir()) == []
+
+
+def note_origin(store: Store) -> None:
+    write_origin(store.layout, "sha256:" + "0" * 64, Origin(1, {}))
+
+
+def note_step(store: Store) -> None:
+    StepCache(store.layout).add(Step(StepKind.CONVERT, "test", {}, {}), "sha256:" + "0" * 64)
+
+
+def note_others(store: Store) -> None:
+    open_store(store.layout.root, [store.layout.root / "other"])
+
+
+@pytest.mark.parametrize("note", [note_origin, note_step, note_others])
+def test_nobody_collects_while_a_record_is_written(
+    store: Store, note: Callable[[Store], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its unfinished file looks like one that a dead process left."""
+    kept_out = []
+
+    def collector_comes(fd: int) -> None:
+        with store.layout.lock.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                kept_out.append(fd)
+
+    monkeypatch.setattr(durable, "sync_file", collector_comes)
+    note(store)
+    assert len(kept_out) == 1
 
 
 def test_a_shared_blob_goes_with_its_last_model(store: Store) -> None:
