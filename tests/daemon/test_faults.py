@@ -182,6 +182,7 @@ def test_while_it_is_unloaded(daemon: LiveDaemon, number: signal.Signals) -> Non
     died = load(daemon)
     os.kill(died, signal.SIGSTOP)
     answer = ask(daemon, "/qm/unload", {"model": "smollm2"})
+    until(lambda: [row["state"] for row in loaded(daemon)] == ["unloading"], "it goes on")
     end(died, number)
     assert answer.get(timeout=60) == (200, {"unloaded": True})
     all_is_well(daemon, died)
