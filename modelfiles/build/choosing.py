@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from qm.store.gguf import Header, read_header
 
-from ..quality import Quality, parse_quality
 from ..quantization import Quantize
 from .automatic import CHUNKS, Candidate, Choice, Room, best, considered, fitting
-from .plan import Given, Plan, StepKind, Tools, Wishes, plan
+from .plan import Given, Plan, Tools, Wishes, plan
 from .steps import predicted_sizes
 from .workshop import Workshop
 
@@ -48,7 +46,8 @@ class Chooser:
         self._planned(base, types[0])  # refuses what is quantised already
         sizes = list(zip(types, predicted_sizes(self.workshop, first.weights, types), strict=True))
         made = self._made(base, headers, sizes)
-        measured = [quality for each in made if (quality := self._quality(each[1]))]
+        plans = [planned for _, planned in made]
+        measured = [quality for each in plans if (quality := self.workshop.measured(each.steps))]
         choice = best([each[0] for each in made], measured, self.room)
         chosen = self._planned(base, choice.candidate.quantize, chunks=self._chunks)
         self._perform(chosen)  # done already, but for an evaluation of the whole text
@@ -92,9 +91,3 @@ class Chooser:
         for step in planned.steps:
             if step.key not in done:
                 self.workshop.perform(step)
-
-    def _quality(self, planned: Plan) -> Quality | None:
-        for step in planned.steps:
-            if step.kind == StepKind.EVALUATE:
-                return parse_quality(json.loads(self.workshop.path(step.key).read_bytes()))
-        return None

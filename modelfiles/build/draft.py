@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from qm.store.errors import InvalidRequest
-from qm.store.gguf import Header
+
+if TYPE_CHECKING:  # a runner that only asks for the number needs no reader of headers
+    from qm.store.gguf import Header
 
 MOST_MISSING: Final = 128  # padding at a vocabulary's end differs between sizes of a family
 

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from qm.store.errors import InvalidRequest
 from qm.store.gguf import read_header
 
 from ..quality import Quality
 from .chunks import chunked
 from .logprobs import Totals, score
-from .native_model import CHUNK_TOKENS, Loaded, loaded
+from .native_model import CHUNK_TOKENS, Floats, Loaded, loaded
 
 FIRST = CHUNK_TOKENS // 2  # before it the model has too little context to be judged
+OUTPUTS = CHUNK_TOKENS - FIRST
 _GENERATED = 32
 _LEAST_CHUNKS = 8
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -112,9 +114,8 @@ def _totals(
     subject: Subject, text: bytes, on_chunk: Callable[[int, int], None], limit: int | None
 ) -> Totals:
     totals = Totals()
-    n_outputs = CHUNK_TOKENS - FIRST
-    base = loaded(subject.base, n_outputs=n_outputs) if subject.base else nullcontext(None)
-    with loaded(subject.weights, n_outputs=n_outputs) as model, base as other:
+    base = loaded(subject.base, n_outputs=OUTPUTS) if subject.base else nullcontext(None)
+    with loaded(subject.weights, n_outputs=OUTPUTS) as model, base as other:
         chunks = chunked(model.tokenize(text), "evaluation", limit)
         if other is not None:
             check_same(other, model.n_vocab, text, chunks)
@@ -125,15 +126,22 @@ def _totals(
 
 
 def _add_chunk(totals: Totals, model: Loaded, other: Loaded | None, chunk: list[int]) -> None:
-    """Every token of the second half but the first is predicted from all before it."""
-    n_outputs = CHUNK_TOKENS - FIRST
-    targets = np.array(chunk[FIRST + 1 :])
+    """One chunk, read by both."""
+    theirs = None if other is None else predictions(other, chunk)
+    totals.add(score(predictions(model, chunk), targets(chunk), theirs))
+
+
+def predictions(model: Loaded, chunk: list[int]) -> Floats:
+    """Logits for every token of the second half but the first, each from all before it: a view of
+    shape (OUTPUTS - 1, n_vocab) that holds until the model reads again.
+    """
     model.chunk(chunk, outputs_from=FIRST)
-    theirs = None
-    if other is not None:
-        other.chunk(chunk, outputs_from=FIRST)
-        theirs = other.logits(n_outputs)[:-1]
-    totals.add(score(model.logits(n_outputs)[:-1], targets, theirs))
+    return model.logits(OUTPUTS)[:-1]
+
+
+def targets(chunk: list[int]) -> npt.NDArray[np.int64]:
+    """The tokens that were to be predicted."""
+    return np.array(chunk[FIRST + 1 :])
 
 
 def check_same(model: Loaded, n_vocab: int, text: bytes, chunks: Sequence[Sequence[int]]) -> None:

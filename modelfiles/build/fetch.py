@@ -17,9 +17,9 @@ from qm.store.pull.hub import Listing, list_repo
 from qm.store.pull.reference import Reference, parse_file_reference, parse_reference
 from qm.store.store import Store
 
+from .links import REPOSITORY_ENDINGS
 from .register import Progress
 
-ENDINGS: Final = (".safetensors", ".json", ".model", ".txt", ".jinja")
 _PICKLES: Final = (".bin", ".pth", ".pt", ".ckpt")
 _ADAPTER: Final = ("adapter_config.json", "adapter_model.safetensors")
 _NEAR_MISSES = 12
@@ -125,7 +125,11 @@ def _is_convertible(listing: Listing) -> bool:
 
 def _repository(listing: Listing) -> Sequence[RepoFile]:
     """What a conversion reads: files of the top folder, of weights in two layouts only one."""
-    top = [file for file in listing.files if "/" not in file.path and file.path.endswith(ENDINGS)]
+    top = [
+        file
+        for file in listing.files
+        if "/" not in file.path and file.path.endswith(REPOSITORY_ENDINGS)
+    ]
     usual = any(_is_weights(file) and file.path.startswith("model") for file in top)
     return tuple(
         file for file in top if not _is_weights(file) or not usual or file.path.startswith("model")

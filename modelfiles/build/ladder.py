@@ -16,16 +16,15 @@ import numpy as np
 
 from ..quality import Quality
 from .chunks import chunked
-from .evaluate import FIRST, account_of, check_same, chunks_within
+from .evaluate import OUTPUTS, account_of, check_same, chunks_within, predictions, targets
 from .logprobs import Totals, score
-from .native_model import CHUNK_TOKENS, Floats, Loaded, loaded
+from .native_model import Floats, Loaded, loaded
 from .needs import check_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PART_BYTES = 1 << 30  # of logits on the disk at a time
-_OUTPUTS = CHUNK_TOKENS - FIRST
 _FLOAT_BYTES = 4
 
 Told = Callable[[int, int], None]
@@ -51,18 +50,18 @@ def measure_ladder(
     if limit is None and most_s is not None:
         limit = chunks_within(most_s, [base_account, *accounts.values()])
     own, totals = Totals(), {name: Totals() for name in models}
-    with loaded(base, n_outputs=_OUTPUTS) as model:
+    with loaded(base, n_outputs=OUTPUTS) as model:
         chunks = chunked(model.tokenize(text), "evaluation", limit)
         n_vocab = model.n_vocab
-    per_part = max(1, _PART_BYTES // (_OUTPUTS * n_vocab * _FLOAT_BYTES))
+    per_part = max(1, _PART_BYTES // (OUTPUTS * n_vocab * _FLOAT_BYTES))
     progress = _Progress(on_chunk, len(chunks) * (len(models) + 1))
     for start in range(0, len(chunks), per_part):
         part = chunks[start : start + per_part]
         with _kept(scratch, len(part), n_vocab) as logits:
-            with loaded(base, n_outputs=_OUTPUTS) as model:
+            with loaded(base, n_outputs=OUTPUTS) as model:
                 _read_base(model, part, logits, own, progress)
             for name, weights in models.items():
-                with loaded(weights, n_outputs=_OUTPUTS) as model:
+                with loaded(weights, n_outputs=OUTPUTS) as model:
                     if not start:
                         check_same(model, n_vocab, text, chunks)
                     _read(model, part, logits, totals[name], progress)
@@ -74,9 +73,8 @@ def _read_base(
     model: Loaded, chunks: Sequence[list[int]], logits: Floats, totals: Totals, tell: _Progress
 ) -> None:
     for chunk, kept in zip(chunks, logits, strict=True):
-        model.chunk(chunk, outputs_from=FIRST)
-        kept[:] = model.logits(_OUTPUTS)[:-1]
-        totals.add(score(kept, np.array(chunk[FIRST + 1 :])))
+        kept[:] = predictions(model, chunk)
+        totals.add(score(kept, targets(chunk)))
         tell.one_more()
 
 
@@ -84,16 +82,14 @@ def _read(
     model: Loaded, chunks: Sequence[list[int]], logits: Floats, totals: Totals, tell: _Progress
 ) -> None:
     for chunk, theirs in zip(chunks, logits, strict=True):
-        model.chunk(chunk, outputs_from=FIRST)
-        targets = np.array(chunk[FIRST + 1 :])
-        totals.add(score(model.logits(_OUTPUTS)[:-1], targets, theirs))
+        totals.add(score(predictions(model, chunk), targets(chunk), theirs))
         tell.one_more()
 
 
 @contextmanager
 def _kept(scratch: Path, n_chunks: int, n_vocab: int) -> Iterator[Floats]:
     """Room for the logits of so many chunks."""
-    shape = (n_chunks, _OUTPUTS - 1, n_vocab)
+    shape = (n_chunks, OUTPUTS - 1, n_vocab)
     check_room(scratch, int(np.prod(shape)) * _FLOAT_BYTES, "the base's logits")
     with tempfile.TemporaryFile(dir=scratch) as file:
         yield np.memmap(file, dtype=np.float32, mode="w+", shape=shape)

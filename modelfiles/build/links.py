@@ -14,6 +14,9 @@ from qm.store.errors import InvalidRequest
 from qm.store.layout import Layout
 from qm.store.locks import publishing, try_lock
 
+REPOSITORY_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja")
+"""Of the files of a Hugging Face repository that a conversion reads."""
+
 _NAME = re.compile(r"([0-9]_Pooling/)?[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 
 

@@ -6,6 +6,7 @@ its last finished step ended.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import TypeAlias
 from qm.store.leases import Lease
 from qm.store.store import Store
 
-from .plan import KEY_PREFIX, Step
+from ..quality import Quality, parse_quality
+from .plan import KEY_PREFIX, Step, StepKind
 from .register import Progress
 from .step_cache import StepCache
 
@@ -73,6 +75,13 @@ class Workshop:
         digest = self.digest(reference)
         self.lease.add(digest)
         return self.store.blobs.path(digest)
+
+    def measured(self, steps: Iterable[Step]) -> Quality | None:
+        """What an evaluation among these steps, which are done, has shown."""
+        for step in steps:
+            if step.kind == StepKind.EVALUATE:
+                return parse_quality(json.loads(self.path(step.key).read_bytes()))
+        return None
 
     def count(self, status: str, unit: str = "") -> Callable[[int, int], None]:
         """A callback that tells how far the step got, in bytes or in `unit`."""
