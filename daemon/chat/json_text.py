@@ -42,13 +42,18 @@ def sendable(value: object, levels: int = _MOST_LEVELS) -> Any:
         case float():
             return value if math.isfinite(value) else None
         case str():
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return whole(value)
         case list() | tuple():
             return [sendable(item, levels - 1) for item in value]
         case dict():
             return {_key(key): sendable(item, levels - 1) for key, item in value.items()}
         case _:
             raise NotJson(f"{type(value).__name__} has no JSON form")
+
+
+def whole(text: str) -> str:
+    """`text` as UTF-8 can say it: U+FFFD stands in for lone halves of UTF-16 pairs."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _key(key: object) -> str:

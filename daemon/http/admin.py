@@ -80,10 +80,7 @@ async def _eval(request: web.Request, services: Services) -> web.StreamResponse:
     arguments: JsonObject = {"model": str(Name.parse(model_name(fields)))}
     if base := fields.text("base"):
         arguments["base"] = str(Name.parse(base))
-    if text := fields.text("text"):
-        arguments["text"] = parse_digest(text)
-    if chunks := fields.integer("chunks"):
-        arguments["chunks"] = chunks
+    arguments |= _read_over(fields)
     return await Stream(request).send(progress_lines(services.jobs.run("evaluate", arguments)))
 
 
@@ -100,12 +97,19 @@ async def _compare(request: web.Request, services: Services) -> web.StreamRespon
     arguments: JsonObject = {
         "base": str(Name.parse(fields.text("base"))),
         "models": [str(Name.parse(each)) for each in fields.texts("models")],
+        **_read_over(fields),
     }
-    if text := fields.text("text"):
-        arguments["text"] = parse_digest(text)
-    if chunks := fields.integer("chunks"):
-        arguments["chunks"] = chunks
     return await Stream(request).send(progress_lines(services.jobs.run("compare", arguments)))
+
+
+def _read_over(fields: Fields) -> JsonObject:
+    """What a measurement reads, and how much of it, where the request says so."""
+    over: JsonObject = {}
+    if text := fields.text("text"):
+        over["text"] = parse_digest(text)
+    if chunks := fields.integer("chunks"):
+        over["chunks"] = chunks
+    return over
 
 
 async def _rebuild(request: web.Request, services: Services) -> web.StreamResponse:

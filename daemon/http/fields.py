@@ -13,6 +13,8 @@ from typing import Any, Final, TypeAlias
 
 from qm.store.errors import InvalidRequest
 
+from ..chat import json_text
+
 JsonObject: TypeAlias = dict[str, Any]  # Any: a JSON document that a client wrote
 
 # The parser lets no other thread run: so many values take it some tenths of a second.
@@ -231,7 +233,7 @@ def _without_surrogates(value: Any) -> Any:
     """Lone halves of UTF-16 pairs can't be sent on as UTF-8: U+FFFD stands in for them."""
     match value:
         case str():
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return json_text.whole(value)
         case list():
             return [_without_surrogates(item) for item in value]
         case dict():

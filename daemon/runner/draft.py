@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
+from qm.modelfiles.build.draft import MOST_MISSING
 
 from . import wire
 from .llama import Batch, Context
@@ -25,7 +26,6 @@ from .weights import Model
 READ_AT_ONCE: Final = 256  # tokens of a prompt; answers wait meanwhile
 LEAST_SURE: Final = 0.6  # what is less likely, in the small model's eyes, is no guess
 ALL_LAYERS: Final = 999
-_MOST_MISSING: Final = 128  # tokens that only one of them has: padding
 _SPOT_CHECKS: Final = 97  # of so many tokens one is compared; `qm create` compared all
 _READS_ALONG: Final = 16  # new tokens; more are a prompt, and tell nothing of what guesses take
 _SMOOTHING: Final = 0.2
@@ -155,7 +155,7 @@ def _check(ours: Vocabulary, draft: Model) -> None:
         raise LlamaError("unsupported", "the draft model is of a kind that can't take tokens back")
     marks = [(one.bos, one.eos, one.add_bos) for one in (ours, theirs)]
     shared = min(ours.size, theirs.size)
-    same = abs(ours.size - theirs.size) <= _MOST_MISSING and marks[0] == marks[1]
+    same = abs(ours.size - theirs.size) <= MOST_MISSING and marks[0] == marks[1]
     if not same or any(
         ours.piece(token, special=True) != theirs.piece(token, special=True)
         for token in range(0, shared, _SPOT_CHECKS)
