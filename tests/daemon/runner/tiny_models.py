@@ -13,6 +13,8 @@ from typing import Final
 import gguf
 import numpy as np
 
+from tests.modelfiles.build.tiny_llama import add_tokenizer, finish
+
 EMBED, FEED, HEADS, KV_HEADS, BLOCKS = 32, 64, 4, 2, 2
 VOCABULARY: Final = 288
 WINDOW: Final = 16  # tokens, where attention slides
@@ -51,14 +53,11 @@ def write_tiny_model(path: Path, architecture: str) -> Path:
     writer.add_vocab_size(VOCABULARY)
     for name, number in kind.numbers.items():
         writer.add_uint32(f"{architecture}.{name}", number)
-    _add_tokenizer(writer)
+    add_tokenizer(writer, VOCABULARY)
     random = np.random.default_rng(11)
     for name, shape in _tensors(kind).items():
         writer.add_tensor(name, _numbers(random, name, shape))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
     return path
 
 
@@ -191,18 +190,3 @@ KINDS: Final[dict[str, Kind]] = {
     "lfm2": Kind(_lfm2, {"shortconv.l_cache": _SHORT}, (0, KV_HEADS), "token_embd_norm"),
     "falcon-h1": Kind(_falcon_h1, _SSM2),
 }
-
-
-def _add_tokenizer(writer: gguf.GGUFWriter) -> None:
-    """One token a byte, so that any text has as many tokens as bytes."""
-    special = ["<unk>", "<s>", "</s>"]
-    tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256))]
-    kinds = [2, 3, 3] + [6] * 256 + [1] * (VOCABULARY - len(tokens))
-    tokens += [f"unused{number}" for number in range(VOCABULARY - len(tokens))]
-    writer.add_tokenizer_model("llama")
-    writer.add_token_list(tokens)
-    writer.add_token_scores([0.0] * VOCABULARY)
-    writer.add_token_types(kinds)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_add_space_prefix(False)

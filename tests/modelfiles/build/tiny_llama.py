@@ -21,25 +21,14 @@ def write_tiny_llama(
     In parts beside `path`, `-00001-of-….gguf`, when they shall have so many tensors each.
     """
     writer = gguf.GGUFWriter(path, "llama", split_max_tensors=tensors_a_part)
-    writer.add_context_length(2048)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_block_count(BLOCKS)
-    writer.add_feed_forward_length(FEED)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(HIDDEN // 4)
-    writer.add_vocab_size(VOCABULARY)
+    add_sizes(writer, BLOCKS, FEED)
     writer.add_file_type(1 if kind is np.float16 else 0)
-    add_tokenizer(writer)
+    add_tokenizer(writer, VOCABULARY)
     for number, (name, shape) in enumerate(_tensors()):
         flat = name.endswith("norm.weight")
         one = np.ones(shape, np.float32) if flat else numbers(shape, number).astype(kind)
         writer.add_tensor(name, one)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
 
 
 def matrix_names() -> list[str]:
@@ -80,15 +69,35 @@ def numbers(shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float32]:
     return np.divide(total.reshape(shape), 2**21, dtype=np.float64).astype(np.float32)
 
 
-def add_tokenizer(writer: gguf.GGUFWriter) -> None:
+def add_sizes(writer: gguf.GGUFWriter, blocks: int, feed: int) -> None:
+    """Of a llama of so many blocks."""
+    writer.add_context_length(2048)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_block_count(blocks)
+    writer.add_feed_forward_length(feed)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(HIDDEN // 4)
+    writer.add_vocab_size(VOCABULARY)
+
+
+def finish(writer: gguf.GGUFWriter) -> None:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def add_tokenizer(writer: gguf.GGUFWriter, n_vocab: int) -> None:
     """One token a byte, so that any text has as many tokens as bytes."""
     tokens = [*_SPECIAL, *(f"<0x{byte:02X}>" for byte in range(_BYTES))]
-    tokens += [f"unused{number}" for number in range(VOCABULARY - len(tokens))]
+    tokens += [f"unused{number}" for number in range(n_vocab - len(tokens))]
     kinds = [2, 3, 3] + [6] * _BYTES
-    kinds += [1] * (VOCABULARY - len(kinds))
+    kinds += [1] * (n_vocab - len(kinds))
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
-    writer.add_token_scores([0.0] * VOCABULARY)
+    writer.add_token_scores([0.0] * n_vocab)
     writer.add_token_types(kinds)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)

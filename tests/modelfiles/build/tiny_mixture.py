@@ -7,7 +7,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from .tiny_llama import HIDDEN, VOCABULARY, add_tokenizer, numbers
+from .tiny_llama import HIDDEN, VOCABULARY, add_sizes, add_tokenizer, finish, numbers
 
 BLOCKS, EXPERTS, USED, FEED = 8, 16, 2, 384
 
@@ -15,27 +15,16 @@ BLOCKS, EXPERTS, USED, FEED = 8, 16, 2, 384
 def write_tiny_mixture(path: Path) -> None:
     """Eight blocks of sixteen experts each, of which a token uses two."""
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(2048)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_block_count(BLOCKS)
-    writer.add_feed_forward_length(FEED)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_dimension_count(HIDDEN // 4)
-    writer.add_vocab_size(VOCABULARY)
+    add_sizes(writer, BLOCKS, FEED)
     writer.add_expert_count(EXPERTS)
     writer.add_expert_used_count(USED)
     writer.add_file_type(1)
-    add_tokenizer(writer)
+    add_tokenizer(writer, VOCABULARY)
     for place, (name, shape) in enumerate(_tensors()):
         flat = name.endswith("norm.weight")
         half = numbers(shape, place).astype(np.float16)
         writer.add_tensor(name, np.ones(shape, np.float32) if flat else half)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
 
 
 def _tensors() -> list[tuple[str, tuple[int, ...]]]:

@@ -1,0 +1,193 @@
+"""Placement, whatever the model, the devices and the wishes: what always holds."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from qm.daemon.facts import ModelFacts
+from qm.daemon.fit import fit
+from qm.daemon.packing import KV_BYTES_PER_ELEMENT
+from qm.daemon.placing import RUNNER_BYTES, Costs, DoesNotFit, Fit, Wanted
+from qm.daemon.runner.wire import Options
+from qm.modelfiles.parameters import KV_TYPES
+
+from .test_fit import GIB, MIB, MODELS, gpus, machine
+
+N = int(os.environ.get("QM_TEST_EXAMPLES", "150"))  # thousands for a campaign
+sizes = st.integers(0, 96 * 1024).map(lambda mebibytes: mebibytes * MIB)
+models = st.sampled_from(sorted(MODELS)).map(MODELS.__getitem__)
+options = st.builds(
+    Options,
+    num_ctx=st.none() | st.integers(1, 200_000),
+    num_gpu=st.none() | st.integers(-1, 100),
+    kv_type=st.none() | st.sampled_from(KV_TYPES),
+)
+wanted = st.builds(
+    Wanted,
+    context_length=st.sampled_from((0, 2048, 4096, 65536)),
+    n_parallel=st.just(4),
+    kv_types=st.sampled_from((("f16",), ("f16", "q8_0"))),
+    shares_memory=st.booleans(),
+)
+costs = st.builds(
+    Costs,
+    host_bytes=st.integers(0, GIB),
+    device_bytes=st.integers(0, GIB),
+    token_bytes=st.integers(0, 65536),
+)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs]:
+    facts = draw(models)
+    if draw(st.booleans()):
+        facts = replace(facts, extra_bytes=draw(st.integers(0, 4 * GIB)), extra_kv_elements=512)
+    rooms = tuple(draw(st.lists(sizes, max_size=4)))
+    return facts, draw(sizes), rooms, draw(options), draw(wanted), draw(costs)
+
+
+def placed(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs],
+) -> Fit | None:
+    facts, host, rooms, wishes, want, cost = case
+    try:
+        return fit(facts, machine(host), wishes, want, rooms=gpus(*rooms), costs=cost)
+    except DoesNotFit:
+        return None
+
+
+@settings(max_examples=N, deadline=None)
+@given(cases())
+def test_a_placement_never_exceeds_any_memory(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs],
+) -> None:
+    """Whatever is wished for; and an asked context is what is given."""
+    found = placed(case)
+    if found is None:
+        return
+    facts, host, rooms, wishes, _, _ = case
+    assert found.needed_bytes <= host
+    by_name = {room.name: room.room_bytes for room in gpus(*rooms)}
+    for use in found.uses[1:]:
+        assert use.total_bytes <= by_name[use.device]
+    assert sum(use.n_layers for use in found.uses) == len(facts.layers) + 1
+    expected = facts.weights_bytes + facts.extra_bytes
+    if found.device_bytes:
+        expected += facts.tied_bytes
+    assert found.weights_bytes == expected
+    if wishes.num_ctx:
+        assert found.placement.n_ctx == max(4, min(wishes.num_ctx, facts.n_ctx_train))
+
+
+@settings(max_examples=N, deadline=None)
+@given(cases(), st.integers(0, 4), st.integers(1, 16 * GIB))
+def test_more_memory_is_never_worse(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs], where: int, more: int
+) -> None:
+    """Monotone in the memory of the host and of each device."""
+    facts, host, rooms, wishes, want, cost = case
+    if where < len(rooms):
+        grown = (*rooms[:where], rooms[where] + more, *rooms[where + 1 :])
+        after = placed((facts, host, grown, wishes, want, cost))
+    else:
+        after = placed((facts, host + more, rooms, wishes, want, cost))
+    before = placed(case)
+    if before is not None:
+        assert after is not None
+        assert after.rank >= before.rank
+
+
+@settings(max_examples=N, deadline=None)
+@given(cases())
+def test_no_single_change_that_fits_is_better(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs],
+) -> None:
+    """One more layer, one layer's experts back, more context, or the better KV type: none fits.
+
+    Checked by asking for exactly that change and counting anew, without the search.
+    """
+    found = placed(case)
+    if found is None or case[3].num_gpu is not None:
+        return
+    for n_layers, n_host_experts, n_ctx, kv_type in _changes(case, found):
+        assert not _fits(case, n_layers, n_host_experts, n_ctx, kv_type)
+
+
+def _changes(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs], found: Fit
+) -> list[tuple[int, int, int, str]]:
+    """What would be better than `found` in one respect and the same in all others."""
+    facts, _, rooms, wishes, want, _ = case
+    now = found.placement
+    layers, experts = now.n_gpu_layers, found.n_host_experts
+    changes = []
+    if layers < len(facts.layers) + 1 and any(rooms):
+        n_offloaded = min(layers, len(facts.layers)) if facts.has_experts else 0
+        changes.append((layers + 1, n_offloaded, now.n_ctx, now.kv_type))
+    if experts:
+        changes.append((layers, experts - 1, now.n_ctx, now.kv_type))
+    if not wishes.num_ctx and now.n_ctx < found.target_n_ctx and not found.companions_on_gpu:
+        longer = min(found.target_n_ctx, now.n_ctx // 256 * 256 + 256)
+        if not _takes_others_room(case, found, longer):
+            changes.append((layers, experts, longer, now.kv_type))
+    if now.kv_type != (wishes.kv_type or want.kv_types[0]):
+        changes.append((layers, experts, now.n_ctx, want.kv_types[0]))
+    return changes
+
+
+def _takes_others_room(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs], found: Fit, n_ctx: int
+) -> bool:
+    """Whether a cache for so many tokens would be more than a model's share."""
+    facts, host, rooms, _, want, _ = case
+    if want.context_length or not want.shares_memory:
+        return False
+    per_element = -(-n_ctx // 256) * 256 * KV_BYTES_PER_ELEMENT[found.placement.kv_type]
+    n_host = max(0, len(facts.layers) + 1 - found.placement.n_gpu_layers)
+    on_host = [int(one.kv_elements * per_element) for one in facts.layers[:n_host]]
+    on_gpus = [int(one.kv_elements * per_element) for one in facts.layers[n_host:]]
+    on_host.append(int(facts.extra_kv_elements * per_element))
+    return sum(on_host) * 8 > host * 2 or sum(on_gpus) * 4 > sum(rooms)
+
+
+def _fits(
+    case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs],
+    n_layers: int,
+    n_host_experts: int,
+    n_ctx: int,
+    kv_type: str,
+) -> bool:
+    """Whether some contiguous split over the devices has room for this, counted plainly."""
+    facts, host, rooms, _, _, cost = case
+    padded = -(-n_ctx // 256) * 256
+    per_element = padded * KV_BYTES_PER_ELEMENT[kv_type]
+    first = len(facts.layers) + 1 - n_layers
+    on_host = facts.layers[: min(first, len(facts.layers))]
+    needed = facts.input_bytes + cost.host_bytes + cost.token_bytes * n_ctx + RUNNER_BYTES
+    needed += facts.extra_bytes + int(facts.extra_kv_elements * per_element)
+    needed += sum(one.weights_bytes + int(one.kv_elements * per_element) for one in on_host)
+    needed += sum(one.expert_bytes for one in facts.layers[first : first + n_host_experts])
+    needed += 0 if n_layers else facts.output_bytes - facts.tied_bytes
+    if needed > host:
+        return False
+    wanted_sizes = [
+        one.dense_bytes
+        + (one.expert_bytes if index >= n_host_experts else 0)
+        + int(one.kv_elements * per_element)
+        for index, one in enumerate(facts.layers[first:])
+    ]
+    wanted_sizes += [facts.output_bytes] if n_layers else []
+    reachable = {0}
+    for room in rooms:
+        left = room - cost.device_bytes - cost.token_bytes * n_ctx
+        for start in sorted(reachable):
+            total = 0
+            for end in range(start, len(wanted_sizes)):
+                total += wanted_sizes[end]
+                if total > left:
+                    break
+                reachable.add(end + 1)
+    return len(wanted_sizes) in reachable
