@@ -72,6 +72,11 @@ class ModelFacts:
         return sum(layer.kv_elements for layer in self.layers)
 
     @property
+    def kv_sizes(self) -> set[int]:
+        """The different `kv_elements` of its layers."""
+        return {layer.kv_elements for layer in self.layers}
+
+    @property
     def has_experts(self) -> bool:
         return any(layer.expert_bytes for layer in self.layers)
 

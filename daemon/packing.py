@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 from .devices import CPU
 from .facts import ModelFacts
@@ -39,6 +41,48 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class _Loads:
+    """Sums over layers, the output last, so that no layer is counted twice."""
+
+    dense: list[int]  # with caches: what all layers before this one weigh
+    experts: list[int]
+    n_host_experts: int
+
+    @property
+    def end(self) -> int:
+        return len(self.dense) - 1
+
+    def between(self, first: int, start: int, end: int) -> int:
+        """Bytes on a device of the layers from `start`, where those from `first` are on devices."""
+        spared = min(end, max(start, first + self.n_host_experts))
+        return self.dense[end] - self.dense[start] + self.experts[end] - self.experts[spared]
+
+    def reached(self, first: int, start: int, room_bytes: int) -> int:
+        """The layer that a device has no room for any more, when filled from `start`."""
+        ends = range(start + 1, self.end + 1)
+        fitting = bisect_right(ends, room_bytes, key=lambda end: self.between(first, start, end))
+        return start + fitting
+
+
+def _filled(
+    rooms: list[tuple[Room, int]], loads: _Loads, count: int, reserved_bytes: int
+) -> tuple[tuple[Room, int], ...] | None:
+    """Each device filled before the next; None where that leaves layers over."""
+    first, end = loads.end - count, loads.end
+    segments: list[tuple[Room, int]] = []
+    start = first
+    for room, left_bytes in rooms:
+        left = left_bytes - (0 if segments else reserved_bytes)
+        reached = loads.reached(first, start, left)
+        if reached > start:
+            segments.append((room, reached - start))
+        elif reserved_bytes and not segments:
+            return None  # the first device has no room for a layer beside them
+        start = reached
+    return tuple(segments) if start == end else None
+
+
+@dataclass(frozen=True, slots=True)
 class Packing:
     """A model and the memory for it."""
 
@@ -46,34 +90,32 @@ class Packing:
     costs: Costs
     rooms: tuple[Room, ...]  # in the order in which they are filled
     host_bytes: int  # that the host has available
+    _dense: dict[tuple[int, str], list[int]] = field(default_factory=dict, init=False, repr=False)
+    _experts: list[int] = field(default_factory=list, init=False, repr=False)
 
     def packed(
         self, count: int, n_host_experts: int, n_ctx: int, kv_type: str, reserved_bytes: int
     ) -> tuple[tuple[Room, int], ...] | None:
         """The last `count` layers on the devices, one after the other; None: no room for them.
 
-        One device that holds all is enough; `reserved_bytes` are kept free on the first used.
+        One device that holds all is enough; `reserved_bytes` are kept free on the first used, and
+        devices before one that has room for them may go unused.
         """
-        sizes = self._sizes(count, n_host_experts, n_ctx, kv_type)
+        if not count:
+            return ()
+        loads = self._loads(n_host_experts, n_ctx, kv_type)
+        first, end = loads.end - count, loads.end
         compute = self._compute(self.costs.device_bytes, n_ctx)
-        whole = sum(sizes) + compute + reserved_bytes
-        single = [room for room in self.rooms if room.room_bytes >= whole]
-        if single and count:
-            return ((single[0], count),)
-        segments: list[tuple[Room, int]] = []
-        start = 0
-        for room in self.rooms:
-            left = room.room_bytes - compute - (0 if segments else reserved_bytes)
-            end = start
-            while end < len(sizes) and sizes[end] <= left:
-                left -= sizes[end]
-                end += 1
-            if end > start:
-                segments.append((room, end - start))
-            elif reserved_bytes and not segments:
-                return None  # the first device has no room for a layer beside them
-            start = end
-        return tuple(segments) if start == len(sizes) else None
+        whole = loads.between(first, first, end) + compute + reserved_bytes
+        single = next((room for room in self.rooms if room.room_bytes >= whole), None)
+        if single:
+            return ((single, count),)
+        beginnings = len(self.rooms) if reserved_bytes else 1
+        for skipped in range(beginnings):
+            rooms = [(room, room.room_bytes - compute) for room in self.rooms[skipped:]]
+            if segments := _filled(rooms, loads, count, reserved_bytes):
+                return segments
+        return None
 
     def uses(self, split: Split) -> tuple[DeviceUse, ...]:
         """What the host and each device of the split hold."""
@@ -132,17 +174,19 @@ class Packing:
     def companions(self, n_ctx: int, kv_type: str) -> int:
         return self.facts.extra_bytes + self._kv(self.facts.extra_kv_elements, n_ctx, kv_type)
 
-    def _sizes(self, count: int, n_host_experts: int, n_ctx: int, kv_type: str) -> list[int]:
-        """Bytes of each of the last `count` layers on a device, the output's last."""
-        layers = self.facts.layers
-        first = len(layers) + 1 - count
-        sizes = []
-        for index in range(first, len(layers)):
-            weights = layers[index].dense_bytes
-            if index >= first + n_host_experts:
-                weights += layers[index].expert_bytes
-            sizes.append(weights + self._kv(layers[index].kv_elements, n_ctx, kv_type))
-        return [*sizes, self.facts.output_bytes] if count else []
+    def _loads(self, n_host_experts: int, n_ctx: int, kv_type: str) -> _Loads:
+        """What layers weigh on devices with this context."""
+        key = (n_ctx, kv_type)
+        if key not in self._dense:
+            kv = {one: self._kv(one, n_ctx, kv_type) for one in self.facts.kv_sizes}
+            layers = (one.dense_bytes + kv[one.kv_elements] for one in self.facts.layers)
+            self._dense[key] = list(accumulate((*layers, self.facts.output_bytes), initial=0))
+        if not self._experts:
+            self._experts.extend(
+                accumulate((one.expert_bytes for one in self.facts.layers), initial=0)
+            )
+            self._experts.append(self._experts[-1])  # the output has none
+        return _Loads(self._dense[key], self._experts, n_host_experts)
 
     def _kv(self, elements: int, n_ctx: int, kv_type: str) -> int:
         padded = -(-n_ctx // CONTEXT_STEP) * CONTEXT_STEP

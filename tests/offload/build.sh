@@ -1,13 +1,14 @@
 #!/bin/sh
 # build.sh rpc|vulkan DIRECTORY: a llama-cpp-python there whose llama.cpp can put layers on devices:
 # of RPC servers, or of Vulkan drivers (Mesa's computes on the CPU, so no GPU is needed). Takes
-# minutes, once. PYTHON says which interpreter it is for.
+# minutes, once; ended before, it goes on where it was. PYTHON says which interpreter it is for.
 set -eu
 kind=$1
 target=$2
 python=${PYTHON:-python3}
 version=0.3.36
 vulkan=$target.packages # of Debian, unpacked: only headers and CMake files
+work=$target.build      # kept until the build is through
 
 main() {
     case $kind in
@@ -20,10 +21,25 @@ main() {
         ;;
     *) fail "'$kind' is neither rpc nor vulkan" ;;
     esac
+    fetch_source
     echo "building llama-cpp-python with $kind in $target; this takes minutes, once"
-    CMAKE_ARGS="$options" "$python" -m pip install --quiet --no-deps --no-cache-dir \
-        --no-binary llama-cpp-python --upgrade --target "$target" "llama-cpp-python==$version"
+    CMAKE_ARGS="$options" "$work/tools/bin/python" -m pip wheel --quiet --no-deps --no-cache-dir \
+        --no-build-isolation -C build-dir="$work/cmake" --wheel-dir "$work/wheel" "$work/source"
+    "$python" -m pip install --quiet --no-deps --upgrade --target "$target" "$work"/wheel/*.whl
     touch "$target/.built"
+    rm -rf "$work"
+}
+
+# Source and tools at paths that stay, since CMake begins anew when one of them moves.
+fetch_source() {
+    [ ! -d "$work/source" ] || return 0
+    "$python" -m venv "$work/tools"
+    "$work/tools/bin/python" -m pip install --quiet "scikit-build-core[pyproject]" cmake ninja
+    "$work/tools/bin/python" -m pip download --quiet --no-deps --no-build-isolation \
+        --no-binary llama-cpp-python --dest "$work" "llama-cpp-python==$version"
+    mkdir -p "$work/unpacked"
+    tar -xzf "$work/llama_cpp_python-$version.tar.gz" -C "$work/unpacked" --strip-components 1
+    mv "$work/unpacked" "$work/source"
 }
 
 fail() {
