@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+
 import click
 
 from .client import JsonObject
@@ -16,12 +19,13 @@ FITS = {
     "cpu": "on the CPU",
     "no": "not at all",
 }
-BACKENDS = {
-    "nvidia": ("CUDA", "-DGGML_CUDA=on"),
-    "amd": ("ROCm", "-DGGML_HIP=on"),
-    "intel": ("Vulkan", "-DGGML_VULKAN=on"),
-    "apple": ("Metal", "-DGGML_METAL=on"),
+BACKENDS = {  # of a maker's cards: what computes on them, how to build it, and what that takes
+    "nvidia": ("CUDA", "-DGGML_CUDA=on", "the CUDA toolkit (nvcc)"),
+    "amd": ("ROCm", "-DGGML_HIP=on", "ROCm with its compiler (hipcc)"),
+    "intel": ("Vulkan", "-DGGML_VULKAN=on", "glslc and the headers of Vulkan"),
+    "apple": ("Metal", "-DGGML_METAL=on", "Xcode's command line tools"),
 }
+NO_CARDS = {"CPU", "RPC", "BLAS"}  # backends that compute on no card of this machine
 
 
 @click.command()
@@ -135,16 +139,29 @@ def devices_text(found: JsonObject) -> str:
 
 def problems_of(found: JsonObject, cards: tuple[str, ...]) -> list[str]:
     """What is wrong, each with what to do about it."""
-    problems = []
-    backends = {one["backend"] for one in found["devices"]}
-    for card in cards:
-        backend, flag = BACKENDS[card]
-        if not backends - {"CPU", "RPC", "BLAS"}:
-            problems.append(
-                f"There is a graphics card ({card}), but llama-cpp-python was built for the CPU "
-                f"alone. A build for {backend}:\n"
-                f'  CMAKE_ARGS="{flag}" pip install --force-reinstall --no-cache-dir '
-                f"--no-binary llama-cpp-python llama-cpp-python=={found['llama_cpp_python']}"
-            )
     missing = [f"QM_RPC: {one['endpoint']}: {one['reason']}" for one in found["missing"]]
-    return problems + missing
+    if {one["backend"] for one in found["devices"]} - NO_CARDS:
+        return missing
+    built = sorted(set(found["backends"]) - NO_CARDS)
+    if built and cards:
+        return [_no_device(cards, built), *missing]
+    return [_wrong_build(card, found["llama_cpp_python"]) for card in cards] + missing
+
+
+def _no_device(cards: tuple[str, ...], built: list[str]) -> str:
+    return (
+        f"There is a graphics card ({', '.join(cards)}) and llama-cpp-python was built for "
+        f"{', '.join(built)}, which finds no device. Its driver may be missing or too old, or this "
+        "user may not open the device (on Linux: the groups video and render)."
+    )
+
+
+def _wrong_build(card: str, version: str) -> str:
+    backend, flag, needed = BACKENDS[card]
+    return (
+        f"There is a graphics card ({card}), but llama-cpp-python was built for the CPU alone. "
+        f"A build for {backend}, which takes {needed}:\n"
+        f'  CMAKE_ARGS="{flag}" {shlex.quote(sys.executable)} -m pip install --force-reinstall '
+        f"--no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python=={version}\n"
+        "then restart the daemon: qm shutdown"
+    )

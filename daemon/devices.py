@@ -35,12 +35,16 @@ class Device(msgspec.Struct, frozen=True):
 
 
 class Devices(msgspec.Struct, frozen=True):
-    """All devices, and which of the remote ones that were asked for are missing, and why."""
+    """All devices, and which of the remote ones that were asked for are missing, and why.
+
+    `backends` are those that the installed llama.cpp has, whether they found a device or not.
+    """
 
     devices: tuple[Device, ...]
     missing: tuple[tuple[str, str], ...] = ()  # endpoint, reason
     supports_offload: bool = False
     binding: str = ""  # version of llama-cpp-python
+    backends: tuple[str, ...] = ()
 
     @property
     def gpus(self) -> tuple[Device, ...]:

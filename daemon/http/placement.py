@@ -88,6 +88,7 @@ def devices_document(found: Devices) -> JsonObject:
     return {
         "devices": [msgspec.to_builtins(one) for one in found.devices],
         "missing": [{"endpoint": endpoint, "reason": reason} for endpoint, reason in found.missing],
+        "backends": list(found.backends),
         "supports_offload": found.supports_offload,
         "llama_cpp_python": found.binding,
     }

@@ -31,7 +31,8 @@ def devices(endpoints: tuple[str, ...] = ()) -> Devices:
     missing = [(one, why) for one in endpoints if (why := _added(one))]
     count = ggml("ggml_backend_dev_count", ctypes.c_size_t)
     found = tuple(_device(_by_index(index)) for index in range(count))
-    return Devices(found, tuple(missing), bool(C.llama_supports_gpu_offload()), binding_version())
+    offload = bool(C.llama_supports_gpu_offload())
+    return Devices(found, tuple(missing), offload, binding_version(), _backends())
 
 
 def add_servers(endpoints: tuple[str, ...]) -> str:
@@ -82,13 +83,27 @@ def _by_index(index: int) -> int:
     return int(ggml("ggml_backend_dev_get", _Pointer, ctypes.c_size_t(index)))
 
 
+def _backends() -> tuple[str, ...]:
+    """What this llama.cpp can compute on, each once."""
+    count = ggml("ggml_backend_reg_count", ctypes.c_size_t)
+    registries = (
+        ggml("ggml_backend_reg_get", _Pointer, ctypes.c_size_t(index)) for index in range(count)
+    )
+    return tuple(dict.fromkeys(map(_backend_name, registries)))
+
+
+def _backend_name(registry: int) -> str:
+    """Without the address that a remote one has in it."""
+    return _text("ggml_backend_reg_name", registry).partition("[")[0]
+
+
 def _device(pointer: int) -> Device:
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     ggml(
         "ggml_backend_dev_memory", None, _Pointer(pointer), ctypes.byref(free), ctypes.byref(total)
     )
     registry = ggml("ggml_backend_dev_backend_reg", _Pointer, _Pointer(pointer))
-    backend = _text("ggml_backend_reg_name", registry).partition("[")[0]
+    backend = _backend_name(registry)
     description = _text("ggml_backend_dev_description", pointer)
     return Device(
         name=_text("ggml_backend_dev_name", pointer),
