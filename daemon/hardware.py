@@ -18,6 +18,23 @@ _CPUS = Path("/sys/devices/system/cpu")
 
 
 @dataclass(frozen=True, slots=True)
+class _GroupFiles:
+    """What the kernel calls a memory group's limit, its use, and what of that is cached files."""
+
+    limit: str
+    current: str
+    cached: tuple[str, ...]
+
+
+_UNIFIED = _GroupFiles("memory.max", "memory.current", ("inactive_file ", "active_file "))
+_SEPARATE = _GroupFiles(  # cgroups of version 1, where "no limit" is a very large number
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    ("total_inactive_file ", "total_active_file "),
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """Facts that placement needs. `available_bytes` can be had without pushing others to swap."""
 
@@ -72,24 +89,29 @@ def _quota() -> int | None:
 
 def _cgroup_limits(proc: Path, cgroups: Path) -> list[tuple[int, int]]:
     """(limit, used) in bytes of this process's cgroup and of each one above it."""
-    group = re.search(r"^0::/(.*)$", _read(proc / "self" / "cgroup"), re.MULTILINE)
-    directory = cgroups / group[1] if group else cgroups
+    text = _read(proc / "self" / "cgroup")
     limits: list[tuple[int, int]] = []
-    while directory == cgroups or cgroups in directory.parents:
-        limit = _read(directory / "memory.max").strip()
-        if limit.isdigit():
-            limits.append((int(limit), _cgroup_use(directory)))
-        directory = directory.parent
+    for root, pattern, names in (
+        (cgroups, r"^0::/(.*)$", _UNIFIED),
+        (cgroups / "memory", r"^\d+:(?:.*,)?memory(?:,.*)?:/(.*)$", _SEPARATE),
+    ):
+        group = re.search(pattern, text, re.MULTILINE)
+        directory = root / group[1] if group else root
+        while directory == root or root in directory.parents:
+            limit = _read(directory / names.limit).strip()
+            if limit.isdigit():
+                limits.append((int(limit), _cgroup_use(directory, names)))
+            directory = directory.parent
     return limits
 
 
-def _cgroup_use(directory: Path) -> int:
+def _cgroup_use(directory: Path, names: _GroupFiles) -> int:
     """What the group holds and can't give back: file pages that are cached can be dropped."""
-    current = _read(directory / "memory.current").strip()
+    current = _read(directory / names.current).strip()
     cached = sum(
         int(line.split()[1])
         for line in _read(directory / "memory.stat").splitlines()
-        if line.startswith(("inactive_file ", "active_file "))
+        if line.startswith(names.cached)
     )
     return max(0, int(current) - cached) if current.isdigit() else 0
 

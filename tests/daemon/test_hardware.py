@@ -49,6 +49,21 @@ def test_a_cgroup_limit_holds(tmp_path: Path) -> None:
     assert machine.available_bytes == 3 * GIB // 2
 
 
+def test_a_limit_holds_in_cgroups_of_version_1(tmp_path: Path) -> None:
+    """Of the group and of those above; other controllers have groups of their own."""
+    proc, cgroups = system(tmp_path)
+    write(proc / "self" / "cgroup", "9:cpu:/other\n4:memory:/up/box\n0::/\n")
+    box = cgroups / "memory" / "up" / "box"
+    write(cgroups / "memory" / "memory.limit_in_bytes", "9223372036854771712\n")
+    write(box.parent / "memory.limit_in_bytes", f"{3 * GIB}\n")
+    write(box / "memory.limit_in_bytes", f"{2 * GIB}\n")
+    write(box / "memory.usage_in_bytes", f"{GIB}\n")
+    write(box / "memory.stat", f"inactive_file 0\ntotal_inactive_file {GIB // 2}\n")
+    machine = read_machine(proc, cgroups)
+    assert machine.total_bytes == 2 * GIB
+    assert machine.available_bytes == 3 * GIB // 2
+
+
 def test_a_limit_of_a_group_above_holds_too(tmp_path: Path) -> None:
     """Limits are inherited."""
     proc, cgroups = system(tmp_path)
