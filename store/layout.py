@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .durable import sync_directory
 from .errors import InvalidRequest
 from .name import Name
 
@@ -136,10 +138,16 @@ class Layout:
         return self.manifests / name.host / name.namespace / name.model / name.tag
 
     def create(self) -> None:
-        """Makes the directories; the root is private when it is made here."""
+        """Makes the directories, and has them on the disk; the root is private when made here."""
+        if all(directory.is_dir() for directory in self.directories()):
+            return
+        new = [path.parent for path in self.root.parents if not path.exists()]
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for directory in self.directories():
             directory.mkdir(mode=0o755, exist_ok=True)
+        for directory in (self.root, self.root.parent, *new):
+            if os.access(directory, os.R_OK):  # else one may enter it, but not read it
+                sync_directory(directory)
 
     def directories(self) -> tuple[Path, ...]:
         """All that a store consists of, a few files beside them aside."""

@@ -1,28 +1,20 @@
-"""A disk as it may be after a power cut: a model that follows the calls which change files.
+"""A disk as it may be after a power cut: a model of what was written, and of what was synced.
 
-Worst cases that POSIX allows: bytes that were not fsynced are lost, and directory entries that were
-not fsynced are either all lost or all kept.
+Worst cases that POSIX allows: bytes that were not fsynced are lost; the directory entries that were
+not fsynced are all lost, all kept, or kept in one directory and lost in the others.
 """
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
-import pytest
 from qm.store.image import Manifest
 from qm.store.layout import Layout
-
-CALLS = (
-    *("open", "write", "pwrite", "fsync", "link", "rename", "unlink", "mkdir", "rmdir"),
-    *("ftruncate", "posix_fallocate"),
-)
 
 
 @dataclass(slots=True)
@@ -31,141 +23,131 @@ class Inode:
 
     data: bytearray = field(default_factory=bytearray)
     synced: bytes = b""
+    is_file: bool = True
+
+    def write(self, data: bytes, offset: int) -> None:
+        self.extend(offset)
+        self.data[offset : offset + len(data)] = data
+
+    def extend(self, length: int) -> None:
+        self.data.extend(bytes(max(0, length - len(self.data))))
+
+    def truncate(self, length: int) -> None:
+        self.extend(length)
+        del self.data[length:]
 
 
-Entries = dict[Path, Inode]
+Entries: TypeAlias = dict[Path, Inode]
+Aftermath: TypeAlias = dict[Path, bytes]
+"""The files that are there after a cut."""
 
 
 class Disk:
-    """Follows the calls and keeps what may be there after a cut behind each."""
+    """What lies below `root`, and what of it would survive; at first all that is there."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.aftermaths: list[dict[Path, bytes]] = []
-        self._visible: Entries = {}
+        self.visible: Entries = {}
         for path in root.rglob("*"):
             data = path.read_bytes() if path.is_file() else b""
-            self._visible[path] = Inode(bytearray(data), data)
-        self._durable = dict(self._visible)
-        self._open: dict[int, Path] = {}
-        self._at: dict[int, int | None] = {}  # None: always at the end
+            self.visible[path] = Inode(bytearray(data), data, path.is_file())
+        self._durable = dict(self.visible)
+        self.version = 0  # changes with what a cut may leave
 
-    def open(self, fd: int, name: Any, flags: int, *_mode: Any, dir_fd: int | None = None) -> None:
-        path = self._open[fd] = self._path(name, dir_fd)
-        self._at[fd] = None if flags & os.O_APPEND else 0
-        if path.is_relative_to(self.root):
-            self._visible.setdefault(path, Inode())
-        elif path.is_file():  # a file of the user: its bytes count as unsynced
-            self._visible.setdefault(path, Inode(bytearray(path.read_bytes())))
+    def copy(self) -> Disk:
+        """Another one like it, to change."""
+        return deepcopy(self)
 
-    def write(self, written: int, fd: int, data: bytes) -> None:
-        at = self._at.get(fd)
-        if at is not None:
-            self._at[fd] = at + written
-        self.pwrite(written, fd, data, len(self._inode(fd).data) if at is None else at)
+    def file(self, path: Path) -> Inode:
+        """The file of that name, made if there is none.
 
-    def pwrite(self, written: int, fd: int, data: bytes, offset: int) -> None:
-        inode = self._inode(fd)
-        inode.data.extend(bytes(max(0, offset - len(inode.data))))
-        inode.data[offset : offset + written] = bytes(data[:written])
+        The bytes of a user's file count as unsynced; of one that is gone, nobody sees any.
+        """
+        inode = self.visible.get(path)
+        if inode is None:
+            inode = Inode()
+            if path.is_relative_to(self.root):
+                self.visible[path] = inode
+            elif path.is_file():
+                inode.data = bytearray(path.read_bytes())
+                self.visible[path] = inode
+            self.version += 1
+        return inode
 
-    def ftruncate(self, _none: None, fd: int, length: int) -> None:
-        inode = self._inode(fd)
-        inode.data.extend(bytes(max(0, length - len(inode.data))))
-        del inode.data[length:]
+    def entries(self, directory: Path) -> Entries:
+        return {path: inode for path, inode in self.visible.items() if path.parent == directory}
 
-    def posix_fallocate(self, _none: None, fd: int, offset: int, length: int) -> None:
-        inode = self._inode(fd)
-        inode.data.extend(bytes(max(0, offset + length - len(inode.data))))
+    def sync_file(self, inode: Inode, data: bytes | None = None) -> None:
+        """The disk has the bytes, or those that were there when the sync began."""
+        inode.synced = bytes(inode.data) if data is None else data
+        self.version += 1
 
-    def fsync(self, _none: None, fd: int) -> None:
-        path = self._open[fd]
-        if path.is_dir():
-            others = {p: f for p, f in self._durable.items() if p.parent != path}
-            self._durable = others | {p: f for p, f in self._visible.items() if p.parent == path}
-        else:
-            inode = self._inode(fd)
-            inode.synced = bytes(inode.data)
+    def sync_directory(self, directory: Path, entries: Entries | None = None) -> None:
+        """The disk has its entries, or those that were there when the sync began."""
+        found = self.entries(directory) if entries is None else entries
+        others = {path: i for path, i in self._durable.items() if path.parent != directory}
+        self._durable = others | found
+        self.version += 1
 
-    def link(self, _none: None, source: Any, target: Any, **_options: Any) -> None:
-        self._visible[Path(target)] = self._visible[Path(source)]
+    def link(self, source: Path, target: Path) -> None:
+        self.visible[target] = self.file(source)
+        self.version += 1
 
-    def rename(self, _none: None, source: Any, target: Any) -> None:
-        self._visible[Path(target)] = self._visible.pop(Path(source))
+    def symlink(self, target: Path) -> None:
+        self.visible[target] = Inode(is_file=False)
+        self.version += 1
 
-    def unlink(self, _none: None, path: Any, *, dir_fd: int | None = None) -> None:
-        self._visible.pop(self._path(path, dir_fd), None)
+    def rename(self, source: Path, target: Path) -> None:
+        self.visible[target] = self.visible.pop(source)
+        self.version += 1
 
-    def mkdir(self, _none: None, path: Any, *_mode: Any) -> None:
-        self._visible[Path(path)] = Inode()
+    def remove(self, path: Path) -> None:
+        self.visible.pop(path, None)
+        self.version += 1
 
-    rmdir = unlink
+    def make_directory(self, path: Path) -> None:
+        self.visible[path] = Inode(is_file=False)
+        self.version += 1
 
-    def cut(self) -> None:
-        """Both worst cases of a cut at this moment."""
-        self.aftermaths += [self.pessimistic(), self._reachable(self._visible)]
-
-    def seen(self) -> dict[Path, Inode]:
-        """Every file as programs see it, and what of it is on the disk."""
-        return dict(self._visible)
-
-    def _path(self, name: Any, dir_fd: int | None) -> Path:
-        return Path(name) if dir_fd is None else self._open[dir_fd] / name
-
-    def _inode(self, fd: int) -> Inode:
-        """Of an open file that is no longer there: nobody will see it again."""
-        return self._visible.get(self._open.get(fd, Path()), Inode())
-
-    def pessimistic(self) -> dict[Path, bytes]:
+    def pessimistic(self) -> Aftermath:
         """Only what was fsynced, bytes and entries."""
         return self._reachable(self._durable)
 
-    def _reachable(self, entries: Entries) -> dict[Path, bytes]:
+    def aftermaths(self) -> Iterator[Aftermath]:
+        """What a cut at this moment may leave."""
+        yield self.pessimistic()
+        unsynced = self._unsynced_directories()
+        if unsynced:
+            yield self._reachable(self.visible)
+        if len(unsynced) > 1:
+            for kept in unsynced:
+                others = {path: i for path, i in self._durable.items() if path.parent != kept}
+                yield self._reachable(others | self.entries(kept))
+
+    def _unsynced_directories(self) -> set[Path]:
+        names = self.visible.keys() | self._durable.keys()
+        return {
+            path.parent
+            for path in names
+            if self.visible.get(path) is not self._durable.get(path)
+            and path.is_relative_to(self.root)
+        }
+
+    def _reachable(self, entries: Entries) -> Aftermath:
         """The files whose directories are there too."""
+        outside = (self.root, *self.root.parents)
         return {
             path: inode.synced
             for path, inode in entries.items()
-            if all(
-                parent in entries or parent in (self.root, *self.root.parents)
-                for parent in path.parents
-            )
+            if inode.is_file
+            and all(parent in entries or parent in outside for parent in path.parents)
         }
 
 
-@contextmanager
-def recorded(
-    root: Path,
-    *,
-    ignoring: Callable[[Path], bool] | None = None,
-    at_each_cut: Callable[[Disk], None] = Disk.cut,
-) -> Iterator[Disk]:
-    """Follows all changes below `root`, of any thread; the disk takes no notice of the fsyncs to be
-    ignored.
-    """
-    disk, lock = Disk(root), threading.RLock()
-
-    def follow(name: str, call: Callable[..., Any]) -> Callable[..., Any]:  # Any: nine signatures
-        def followed(*args: Any, **options: Any) -> Any:
-            with lock:
-                result = call(*args, **options)
-                if name == "fsync" and ignoring is not None and ignoring(disk._open[args[0]]):
-                    return result
-                getattr(disk, name)(result, *args, **options)
-                at_each_cut(disk)
-                return result
-
-        return followed
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in CALLS:
-            patch.setattr(os, name, follow(name, getattr(os, name)))
-        yield disk
-
-
-def violation(layout: Layout, files: dict[Path, bytes]) -> str | None:
+def violation(layout: Layout, files: Aftermath) -> str | None:
     """What promise is broken after a cut, None if all hold."""
     for path, data in files.items():
-        if path.parent == layout.blobs and f"sha256-{sha256(data).hexdigest()}" != path.name:
+        if path.parent == layout.blobs and f"sha256-{_hexadecimal(data)}" != path.name:
             return f"promise 1: {path.name} has other bytes"
         if path.is_relative_to(layout.manifests) and len(path.parts) == len(layout.root.parts) + 5:
             if not data:
@@ -173,3 +155,16 @@ def violation(layout: Layout, files: dict[Path, bytes]) -> str | None:
             if missing := [d for d in Manifest.parse(data).blobs() if layout.blob(d) not in files]:
                 return f"promise 2: {missing} are not durable"
     return None
+
+
+_known: dict[int, tuple[bytes, str]] = {}
+
+
+def _hexadecimal(data: bytes) -> str:
+    """The digest, remembered with the very object: most cuts leave the same files."""
+    found = _known.get(id(data))
+    if found is None or found[0] is not data:
+        if len(_known) > 1000:
+            _known.clear()
+        found = _known[id(data)] = data, sha256(data).hexdigest()
+    return found[1]

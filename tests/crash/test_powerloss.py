@@ -12,7 +12,8 @@ from qm.store.name import Name
 from qm.store.store import Store, open_store
 from qm.store.writer import BlobWriter
 
-from tests.crash.disk import recorded, violation
+from tests.crash.disk import violation
+from tests.crash.recording import recorded
 
 OLD, NEW = b"GGUF old weights", b"GGUF new weights"
 
@@ -57,12 +58,12 @@ def test_a_power_cut_at_any_moment_breaks_no_promise(
     store: Store, source: Path, get_weights: Callable[[Store, Path], str], name: str
 ) -> None:
     """Promises 1 to 3 hold in every aftermath, and what was reported done stays done."""
-    with recorded(store.layout.root) as disk:
+    with recorded(store.layout.root) as recording:
         publish_new(store, name, get_weights(store, source))
-    assert len(disk.aftermaths) > 40
-    assert {violation(store.layout, files) for files in disk.aftermaths} == {None}
+    assert len(recording.aftermaths) > 40
+    assert {violation(store.layout, files) for files in recording.aftermaths} == {None}
     path = store.layout.manifest(Name.parse(name))
-    assert disk.pessimistic()[path] == path.read_bytes()
+    assert recording.disk.pessimistic()[path] == path.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -78,23 +79,23 @@ def test_each_fsync_is_needed(
     store: Store, source: Path, ignored: Callable[[Path], bool], broken: str
 ) -> None:
     """This test would notice if one of them went missing."""
-    with recorded(store.layout.root, ignoring=ignored) as disk:
+    with recorded(store.layout.root, ignoring=ignored) as recording:
         publish_new(store, "m", put(store, source))
-    found = {violation(store.layout, files) for files in disk.aftermaths} - {None}
+    found = {violation(store.layout, files) for files in recording.aftermaths} - {None}
     assert found
     assert all(str(reason).startswith(broken) for reason in found)
 
 
 def test_the_manifests_directory_is_synced(store: Store, source: Path) -> None:
     """Without it the model would be gone after it was reported done."""
-    with recorded(store.layout.root, ignoring=lambda path: path.name == "other") as disk:
+    with recorded(store.layout.root, ignoring=lambda path: path.name == "other") as recording:
         publish_new(store, "hf.co/org/other", put(store, source))
-    assert store.layout.manifest(Name.parse("hf.co/org/other")) not in disk.pessimistic()
+    assert store.layout.manifest(Name.parse("hf.co/org/other")) not in recording.disk.pessimistic()
 
 
 def test_a_deleted_model_stays_deleted(store: Store) -> None:
     """The directory is fsynced after the name went."""
-    with recorded(store.layout.root) as disk:
+    with recorded(store.layout.root) as recording:
         store.manifests.delete(Name.parse("m"))
-    assert store.layout.manifest(Name.parse("m")) not in disk.pessimistic()
-    assert {violation(store.layout, files) for files in disk.aftermaths} == {None}
+    assert store.layout.manifest(Name.parse("m")) not in recording.disk.pessimistic()
+    assert {violation(store.layout, files) for files in recording.aftermaths} == {None}

@@ -12,16 +12,16 @@ import pytest
 from huggingface_hub import constants
 from qm.store.name import Name
 from qm.store.pull import download, fetching, front
-from qm.store.pull.partial import parse_journal
 from qm.store.store import Store, open_store
 
-from tests.crash.disk import Disk, recorded, violation
+from tests.crash.disk import Disk
+from tests.crash.promises import Watcher
 from tests.crash.pulling import pull
+from tests.crash.recording import recorded
 from tests.fakehub import FakeHub
 
 SIZE = 300_000
 MODEL = Name.parse("hf.co/org/tiny")
-OTHER_BOOT = "another boot"
 
 
 @pytest.fixture
@@ -46,46 +46,15 @@ def store(tmp_path: Path) -> Store:
     return open_store(tmp_path / "store")
 
 
-class Watcher:
-    """Looks at the disk after each call; `wrong` is what a cut there would have broken."""
-
-    def __init__(self, store: Store, source: bytes) -> None:
-        self._layout = store.layout
-        self._source = source
-        self.wrong: set[str] = set()
-        self.cuts = 0
-        self.claimed_bytes = 0
-
-    def __call__(self, disk: Disk) -> None:
-        disk.cut()
-        for files in disk.aftermaths:
-            if (broken := violation(self._layout, files)) is not None:
-                self.wrong.add(broken)
-            self.cuts += 1
-        disk.aftermaths.clear()
-        for path, journal in disk.seen().items():
-            if path.name == "journal":
-                self._claims(bytes(journal.data), disk.seen().get(path.with_name("data")))
-
-    def _claims(self, journal: bytes, data: object) -> None:
-        """The journal may have got to the disk by itself: what it calls synced must be there."""
-        noted = parse_journal(journal, SIZE, OTHER_BOOT)
-        if noted is None:
-            return
-        durable = getattr(data, "synced", b"")
-        self.claimed_bytes = max(self.claimed_bytes, noted.have.total)
-        for start, stop in noted.have:
-            if durable[start:stop] != self._source[start:stop]:
-                self.wrong.add("promise 5: the journal claims bytes that are not there")
-
-
 def watched(
     hub: FakeHub, store: Store, ignoring: Callable[[Path], bool] | None = None
 ) -> tuple[Watcher, Disk]:
-    watcher = Watcher(store, (hub.repos.root / "org/tiny/model.gguf").read_bytes())
-    with recorded(store.layout.root, ignoring=ignoring, at_each_cut=watcher) as disk:
+    watcher = Watcher(store.layout, (hub.repos.root / "org/tiny/model.gguf").read_bytes())
+    with recorded(
+        store.layout.root, ignoring=ignoring, at_each_cut=lambda seen: watcher.look(seen.disk)
+    ) as recording:
         pull(store, hub.url)
-    return watcher, disk
+    return watcher, recording.disk
 
 
 @pytest.mark.slow
