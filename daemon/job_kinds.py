@@ -1,14 +1,16 @@
 """What jobs do: each takes JSON arguments, tells its progress, and returns its last word.
 
 Imported in the job's process alone; each kind imports what it needs when it runs, so that a quick
-job starts quickly.
+job starts quickly. Those that compute stand back; the others move bytes, or take a moment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from .lifeline import stand_back
 
 if TYPE_CHECKING:
     from qm.store.pull.download import Limits
@@ -23,12 +25,14 @@ Kind: TypeAlias = Callable[[Path, JsonObject, Progress], JsonObject]
 def create(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     """Builds the model `name` from the create request `request`."""
     from qm.modelfiles.build.create import create as build  # noqa: PLC0415
-    from qm.modelfiles.build.weights import Origin  # noqa: PLC0415
+    from qm.modelfiles.build.weights import Origin, is_computed  # noqa: PLC0415
     from qm.modelfiles.create_request import from_create_request  # noqa: PLC0415
     from qm.store.name import Name  # noqa: PLC0415
     from qm.store.store import open_store  # noqa: PLC0415
 
     spec = from_create_request(args["request"])
+    if is_computed(spec):
+        stand_back()
     fresh = args["request"].get("no_cache") is True
     origin = Origin(**args.get("origin", {}))
     name, store = Name.parse(args["name"]), open_store(home)
@@ -72,6 +76,7 @@ def evaluate(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     from qm.store.name import Name  # noqa: PLC0415
     from qm.store.store import open_store  # noqa: PLC0415
 
+    stand_back()
     base = Name.parse(args["base"]) if args.get("base") else None
     name = Name.parse(args["model"])
     over = Over(args.get("text", ""), args.get("chunks") or None)
@@ -86,6 +91,7 @@ def compare(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     from qm.store.name import Name  # noqa: PLC0415
     from qm.store.store import open_store  # noqa: PLC0415
 
+    stand_back()
     base, names = Name.parse(args["base"]), [Name.parse(each) for each in args["models"]]
     over = Over(args.get("text", ""), args.get("chunks") or None)
     measured = measure(open_store(home), base, names, over, progress)
@@ -99,6 +105,7 @@ def rebuild(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     from qm.store.name import Name  # noqa: PLC0415
     from qm.store.store import open_store  # noqa: PLC0415
 
+    stand_back()
     checked = again(open_store(home), Name.parse(args["model"]), progress)
     steps = [
         {
@@ -287,9 +294,6 @@ def move(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     bring(begin(home, Path(args["path"])), on_progress)
     return {"status": "success"}
 
-
-# These compute, and give way to whoever waits for an answer; the others move bytes.
-COMPUTING: Final = frozenset({"compare", "create", "evaluate", "rebuild"})
 
 KINDS: dict[str, Kind] = {
     "create": create,

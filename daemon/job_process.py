@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 from qm.store.errors import QmError
 
-from .job_kinds import COMPUTING, KINDS, JsonObject
-from .lifeline import die_with_parent, stand_back, watch
+from .job_kinds import KINDS, JsonObject
+from .lifeline import die_with_parent, watch
 from .runner.isolation import forgo_amx
 
 PROGRESS_INTERVAL_S = 0.1  # between two lines of the same status; a bar needs no more
@@ -33,8 +33,6 @@ def main() -> int:
     connection = socket.socket(fileno=int(sys.argv[1]))
     with connection, connection.makefile("rb") as orders, connection.makefile("wb") as stream:
         order = json.loads(orders.readline())
-        if order["kind"] in COMPUTING:
-            stand_back()
         watch(connection)
         _write(stream, _outcome(order, Reporter(stream)))
     return 0

@@ -83,6 +83,12 @@ def is_of_repository(source: Source) -> bool:
     return source.text.lower().endswith(REPOSITORY_ENDINGS)
 
 
+def is_computed(spec: ModelSpec) -> bool:
+    """Whether building it takes steps, not only layers put beside each other."""
+    sources = (*spec.from_, *spec.deltas, *spec.adapters, *spec.drafts)
+    return any((spec.quantize, spec.draft_quantize, *map(is_of_repository, sources)))
+
+
 def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Built:
     """Puts what was built in the place of the weights; tells how it was made.
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 from qm.modelfiles.build.create import WrongFiles, create
-from qm.modelfiles.build.weights import NothingToQuantize
+from qm.modelfiles.build.weights import NothingToQuantize, is_computed
 from qm.modelfiles.create_request import from_create_request
 from qm.modelfiles.gotemplate.errors import TemplateSyntaxError
 from qm.modelfiles.model import Model, ModelBroken, load_model
+from qm.modelfiles.parser import parse
 from qm.modelfiles.quantization import UnknownType
-from qm.modelfiles.spec import NotYet, Turn
+from qm.modelfiles.spec import NotYet, Turn, from_modelfile
 from qm.store.blobs import BlobMissing
 from qm.store.errors import QmError
 from qm.store.gguf import GgufInvalid
@@ -321,3 +322,19 @@ def test_sampling_that_the_weights_recommend(build: Build, make_gguf: Callable[.
     )
     model = build("told", files={"a.gguf": digest}, parameters={"top_k": 5})
     assert dict(model.parameters) == {"temperature": 0.6, "top_k": 5, "repeat_penalty": 1.05}
+
+
+@pytest.mark.parametrize(
+    ("lines", "computed"),
+    [
+        ("FROM other\nSYSTEM Be brief.", False),
+        ("FROM ./weights.gguf\nADAPTER ./adapter.gguf\nDRAFT ./small.gguf", False),
+        ("FROM ./weights.gguf\nQUANTIZE Q4_K_M", True),
+        ("FROM ./weights.safetensors", True),
+        ("FROM other\nADAPTER ./adapter_model.safetensors", True),
+        ("FROM other\nDRAFT ./model.safetensors", True),
+    ],
+)
+def test_what_is_computed(lines: str, computed: bool) -> None:
+    """It stands back behind answers; what only puts layers together is not to wait."""
+    assert is_computed(from_modelfile(parse(lines))) == computed
