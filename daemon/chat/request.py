@@ -1,6 +1,6 @@
 """The one internal request that every dialect translates to, and the events that answer it.
 
-A dialect (`daemon/http/*.py`) parses its wire format into a `Request`, hands it to
+A dialect (`daemon/http/dialects/*.py`) parses its wire format into a `Request`, hands it to
 `service.answer`, and prints the `Event`s in its own shape. Nothing here knows HTTP.
 """
 

@@ -1,4 +1,4 @@
-"""What a dialect is: routes, and the shape of its errors. One module each, listed in `routes.py`.
+"""What a dialect is: routes, and the shape of its errors. One module each, in `dialects/`.
 
 A dialect only translates: a client's document into a `chat.request.Request`, the events that
 answer it into the client's format. What a request means is decided in `daemon.chat`.
@@ -16,6 +16,7 @@ from qm.store.errors import QmError
 
 from ..keys import Scope
 from ..services import SERVICES, Services
+from .schema import NATIVE_ERROR, Schema, Told
 
 Handler: TypeAlias = Callable[[web.Request, Services], Awaitable[web.StreamResponse]]
 PlainHandler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -30,6 +31,11 @@ class Route:
     handler: Handler
     head: bool = False
     scope: Scope | None = None  # of a key that opens it; None: the dialect's
+    told: Told | None = None  # for `/openapi.json`; None: no public API
+
+
+def keep_nothing(_app: web.Application) -> None:
+    """What most dialects keep in the application."""
 
 
 def native_error_body(error: QmError, _request_id: str) -> object:
@@ -48,7 +54,8 @@ class Dialect:
 
     `error_body` prints an error's JSON document, given the request's id, as this dialect's clients
     read it; `stream_error` makes of such a document the last piece of a stream that fails.
-    `id_headers` are where its clients look for the request's id, besides X-Request-Id.
+    `id_headers` are where its clients look for the request's id, besides X-Request-Id. `prepare`
+    puts what the dialect remembers between requests into the application.
     """
 
     name: str
@@ -57,6 +64,8 @@ class Dialect:
     stream_error: Callable[[object], bytes] = json_line
     scope: Scope = Scope.MANAGE
     id_headers: Callable[[str], Mapping[str, str]] = lambda _request_id: {}
+    error_schema: Schema = NATIVE_ERROR
+    prepare: Callable[[web.Application], None] = keep_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +77,17 @@ class Spoken:
 
 
 NOWHERE = Spoken(Dialect("native", ()), Scope.CHAT)  # paths that lead nowhere, too
+SPOKEN: web.AppKey[tuple[Dialect, ...]] = web.AppKey("dialects")
 HANDLERS: web.AppKey[dict[PlainHandler, Spoken]] = web.AppKey("handlers")
 REQUEST_ID = web.RequestKey("request_id", str)
 
 
 def install(app: web.Application, dialects: tuple[Dialect, ...]) -> None:
     """Adds every route, and remembers whose errors look how."""
+    app[SPOKEN] = dialects
     app[HANDLERS] = {}
     for dialect in dialects:
+        dialect.prepare(app)
         for route in dialect.routes:
             handler = _with_services(route.handler)
             app[HANDLERS][handler] = Spoken(dialect, route.scope or dialect.scope)

@@ -104,11 +104,7 @@ class Fields:
 
     def integer(self, name: str, default: int = 0) -> int:
         value = self.raw(name)
-        if value is None:
-            return default
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise WrongType(self.path(name), "int", value)
-        return value
+        return default if value is None else as_integer(value, self.path(name))
 
     def optional_integer(self, name: str) -> int | None:
         return None if self.raw(name) is None else self.integer(name)
@@ -140,6 +136,15 @@ class Fields:
 def field_of(path: str) -> str:
     """The path within the document, without the name of the document's type."""
     return path.partition(".")[2] or path
+
+
+def as_integer(value: object, path: str) -> int:
+    """`value`, known to be a whole number, also one that is written like 8.0. Raises WrongType."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise WrongType(path, "int", value)
+    return value
 
 
 def as_object(value: object, path: str, of: str = "map[string]any") -> JsonObject:

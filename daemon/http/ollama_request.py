@@ -18,7 +18,7 @@ from ..chat.request import Format, Message, Request, ToolCall
 from ..logs import Log
 from ..runner.wire import Options
 from ..setting_values import InvalidDuration, parse_duration
-from .fields import Fields, JsonObject, WrongType, as_object, field_of
+from .fields import Fields, JsonObject, WrongType, as_integer, as_object, field_of
 
 log = Log("http")
 
@@ -84,7 +84,7 @@ def chat_request(fields: Fields) -> Request:
 def generate_request(fields: Fields) -> Request:
     """The meaning of a body of `/api/generate`."""
     prompt, suffix, raw = fields.text("prompt"), fields.text("suffix"), fields.boolean("raw", False)
-    context = tuple(_token(item, path) for path, item in fields.items("context"))
+    context = tuple(token(item, path) for path, item in fields.items("context"))
     system, template = fields.text("system"), fields.text("template")
     images = _images(fields)
     if raw and (system or template or context):
@@ -242,7 +242,9 @@ def _image(text: str, path: str) -> bytes:
         ) from error
 
 
-def _token(value: object, path: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+def token(value: object, path: str) -> int:
+    """A token's number. Raises WrongType."""
+    number = as_integer(value, path)
+    if not 0 <= number < 2**31:
         raise WrongType(path, "int", value)
-    return value
+    return number

@@ -11,7 +11,7 @@ from ..chat.request import EmbedRequest, Format, JsonObject, Request, ToolChoice
 from .choices import MOST_CHOICES
 from .content import effort, named_options, token_limit
 from .fields import Fields, WrongType, as_object, field_of
-from .ollama_request import MOST_TOP_LOGPROBS, InvalidField, keep_alive_s, model_name
+from .ollama_request import MOST_TOP_LOGPROBS, InvalidField, keep_alive_s, model_name, token
 from .openai_messages import messages
 
 _CHOICES = {"auto", "none", "required"}
@@ -210,7 +210,7 @@ def _inputs(fields: Fields, name: str) -> tuple[tuple[str, ...], tuple[tuple[int
         raise WrongType(path, "string", value)
     if all(isinstance(item, str) for item in value):
         return tuple(value), ()
-    if all(isinstance(item, int) for item in value):
+    if all(isinstance(item, int | float) for item in value):
         return (), (_tokens(value, path),)
     if all(isinstance(item, list) for item in value):
         return (), tuple(_tokens(item, f"{path}[{i}]") for i, item in enumerate(value))
@@ -218,9 +218,6 @@ def _inputs(fields: Fields, name: str) -> tuple[tuple[str, ...], tuple[tuple[int
 
 
 def _tokens(items: list[object], path: str) -> tuple[int, ...]:
-    for index, item in enumerate(items):
-        if isinstance(item, bool) or not isinstance(item, int) or not 0 <= item < 2**31:
-            raise WrongType(f"{path}[{index}]", "int32", item)
     if not items:
         raise InvalidField(f"{field_of(path)} must not be empty")
-    return tuple(item for item in items if isinstance(item, int))
+    return tuple(token(item, f"{path}[{index}]") for index, item in enumerate(items))

@@ -32,9 +32,26 @@ _TOLD_OPTIONS = ("temperature", "top_p", "presence_penalty", "frequency_penalty"
 Keep = Callable[[JsonObject, Message], None]  # a complete response, and the turn it adds
 
 
-async def whole(asked: Asked, events: AsyncGenerator[Event], keep: Keep) -> JsonObject:
-    """The whole response as one document."""
-    response = _Response(asked)
+def opened(asked: Asked) -> JsonObject:
+    """A response before its answer begins."""
+    return {
+        "id": new_id("resp_"),
+        "object": "response",
+        "created_at": int(time.time()),
+        "completed_at": None,
+        "status": "queued" if asked.background else "in_progress",
+        "incomplete_details": None,
+        "model": asked.request.model,
+        "output": [],
+        "error": None,
+        "usage": None,
+        **asked.echo,
+    }
+
+
+async def whole(document: JsonObject, events: AsyncGenerator[Event], keep: Keep) -> JsonObject:
+    """The whole response: `document`, as `opened` gave it, filled in."""
+    response = _Response(document)
     async with aclosing(events):
         async for event in events:
             match event:
@@ -51,7 +68,7 @@ async def whole(asked: Asked, events: AsyncGenerator[Event], keep: Keep) -> Json
 
 async def stream(asked: Asked, events: AsyncGenerator[Event], keep: Keep) -> AsyncGenerator[bytes]:
     """Named and numbered events: the response, its items one by one, the response again."""
-    response = _Response(asked)
+    response = _Response(opened(asked))
     try:
         async with aclosing(events):
             async for event in events:
@@ -75,31 +92,20 @@ async def stream(asked: Asked, events: AsyncGenerator[Event], keep: Keep) -> Asy
 class _Response:
     """One response as it grows: at most one item is open, always the last."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, document: JsonObject) -> None:
         self.begun = False
         self._items: list[JsonObject] = []
         self._open = ""
         self._sequence = 0
         self._calls = CallParts()
         self._whole_calls: list[ToolCall] = []
-        self.document: JsonObject = {
-            "id": new_id("resp_"),
-            "object": "response",
-            "created_at": int(time.time()),
-            "completed_at": None,
-            "status": "in_progress",
-            "incomplete_details": None,
-            "model": asked.request.model,
-            "output": [],
-            "error": None,
-            "usage": None,
-            **asked.echo,
-        }
+        self.document = document
 
     def begin(self, started: Started) -> Iterator[bytes]:
         self.begun = True
         in_force = msgspec.structs.asdict(started.options)
         self.document |= {name: in_force[name] for name in _TOLD_OPTIONS}
+        self.document["status"] = "in_progress"
         yield self._event("response.created", response=self.document)
         yield self._event("response.in_progress", response=self.document)
 

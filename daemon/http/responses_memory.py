@@ -24,10 +24,11 @@ class ResponseNotFound(NotFound):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One response: its document, and the conversation up to and with it."""
+    """One response: its document, the conversation up to and with it, and what was put in."""
 
     document: JsonObject
     turns: tuple[Message, ...]
+    items: tuple[JsonObject, ...]  # of the input, those of earlier responses first
     n_bytes: int
 
 
@@ -39,9 +40,15 @@ class ResponseMemory:
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._n_bytes = 0
 
-    def keep(self, document: JsonObject, turns: tuple[Message, ...]) -> None:
-        n_bytes = len(msgspec.json.encode(document)) + sum(_bytes(turn) for turn in turns)
-        self._kept[document["id"]] = Kept(document, turns, n_bytes)
+    def keep(
+        self, document: JsonObject, turns: tuple[Message, ...], items: tuple[JsonObject, ...]
+    ) -> None:
+        """Takes the place of what is kept of the same response."""
+        if document["id"] in self._kept:
+            self.forget(document["id"])
+        n_bytes = sum(len(msgspec.json.encode(each)) for each in (document, *items))
+        n_bytes += sum(_bytes(turn) for turn in turns)
+        self._kept[document["id"]] = Kept(document, turns, items, n_bytes)
         self._n_bytes += n_bytes
         while len(self._kept) > self._most or self._n_bytes > self._most_bytes:
             _, oldest = self._kept.popitem(last=False)

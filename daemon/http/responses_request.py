@@ -11,6 +11,7 @@ from .fields import Fields, as_object, field_of
 from .ollama_request import MOST_TOP_LOGPROBS, InvalidField, model_name
 from .openai_messages import content
 from .openai_request import bounded, lifetime, tool_choice
+from .responses_items import input_items
 
 _ROLES = {"developer": Role.SYSTEM}
 
@@ -21,13 +22,17 @@ class Asked:
 
     request: Request
     turns: tuple[Message, ...]  # without the instructions, which do not carry over
+    items: tuple[JsonObject, ...]  # the same as the client wrote them
     echo: JsonObject
     previous: str
     store: bool
     stream: bool
+    background: bool = False
 
 
-def responses_request(fields: Fields, earlier: Sequence[Message] = ()) -> Asked:
+def responses_request(
+    fields: Fields, earlier: Sequence[Message] = (), earlier_items: Sequence[JsonObject] = ()
+) -> Asked:
     """The meaning of a body of `/v1/responses`, after the turns of an earlier response."""
     turns = (*earlier, *_turns(fields))
     if not turns:
@@ -54,11 +59,24 @@ def responses_request(fields: Fields, earlier: Sequence[Message] = ()) -> Asked:
     return Asked(
         request=request,
         turns=turns,
+        items=(*earlier_items, *input_items(fields)),
         echo=_echo(fields),
         previous=fields.text("previous_response_id"),
         store=fields.boolean("store", True),
         stream=fields.boolean("stream", False),
+        background=_background(fields),
     )
+
+
+def _background(fields: Fields) -> bool:
+    """Whether nobody waits for the answer. Raises InvalidField where it could not be fetched."""
+    if not fields.boolean("background", False):
+        return False
+    if not fields.boolean("store", True):
+        raise InvalidField("background needs store: a response that is not kept can't be fetched")
+    if fields.boolean("stream", False):
+        raise InvalidField("background can't be streamed; fetch the response by its id")
+    return True
 
 
 def _turns(fields: Fields) -> Iterator[Message]:
@@ -149,7 +167,7 @@ def _echo(fields: Fields) -> JsonObject:
         "max_output_tokens": fields.optional_integer("max_output_tokens"),
         "max_tool_calls": fields.raw("max_tool_calls"),
         "store": fields.boolean("store", True),
-        "background": False,
+        "background": fields.boolean("background", False),
         "service_tier": "default",
         "metadata": fields.document("metadata"),
         "safety_identifier": None,

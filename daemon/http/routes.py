@@ -1,28 +1,24 @@
-"""Every dialect that the daemon speaks. A new one is a module of its own and a line here."""
+"""Every dialect that the daemon speaks: the `DIALECT` of each module in `dialects/`."""
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from aiohttp import web
 
-from .admin import ADMIN, VERSION
-from .anthropic import ANTHROPIC
-from .dialect import install
+from . import dialects
+from .dialect import Dialect, install
 from .guard import install_guard
-from .key_routes import KEYS
-from .ollama import OLLAMA
-from .openai import OPENAI
-from .openapi import openapi_dialect
-from .operations import OPERATIONS
-from .responses import MEMORY, RESPONSES
-from .responses_memory import ResponseMemory
-from .tokens import TOKENS
 
-_SPOKEN = (OLLAMA, OPENAI, RESPONSES, ANTHROPIC, TOKENS, OPERATIONS, ADMIN, KEYS)
-DIALECTS = (*_SPOKEN, openapi_dialect(_SPOKEN, VERSION))
+
+def spoken() -> tuple[Dialect, ...]:
+    """All dialects, by the names of their modules."""
+    names = [found.name for found in iter_modules(dialects.__path__)]
+    return tuple(import_module(f"{dialects.__name__}.{name}").DIALECT for name in names)
 
 
 def install_http(app: web.Application) -> None:
     """Puts routes, guard and error rim into `app`, which must hold `SERVICES` when it runs."""
-    app[MEMORY] = ResponseMemory()
-    install(app, DIALECTS)
+    install(app, spoken())
     install_guard(app)

@@ -22,7 +22,8 @@ from qm.daemon.chat.request import (
     ToolChoice,
 )
 from qm.daemon.http.fields import Fields
-from qm.daemon.http.responses_answer import stream, whole
+from qm.daemon.http.responses_answer import opened, stream, whole
+from qm.daemon.http.responses_items import input_items, page
 from qm.daemon.http.responses_memory import ResponseMemory, ResponseNotFound
 from qm.daemon.http.responses_request import Asked, responses_request
 from qm.daemon.runner.wire import Options
@@ -89,7 +90,9 @@ async def test_a_response_tells_the_options_in_force() -> None:
     metrics = Metrics(prompt_tokens=5, generated_tokens=3, reasoning_tokens=2)
     options = completed(Options(temperature=0.25, top_p=0.5))
     document = await whole(
-        asked(), events(Started(5, options), Finished(FinishReason.STOP, metrics)), lambda *_: None
+        opened(asked()),
+        events(Started(5, options), Finished(FinishReason.STOP, metrics)),
+        lambda *_: None,
     )
     assert (document["temperature"], document["top_p"]) == (0.25, 0.5)
     assert (document["presence_penalty"], document["frequency_penalty"]) == (0, 0)
@@ -98,7 +101,7 @@ async def test_a_response_tells_the_options_in_force() -> None:
 
 async def test_the_length_limit_leaves_it_incomplete() -> None:
     finished = Finished(FinishReason.LENGTH, METRICS)
-    document = await whole(asked(), events(Delta("a"), finished), lambda *_: None)
+    document = await whole(opened(asked()), events(Delta("a"), finished), lambda *_: None)
     assert document["status"] == "incomplete"
     assert document["incomplete_details"] == {"reason": "max_output_tokens"}
 
@@ -189,22 +192,72 @@ def test_memory_is_bounded_by_number_and_by_bytes() -> None:
     """The oldest unused goes first; what is gone is a clear error."""
     memory = ResponseMemory(most=2, most_bytes=10_000)
     for name in ("a", "b"):
-        memory.keep({"id": name}, ())
+        memory.keep({"id": name}, (), ())
     memory.get("a")
-    memory.keep({"id": "c"}, ())
+    memory.keep({"id": "c"}, (), ())
     with pytest.raises(ResponseNotFound):
         memory.get("b")
-    memory.keep({"id": "big"}, (Message("user", "x" * 9_480),))
+    memory.keep({"id": "big"}, (Message("user", "x" * 9_480),), ())
     assert memory.get("big").document == {"id": "big"}
     for name in ("a", "c"):
         with pytest.raises(ResponseNotFound, match=f"'{name}'"):
             memory.get(name)
     call = ToolCall("f", {"a": "x" * 20_000})
     for huge in (Message("user", "x" * 20_000), Message("assistant", tool_calls=(call,))):
-        memory.keep({"id": "huge"}, (huge,))
+        memory.keep({"id": "huge"}, (huge,), ())
         with pytest.raises(ResponseNotFound):
             memory.get("huge")
-    memory.keep({"id": "d"}, ())
+    memory.keep({"id": "d"}, (), ())
     memory.forget("d")
     with pytest.raises(ResponseNotFound):
         memory.forget("d")
+    memory.keep({"id": "e"}, (), ({"text": "x" * 9_000},))
+    memory.keep({"id": "e"}, (), ({"text": "y" * 9_000},))
+    assert memory.get("e").items == ({"text": "y" * 9_000},), "the same response takes its place"
+
+
+def test_input_items_are_as_the_client_wrote_them() -> None:
+    """With ids, and texts as parts: so the SDKs read them."""
+    written: list[dict[str, Any]] = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": [{"type": "output_text", "text": "yes?"}]},
+        {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "3"},
+    ]
+    items = asked(input=written).items
+    assert [item["type"] for item in items] == [
+        "message",
+        "message",
+        "function_call",
+        "function_call_output",
+    ]
+    assert items[0]["content"] == [{"type": "input_text", "text": "hi"}]
+    assert items[1]["content"] == written[1]["content"]
+    assert items[2]["id"] == "fc_1"
+    assert len({item["id"] for item in items}) == 4
+    (alone,) = input_items(Fields({"input": "hi"}))
+    assert (alone["role"], alone["content"]) == ("user", items[0]["content"])
+
+
+def test_items_come_in_pages() -> None:
+    """Newest first unless asked otherwise, each page behind the last of the one before."""
+    items = [{"id": str(number)} for number in range(5)]
+    first = page(items, {"limit": "2"})
+    assert [item["id"] for item in first["data"]] == ["4", "3"]
+    assert (first["first_id"], first["last_id"], first["has_more"]) == ("4", "3", True)
+    rest = page(items, {"after": "3"})
+    assert ([item["id"] for item in rest["data"]], rest["has_more"]) == (["2", "1", "0"], False)
+    upwards = page(items, {"order": "asc", "limit": "1"})
+    assert upwards["data"] == [{"id": "0"}]
+    nothing = page([], {})
+    assert (nothing["data"], nothing["first_id"], nothing["has_more"]) == ([], None, False)
+    wrong = (("limit", "0"), ("limit", "101"), ("limit", "x"), ("order", "up"), ("after", "9"))
+    for name, value in wrong:
+        with pytest.raises(InvalidRequest, match=name):
+            page(items, {name: value})
+
+
+@pytest.mark.parametrize("fields", [{"store": False}, {"stream": True}])
+def test_a_background_response_must_be_fetchable(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match="background"):
+        asked(background=True, **fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,3 +60,51 @@ def test_a_stream_that_fails_says_so(client: openai.OpenAI, live_daemon: Any) ->
                 (row,) = [row for row in rows if row["model"] == f"{MODEL}:latest"]
                 os.kill(row["qm"]["pid"], signal.SIGKILL)
     assert seen[-1] == "response.failed"
+
+
+def test_what_was_put_in_is_listed(client: openai.OpenAI) -> None:
+    """Those of the responses before it too, and what they answered."""
+    first = client.responses.create(**ASKED, input="My name is Ada.")
+    second = client.responses.create(
+        **ASKED, input="What is my name?", previous_response_id=first.id
+    )
+    items: list[Any] = list(client.responses.input_items.list(second.id, order="asc", limit=2))
+    assert [item.role for item in items] == ["user", "assistant", "user"]
+    assert items[0].content[0].text == "My name is Ada."
+    assert items[1].content[0].text == first.output_text
+    with pytest.raises(openai.NotFoundError, match="no response"):
+        client.responses.input_items.list("resp_0")
+    with pytest.raises(openai.BadRequestError, match="background"):
+        client.responses.cancel(second.id)
+
+
+def test_nobody_waits_for_a_background_response(client: openai.OpenAI) -> None:
+    """It is fetched when it is done, like one that was waited for."""
+    response = client.responses.create(**ASKED, input="Say hello.", background=True)
+    assert (response.status, response.background) == ("queued", True)
+    deadline = time.monotonic() + 60
+    while response.status in ("queued", "in_progress") and time.monotonic() < deadline:
+        time.sleep(0.05)
+        response = client.responses.retrieve(response.id)
+    assert (response.status, bool(response.output_text)) == ("incomplete", True)
+    assert client.responses.cancel(response.id).status == "incomplete", "it is over already"
+    with pytest.raises(openai.NotFoundError, match="nosuch"):
+        client.responses.create(**{**ASKED, "model": "nosuch"}, input="x", background=True)
+
+
+def test_a_background_response_is_cancelled(client: openai.OpenAI, live_daemon: Any) -> None:
+    """Its slot is free then, and nothing goes on from it before it is done."""
+    long = {**ASKED, "max_output_tokens": 2000}
+    response = client.responses.create(**long, input="Count to a thousand.", background=True)
+    with pytest.raises(openai.BadRequestError, match="still being generated"):
+        client.responses.create(**ASKED, input="x", previous_response_id=response.id)
+    assert client.responses.cancel(response.id).status == "cancelled"
+    assert client.responses.cancel(response.id).status == "cancelled"
+    deadline = time.monotonic() + 60
+    while users := sum(row["qm"]["users"] for row in live_daemon.json("GET", "/api/ps")["models"]):
+        assert time.monotonic() < deadline, f"{users} still hold a slot"
+        time.sleep(0.05)
+    assert client.responses.retrieve(response.id).status == "cancelled"
+    client.responses.delete(response.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(response.id)

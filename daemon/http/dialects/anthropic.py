@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from aiohttp import web
 from qm.store.errors import QmError
-from qm.store.manifests import StoredManifest
 
-from ..keys import Scope
-from ..services import Services
-from .anthropic_answer import stream, stream_error, whole
-from .anthropic_request import messages_request
-from .dialect import Dialect, Route
-from .edge import SSE, Stream, answer, read_fields
-from .fields import JsonObject
-from .ollama_answer import timestamp
+from ...keys import Scope
+from ...services import Services
+from .. import anthropic_schemas as said
+from ..anthropic_answer import stream, stream_error, whole
+from ..anthropic_request import messages_request
+from ..dialect import Dialect, Route
+from ..edge import SSE, Stream, answer, read_fields
+from ..fields import JsonObject
+from ..schema import Told
 
-VERSION_HEADER = "Anthropic-Version"  # every client of Anthropic's sends it, and no other
 _REQUEST = "req_"  # how request ids begin at Anthropic
 _PLAIN_JSON = "application/json"
 _TYPES = {
@@ -45,38 +44,31 @@ async def _count_tokens(request: web.Request, services: Services) -> web.Respons
     return answer({"input_tokens": tokens}, content_type=_PLAIN_JSON)
 
 
-def models_document(stored: list[StoredManifest]) -> JsonObject:
-    """The list of models as Anthropic's clients read it: one page."""
-    rows = [model_document(each) for each in stored]
-    ends: JsonObject = {"first_id": None, "last_id": None}
-    if rows:
-        ends = {"first_id": rows[0]["id"], "last_id": rows[-1]["id"]}
-    return {"data": rows, "has_more": False} | ends
-
-
-def model_document(stored: StoredManifest) -> JsonObject:
-    return {
-        "type": "model",
-        "id": str(stored.name),
-        "display_name": stored.name.short,
-        "created_at": timestamp(int(stored.modified_s * 1e9)),
-    }
-
-
 def error_body(error: QmError, request_id: str) -> JsonObject:
     """The error object of Anthropic's API."""
     told = {"type": _TYPES.get(error.status, "api_error"), "message": error.message}
     return {"type": "error", "error": told, "request_id": _REQUEST + request_id}
 
 
-ANTHROPIC = Dialect(
+DIALECT = Dialect(
     name="anthropic",
     error_body=error_body,
+    error_schema=said.ERROR,
     stream_error=stream_error,
     scope=Scope.CHAT,
     id_headers=lambda request_id: {"Request-Id": _REQUEST + request_id},
     routes=(
-        Route("POST", "/v1/messages", _messages),
-        Route("POST", "/v1/messages/count_tokens", _count_tokens),
+        Route(
+            "POST",
+            "/v1/messages",
+            _messages,
+            told=Told("Chat", said.WANTED, said.MESSAGE, SSE),
+        ),
+        Route(
+            "POST",
+            "/v1/messages/count_tokens",
+            _count_tokens,
+            told=Told("Count tokens", said.COUNT_WANTED, said.TOKEN_COUNT),
+        ),
     ),
 )

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from ..hardware import read_machine
-from ..keys import Scope
-from ..loaded import LoadedModel
-from ..meter import Sample
-from ..services import Services
-from .dialect import Dialect, Route
+from ...hardware import read_machine
+from ...keys import Scope
+from ...loaded import LoadedModel
+from ...meter import Sample
+from ...services import Services
+from ..dialect import Dialect, Route
+from ..schema import Told
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -47,8 +48,8 @@ def _memory(row: LoadedModel) -> Iterator[Sample]:
         yield {"model": row.name, "device": device.device}, size
 
 
-OPERATIONS = Dialect(
+DIALECT = Dialect(
     name="operations",
     scope=Scope.CHAT,
-    routes=(Route("GET", "/metrics", _metrics),),
+    routes=(Route("GET", "/metrics", _metrics, told=Told("Metrics for Prometheus", text=True)),),
 )

@@ -16,16 +16,16 @@ from qm.store.layout import parse_digest
 from qm.store.name import Name
 from qm.store.usage import Usage, usage
 
-from ..moving import move_store
-from ..removal import remove
-from ..services import Services
-from ..settings import capture_directory
-from .dialect import Dialect, Route
-from .edge import LocalOnly, Stream, answer, is_local, network_of, read_body, read_fields
-from .fields import Fields, JsonObject, decode
-from .ollama_request import InvalidField, model_name
-from .placement import PLACEMENT_ROUTES
-from .progress import progress_lines
+from ...moving import move_store
+from ...removal import remove
+from ...services import Services
+from ...settings import capture_directory
+from ..dialect import Dialect, Route
+from ..edge import LocalOnly, Stream, answer, is_local, network_of, read_body, read_fields
+from ..fields import Fields, JsonObject, decode
+from ..ollama_request import InvalidField, model_name
+from ..placement import PLACEMENT_ROUTES
+from ..progress import progress_lines
 
 VERSION: Final = version("qm")
 
@@ -235,7 +235,7 @@ def _usage(used: Usage) -> JsonObject:
     }
 
 
-ADMIN = Dialect(
+DIALECT = Dialect(
     name="admin",
     routes=(
         Route("GET", "/qm/status", _status),

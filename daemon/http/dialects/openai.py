@@ -7,35 +7,26 @@ import asyncio
 import base64
 import sys
 
-import msgspec
 from aiohttp import web
 from qm.store.errors import QmError
 from qm.store.manifests import StoredManifest
 from qm.store.name import Name
 
-from ..keys import Scope
-from ..services import Services
-from .anthropic import VERSION_HEADER, model_document, models_document
-from .dialect import Dialect, Route
-from .edge import SSE, Stream, answer, read_fields
-from .fields import JsonObject
-from .missing import EMBEDDED, SHOWN, told_as
-from .openai_answer import CHAT, DONE, TEXT, Shape, stream, usage_of, whole
-from .openai_request import Wanted, chat_wanted, completion_wanted, embed_wanted
-from .rerank import rerank
+from ...keys import Scope
+from ...services import Services
+from .. import openai_schemas as said
+from ..anthropic_models import VERSION_HEADER, model_document, models_document
+from ..dialect import Dialect, Route
+from ..edge import SSE, Stream, answer, read_fields
+from ..fields import JsonObject
+from ..missing import EMBEDDED, SHOWN, told_as
+from ..openai_answer import CHAT, TEXT, Shape, stream, usage_of, whole
+from ..openai_errors import error_body, stream_error
+from ..openai_request import Wanted, chat_wanted, completion_wanted, embed_wanted
+from ..rerank import rerank
+from ..schema import ANY, Told
 
 PLAIN_JSON = "application/json"  # /v1 comes without a charset
-_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "invalid_request_error",
-    415: "invalid_request_error",
-    429: "rate_limit_error",
-}
-# Codes by which clients know what to do about an error.
-_CODES = {"prompt_too_long": "context_length_exceeded", "unauthorised": "invalid_api_key"}
 
 
 class NotSpoken(QmError):
@@ -150,35 +141,38 @@ class NoForm(QmError):
     code = "invalid_request"
 
 
-def error_body(error: QmError, _request_id: str) -> JsonObject:
-    """The error object of OpenAI's API. `code` and `param` are told where clients act on them."""
-    return {
-        "error": {
-            "message": error.message,
-            "type": _TYPES.get(error.status, "api_error"),
-            "param": None,
-            "code": _CODES.get(error.code),
-        }
-    }
-
-
-def stream_error(body: object) -> bytes:
-    """A stream that fails says so, and ends as every other."""
-    return b"data: " + msgspec.json.encode(body) + b"\n\n" + DONE
-
-
-OPENAI = Dialect(
+DIALECT = Dialect(
     name="openai",
     error_body=error_body,
+    error_schema=said.ERROR,
     stream_error=stream_error,
     scope=Scope.CHAT,
     routes=(
-        Route("POST", "/v1/chat/completions", _chat),
-        Route("POST", "/v1/completions", _completions),
-        Route("POST", "/v1/embeddings", _embeddings),
-        Route("POST", "/v1/rerank", rerank),
-        Route("GET", "/v1/models", _models),
-        Route("GET", "/v1/models/{model:.+}", _model_by_name),
-        Route("POST", "/v1/audio/transcriptions", _transcriptions),
+        Route(
+            "POST", "/v1/chat/completions", _chat, told=Told("Chat", said.CHAT, said.ANSWER, SSE)
+        ),
+        Route(
+            "POST",
+            "/v1/completions",
+            _completions,
+            told=Told("Complete", said.COMPLETION, said.ANSWER, SSE),
+        ),
+        Route(
+            "POST", "/v1/embeddings", _embeddings, told=Told("Embed", said.EMBED, said.EMBEDDINGS)
+        ),
+        Route("POST", "/v1/rerank", rerank, told=Told("Rank documents", said.RERANK, said.RANKING)),
+        Route("GET", "/v1/models", _models, told=Told("List models", response=said.MODEL_LIST)),
+        Route(
+            "GET",
+            "/v1/models/{model:.+}",
+            _model_by_name,
+            told=Told("One model", response=said.MODEL_ENTRY, path=said.MODEL_PATH),
+        ),
+        Route(
+            "POST",
+            "/v1/audio/transcriptions",
+            _transcriptions,
+            told=Told("Transcribe: 501", said.FORM, ANY),
+        ),
     ),
 )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ..keys import InvalidKey, Key, Scope, key_ring
-from ..services import Services
-from .dialect import Dialect, Route
-from .edge import answer, read_fields, require_local
-from .fields import JsonObject
+from ...keys import InvalidKey, Key, Scope, key_ring
+from ...services import Services
+from ..dialect import Dialect, Route
+from ..edge import answer, read_fields, require_local
+from ..fields import JsonObject
 
 
 async def _list(request: web.Request, services: Services) -> web.Response:
@@ -44,7 +44,7 @@ def _shown(key: Key) -> JsonObject:
     return {"name": key.name, "scopes": list(key.scopes), "created": key.created_s}
 
 
-KEYS = Dialect(
+DIALECT = Dialect(
     name="keys",
     routes=(
         Route("GET", "/qm/keys", _list),
