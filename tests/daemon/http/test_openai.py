@@ -249,7 +249,7 @@ def test_prompts_of_completions() -> None:
     for fields, reason in (
         ({"prompt": 3}, "prompt of type string"),
         ({"prompt": ["a", 3]}, "must hold texts or tokens"),
-        ({"prompt": [-1]}, r"prompt\[0\] of type int32"),
+        ({"prompt": [-1]}, r"prompt\[0\] of type int"),
         ({"prompt": [1], "echo": True}, "echo needs the prompt as text"),
         ({"prompt": "a", "echo": True, "logprobs": 1}, "logprobs of the prompt"),
         ({"prompt": "a", "best_of": 3}, "best_of is not supported"),
