@@ -139,13 +139,24 @@ def devices_text(found: JsonObject) -> str:
 
 def problems_of(found: JsonObject, cards: tuple[str, ...]) -> list[str]:
     """What is wrong, each with what to do about it."""
-    missing = [f"QM_RPC: {one['endpoint']}: {one['reason']}" for one in found["missing"]]
+    problems = _missing_workers(found)
+    if wrong := found.get("gpu_memory_problem"):
+        problems.append(f"QM_GPU_MEMORY: {wrong}")
     if {one["backend"] for one in found["devices"]} - NO_CARDS:
-        return missing
+        return problems
     built = sorted(set(found["backends"]) - NO_CARDS)
     if built and cards:
-        return [_no_device(cards, built), *missing]
-    return [_wrong_build(card, found["llama_cpp_python"]) for card in cards] + missing
+        return [_no_device(cards, built), *problems]
+    return [_wrong_build(card, found["llama_cpp_python"]) for card in cards] + problems
+
+
+def _missing_workers(found: JsonObject) -> list[str]:
+    if found["missing"] and found["backends"] and "RPC" not in found["backends"]:
+        return [
+            "QM_RPC names workers, but llama-cpp-python was built without RPC. A build with it:\n"
+            + _build_command("-DGGML_RPC=on", found["llama_cpp_python"])
+        ]
+    return [f"QM_RPC: {one['endpoint']}: {one['reason']}" for one in found["missing"]]
 
 
 def _no_device(cards: tuple[str, ...], built: list[str]) -> str:
@@ -160,7 +171,12 @@ def _wrong_build(card: str, version: str) -> str:
     backend, flag, needed = BACKENDS[card]
     return (
         f"There is a graphics card ({card}), but llama-cpp-python was built for the CPU alone. "
-        f"A build for {backend}, which takes {needed}:\n"
+        f"A build for {backend}, which takes {needed}:\n" + _build_command(flag, version)
+    )
+
+
+def _build_command(flag: str, version: str) -> str:
+    return (
         f'  CMAKE_ARGS="{flag}" {shlex.quote(sys.executable)} -m pip install --force-reinstall '
         f"--no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python=={version}\n"
         "then restart the daemon: qm shutdown"

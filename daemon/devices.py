@@ -12,11 +12,19 @@ PROJECTOR = "projector"  # the buffers of a projector, told apart from the model
 RPC = "RPC"  # the registry's name of devices on other machines
 
 
+class RemoteDevice(msgspec.Struct, frozen=True):
+    """A device of a worker. `name` is what qm calls it; `buffer` what ggml does, in any process."""
+
+    name: str
+    endpoint: str
+    buffer: str
+
+
 class Device(msgspec.Struct, frozen=True):
     """One device of ggml's backend registry, with its memory as of now.
 
     `name` is what placements use; `buffer` what llama.cpp calls its memory. `endpoint` is set for
-    a device of another machine.
+    a device of another machine: the worker's address as the settings write it.
     """
 
     name: str
@@ -27,6 +35,11 @@ class Device(msgspec.Struct, frozen=True):
     total_bytes: int
     buffer: str = ""
     endpoint: str = ""
+
+    @property
+    def remote(self) -> RemoteDevice | None:
+        """How a runner finds it, where it is another machine's."""
+        return RemoteDevice(self.name, self.endpoint, self.buffer) if self.endpoint else None
 
     @property
     def holds_layers(self) -> bool:

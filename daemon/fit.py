@@ -54,8 +54,7 @@ def fit(
     n_parallel = wishes.num_parallel or wanted.n_parallel
     costs = costs or estimated_costs(facts, n_ubatch(wishes), n_parallel)
     packing = Packing(facts, costs, _in_order(rooms, wishes), machine.available_bytes)
-    servers = tuple(dict.fromkeys(room.endpoint for room in rooms if room.endpoint))
-    case = _Case(packing, machine, wishes, wanted, servers)
+    case = _Case(packing, machine, wishes, wanted)
     found = [best for kv_type in case.kv_types if (best := case.best(kv_type))]
     if not found:
         raise case.refusal()
@@ -82,7 +81,6 @@ class _Case:
     machine: Machine
     wishes: Options
     wanted: Wanted
-    servers: tuple[str, ...]  # all, since the names of remote devices count them
 
     @property
     def facts(self) -> ModelFacts:
@@ -258,7 +256,7 @@ class _Case:
             kv_type=split.kv_type,
             use_mmap=self.wishes.use_mmap is not False,
             companions_on_gpu=split.companions_on_gpu and self.packing.has_companions,
-            rpc_servers=self.servers if any(room.endpoint for room in used) else (),
+            remotes=tuple(room.remote for room in used if room.remote),
         )
 
     def _reason(self, split: Split, placement: Placement) -> str:
@@ -285,7 +283,10 @@ class _Case:
             return f"{told}: {self._what_limits(split)}{least}"
         if self.automatic:
             return f"{told}, the largest"
-        return f"{told}, as asked" if self.asked else f"{told}, by QM_CONTEXT_LENGTH"
+        if not self.asked:
+            return f"{told}, by QM_CONTEXT_LENGTH"
+        more = self.wishes.num_ctx != split.n_ctx
+        return f"{told}, for the {self.wishes.num_ctx} asked" if more else f"{told}, as asked"
 
     def _what_limits(self, split: Split) -> str:
         """Why the context is no longer."""

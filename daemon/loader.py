@@ -6,7 +6,8 @@ from qm.store.errors import QmError
 
 from . import logs
 from .loaded import Process
-from .planner import Planner, Question
+from .planner import Planner
+from .questions import Question
 from .retry import MAX_RETRIES, described, smaller, told, worth_retrying
 from .runner.failures import LoadFailed, RunnerCrashed
 from .spare import Spare

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from qm.store.errors import InvalidRequest, QmError
 
+from .devices import RemoteDevice
 from .runner.wire import Placement
 
 RUNNER_BYTES = 48 << 20  # a runner's process with llama.cpp, before any model
@@ -30,7 +31,7 @@ class Room:
     name: str
     room_bytes: int
     free_bytes: int = 0
-    endpoint: str = ""
+    remote: RemoteDevice | None = None
 
 
 @dataclass(frozen=True, slots=True)

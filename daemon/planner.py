@@ -6,22 +6,22 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import msgspec
-from qm.modelfiles.model import Model
 from qm.store.layout import Layout
 
 from . import logs
 from .accounts import corrected, fits, told_apart, with_account
+from .budgets import budget_of
 from .devices import RPC, BufferBytes, Device, Devices
 from .facts import ModelFacts
 from .fit import estimated_costs, fit, n_ubatch, target_context
-from .hardware import Machine
 from .lessons import Lessons
 from .measured import Measurements, measure_key
 from .placing import Costs, DoesNotFit, Fit, NoSuchDevice, Room, Wanted
 from .prober import Probe, ProbeFailed
+from .questions import NOBODY, Question, with_whole_rooms
 from .runner.wire import Options, Placement
 from .settings import Settings
 
@@ -39,19 +39,6 @@ _FREE_LIMIT_S = 5.0  # for a driver to give an ended process's memory back
 _FREE_STEP_S = 0.05
 _NEARLY = 32 << 20
 _ROUNDS = 4  # fits that are checked by a dry run; it settles in two
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A model, what is wished of it, and the memory that it may count on."""
-
-    model: Model | None  # None: it is not here, so nothing can be measured
-    facts: ModelFacts
-    wishes: Options
-    machine: Machine
-    held: Mapping[str, int] = field(default_factory=dict)  # by models that can be unloaded
-    spared: Mapping[str, int] = field(default_factory=dict)  # room that a failed load proved false
-    budgets: Mapping[str, int] | None = None  # instead of QM_GPU_MEMORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +89,37 @@ class Planner:
         return Wanted(one.context_length, one.num_parallel, one.kv_types)
 
     async def plan(self, question: Question) -> Fit:
-        """The best placement that llama.cpp agrees with. Raises DoesNotFit, NoSuchDevice."""
+        """The best placement that llama.cpp agrees with. Raises DoesNotFit, NoSuchDevice.
+
+        Where one that needs nobody unloaded is as good, it is that one.
+        """
         async with self._asking():
-            return await self._planned(question, await self._current(question.held))
+            devices = await self._current(question.held)
+            found = await self._settled(question, devices)
+        return with_whole_rooms(found, self.rooms(devices, question.beside_none))
+
+    async def _settled(self, question: Question, devices: Devices) -> Fit:
+        try:
+            best = await self._planned(question, devices)
+        except DoesNotFit:
+            if question.staying == NOBODY:
+                raise
+            return await self._planned(question.beside_none, devices)  # and who stays is told
+        if question.others == question.staying:
+            return best
+        beside = question.beside_all
+        try:
+            if self._guess(beside, devices).rank < best.rank:
+                return best
+            found = await self._planned(beside, devices)
+        except DoesNotFit:
+            return best
+        return found if found.rank >= best.rank else best
+
+    def _guess(self, question: Question, devices: Devices) -> Fit:
+        """A placement by our own count alone. Raises DoesNotFit, NoSuchDevice."""
+        rooms = self.rooms(devices, question)
+        return fit(question.facts, question.host, question.wishes, self.wanted, rooms=rooms)
 
     @asynccontextmanager
     async def _asking(self) -> AsyncIterator[None]:
@@ -117,7 +132,7 @@ class Planner:
 
     async def _planned(self, question: Question, devices: Devices) -> Fit:
         rooms = self.rooms(devices, question)
-        wishes, facts, machine = question.wishes, question.facts, question.machine
+        wishes, facts, machine = question.wishes, question.facts, question.host
         costs = estimated_costs(
             facts, n_ubatch(wishes), wishes.num_parallel or self.wanted.n_parallel
         )
@@ -180,9 +195,8 @@ class Planner:
 
     def context_of(self, question: Question) -> int:
         """The context of a placement, by what is known of the devices and by our own count."""
-        rooms = self.rooms(self._devices or Devices(()), question)
         try:
-            found = fit(question.facts, question.machine, question.wishes, self.wanted, rooms=rooms)
+            found = self._guess(question, self._devices or Devices(()))
         except (DoesNotFit, NoSuchDevice):
             return target_context(question.facts, question.wishes, self.wanted)
         return found.placement.n_ctx
@@ -221,8 +235,9 @@ class Planner:
             return await probe.devices(self._settings.rpc)
 
     def rooms(self, devices: Devices, question: Question) -> tuple[Room, ...]:
-        """What a model may take of each GPU, were nothing of ours there."""
-        return self.all_rooms(devices, question.held, question.spared, question.budgets)
+        """What a model may take of each GPU, were nothing of ours there but what stays."""
+        rooms = self.all_rooms(devices, question.held, question.spared, question.budgets)
+        return tuple(map(question.staying.left_of, rooms))
 
     def all_rooms(
         self,
@@ -237,11 +252,11 @@ class Planner:
         for device in devices.gpus:
             free = min(device.total_bytes, device.free_bytes + _held(device, held))
             room = free - self._settings.gpu_reserve_bytes
-            budget = budgets.get(device.name, budgets.get("", room))
+            budget = budget_of(device, budgets)
             taken = self._lessons.extra_bytes(_known_as(device))
             taken += (spared or {}).get(device.name, 0)
-            left = max(0, min(room, budget) - taken)
-            rooms.append(Room(device.name, left, free, device.endpoint))
+            left = max(0, (room if budget is None else min(room, budget)) - taken)
+            rooms.append(Room(device.name, left, free, device.remote))
         return tuple(rooms)
 
     def forget_devices(self) -> None:

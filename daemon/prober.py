@@ -143,7 +143,7 @@ class Prober:
             self._stay()
             try:
                 async with asyncio.timeout(ANSWER_LIMIT_S):
-                    child = await self._child_for(ask.endpoints)
+                    child = await self._child_for(ask)
                     child.writer.write(msgspec.json.encode(ask) + b"\n")
                     line = await child.reader.readline()
             except TimeoutError:
@@ -163,14 +163,20 @@ class Prober:
                 self._leave_later()
             return msgspec.json.decode(line, type=Answer)
 
-    async def _child_for(self, endpoints: tuple[str, ...]) -> _Child:
-        """A child that knows no other servers: their devices would change the names of ours."""
-        if self._child is not None and self._child.endpoints not in (None, endpoints):
-            await self._end()
-        if self._child is None or self._child.process.returncode is not None:
+    async def _child_for(self, ask: Ask) -> _Child:
+        """A child that is connected to no other workers: it would ask those about devices too.
+
+        A dry run asks only the workers that it is about.
+        """
+        known = self._child.endpoints if self._child is not None else None
+        fitting = known in (None, ask.endpoints) or (
+            ask.placement is not None and set(ask.endpoints) <= set(known or ())
+        )
+        if not fitting or self._child is None or self._child.process.returncode is not None:
             await self._end()
             self._child = await self._start()
-        self._child.endpoints = endpoints
+        if self._child.endpoints is None:
+            self._child.endpoints = ask.endpoints
         return self._child
 
     async def _start(self) -> _Child:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from qm.modelfiles.model import Model
@@ -13,7 +13,7 @@ from . import logs
 from .facts import ModelFacts
 from .hardware import Machine, anonymous_bytes
 from .loaded import Process, facts_of
-from .planner import Question
+from .questions import Question, Staying
 from .runner.wire import Options
 
 _log = logs.Log("residents")
@@ -84,11 +84,16 @@ class Residents:
 
     def held(self) -> dict[str, int]:
         """Bytes of each GPU that models hold, which can be unloaded."""
-        held: dict[str, int] = {}
-        for process in self:
+        return dict(self.staying(self._processes).device_bytes)
+
+    def staying(self, keys: Iterable[str]) -> Staying:
+        """What the runners of these keys hold, by which no other model may count."""
+        kept = [one for key in keys if (one := self._processes.get(key)) is not None]
+        devices: dict[str, int] = {}
+        for process in kept:
             for use in process.uses[1:]:
-                held[use.device] = held.get(use.device, 0) + use.total_bytes
-        return held
+                devices[use.device] = devices.get(use.device, 0) + use.total_bytes
+        return Staying(sum(one.fit.needed_bytes for one in kept), devices)
 
     def question(
         self,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from qm.store.errors import QmError
 
 from .placing import RUNNER_BYTES, Fit, mib
-from .planner import Question
+from .questions import Question
 from .runner.failures import LoadFailed, RunnerCrashed
 
 MAX_RETRIES = 3
@@ -28,7 +28,8 @@ def smaller(question: Question, failed: Fit) -> Question:
     """The same question, with less room on what the failed placement used."""
     if not failed.placement.devices:
         host = int((failed.needed_bytes - RUNNER_BYTES) * (1 - _STEP)) + RUNNER_BYTES
-        return replace(question, machine=replace(question.machine, available_bytes=host))
+        available = host + question.staying.host_bytes
+        return replace(question, machine=replace(question.machine, available_bytes=available))
     spared = dict(question.spared)
     for use in failed.uses[1:]:
         unused = use.room_bytes - use.total_bytes

@@ -15,6 +15,7 @@ _TERM = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
 _DURATION = re.compile(rf"([-+]?)((?:{_TERM})+|0)", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE | re.ASCII)
 KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+_MOST_BYTES = 1 << 63
 _SPECULATE = ("off", "auto", "fast", "always")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -67,7 +68,10 @@ def parse_size(text: str) -> int:
     if match is None:
         raise ValueError("write a size like 512MiB or 8GiB")
     power = " KMGT".index(match[2].upper() or " ")
-    return int(float(match[1]) * 1024**power)
+    size = float(match[1]) * 1024**power
+    if size >= _MOST_BYTES:
+        raise ValueError("it is more than any machine has")
+    return int(size)
 
 
 def parse_budgets(text: str) -> dict[str, int]:

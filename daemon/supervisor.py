@@ -26,8 +26,9 @@ from .loaded import LoadedModel, Process, facts_of, need_of, runner_key
 from .loader import Loader
 from .meter import Meter
 from .placing import RUNNER_BYTES, Fit
-from .planner import Planner, Question
+from .planner import Planner
 from .prospects import Prospects
+from .questions import Question
 from .residents import Residents
 from .runner.process import Runner
 from .runner.wire import Loaded, Options, Placement, Speculate
@@ -224,12 +225,27 @@ class Supervisor:
         return _Ticket(request, model, wishes, placed, asyncio.get_running_loop().create_future())
 
     async def _plan(self, model: Model, wishes: Options) -> Fit:
-        question = self._memory.question(model, wishes)
+        question = self._question(model, wishes)
         available = self._memory.host().available_bytes
         placed = await self._planner.plan(question)
         rooms = {use.device: use.room_bytes for use in placed.uses[1:]}
         self._perform(self._scheduler.on_memory(available, time.monotonic(), rooms))
         return placed
+
+    def _question(self, model: Model, wishes: Options, *, unloading: bool = True) -> Question:
+        """Where the model would go beside others, of which some may be unloaded for it."""
+        own = runner_key(model)
+        others = [
+            one
+            for one in self._scheduler.residents.values()
+            if one.key != own and one.state is not State.UNLOADING
+        ]
+        staying = [one for one in others if one.pinned or not unloading]
+        return replace(
+            self._memory.question(model, wishes),
+            staying=self._memory.staying(one.key for one in staying),
+            others=self._memory.staying(one.key for one in others),
+        )
 
     def _placed(
         self, model: Model, wishes: Options, exact: tuple[tuple[str, object], ...]
@@ -287,7 +303,7 @@ class Supervisor:
             kv_budget_bytes=self._settings.kv_cache_bytes,
             speculate=Speculate(self._settings.speculate),
         )
-        question = self._memory.question(ticket.model, ticket.wishes)
+        question = self._question(ticket.model, ticket.wishes, unloading=False)
         self._memory.add(load.key, process)
         process.loading = self._start(
             self._load(load.key, process, question), f"load {ticket.model.name}"

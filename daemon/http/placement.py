@@ -9,11 +9,12 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
-from qm.modelfiles.model import load_model
+from qm.modelfiles.model import Model, load_model
 from qm.modelfiles.parameters import check_all
 from qm.store.name import Name
 from qm.store.pull.reference import is_hub
 
+from ..budgets import told, unknown
 from ..chat.options import chosen
 from ..devices import Devices
 from ..facts import ModelFacts
@@ -44,8 +45,22 @@ async def _plan(request: web.Request, services: Services) -> web.Response:
         return answer(await _remote(services, seen, wishes, budgets) | {"model": called})
     model = await asyncio.to_thread(load_model, services.store, Name.parse(called))
     facts, wishes = facts_of(model), chosen(model.parameters, wishes)
-    outlook = await services.supervisor.prospects.outlook(facts, wishes, budgets, model)
+    outlook = await _outlook(services, facts, wishes, budgets, model)
     return answer({"model": str(model.name)} | plan_document(outlook))
+
+
+async def _outlook(
+    services: Services,
+    facts: ModelFacts,
+    wishes: Options,
+    budgets: dict[str, int] | None,
+    model: Model | None,
+) -> Outlook:
+    """Raises InvalidField where a budget is for a device that isn't there."""
+    outlook = await services.supervisor.prospects.outlook(facts, wishes, budgets, model)
+    if wrong := unknown(budgets or {}, outlook.devices):
+        raise InvalidField(f"gpu_memory: {told(wrong, outlook.devices)}")
+    return outlook
 
 
 async def _remote(
@@ -53,13 +68,13 @@ async def _remote(
 ) -> JsonObject:
     """The plan of a model that is still on the hub, from what its files' headers say."""
     facts = msgspec.convert(seen["facts"], ModelFacts)
-    outlook = await services.supervisor.prospects.outlook(facts, wishes, budgets, None)
-    told = {
+    outlook = await _outlook(services, facts, wishes, budgets, None)
+    about = {
         "quant": seen["quant"],
         "download_bytes": seen["size"],
         "read_bytes": seen["read_bytes"],
     }
-    return plan_document(outlook) | told
+    return plan_document(outlook) | about
 
 
 async def last_step(steps: AsyncIterator[JsonObject]) -> JsonObject:
@@ -73,10 +88,12 @@ async def last_step(steps: AsyncIterator[JsonObject]) -> JsonObject:
 async def _devices(_request: web.Request, services: Services) -> web.Response:
     found = await services.supervisor.prospects.devices()
     settings = services.settings
+    wrong = unknown(settings.gpu_memory, found)
     return answer(
         devices_document(found)
         | {
             "rpc": list(settings.rpc),
+            "gpu_memory_problem": told(wrong, found) if wrong else None,
             "gpu_reserve_bytes": settings.gpu_reserve_bytes,
             "host": asdict(services.supervisor.prospects.host()),
         }

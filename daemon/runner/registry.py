@@ -6,12 +6,14 @@ import ctypes
 import socket
 from typing import Any, Final
 
+import msgspec
 from qm.modelfiles.native import C, binding_version
 
-from ..devices import CPU, RPC, Device, Devices
+from ..devices import CPU, RPC, Device, Devices, RemoteDevice
 
 _KINDS: Final = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
 CONNECT_LIMIT_S: Final = 3.0
+_NAMES: Final[dict[str, str]] = {}  # ours, of remote devices, as ggml's registry is one a process
 _Pointer = ctypes.c_void_p
 
 
@@ -30,17 +32,38 @@ def devices(endpoints: tuple[str, ...] = ()) -> Devices:
     """
     missing = [(one, why) for one in endpoints if (why := _added(one))]
     count = ggml("ggml_backend_dev_count", ctypes.c_size_t)
-    found = tuple(_device(_by_index(index)) for index in range(count))
+    found = numbered(tuple(_device(_by_index(index)) for index in range(count)), endpoints)
     offload = bool(C.llama_supports_gpu_offload())
     return Devices(found, tuple(missing), offload, binding_version(), _backends())
 
 
-def add_servers(endpoints: tuple[str, ...]) -> str:
-    """Registers RPC servers, so that their devices are called RPC0, RPC1… in this order.
+def numbered(found: tuple[Device, ...], endpoints: tuple[str, ...]) -> tuple[Device, ...]:
+    """Remote devices as RPC0, RPC1… in the order of their workers, each of which counts as one at
+    least: while one is missing, the names of the others stay. ggml numbers as they come.
+    """
+    names: dict[str, str] = {}
+    for endpoint in endpoints:
+        own = [one.buffer for one in found if one.endpoint == endpoint]
+        for buffer in own or [endpoint]:
+            names[buffer] = f"{RPC}{len(names)}"
+    return tuple(
+        msgspec.structs.replace(one, name=names[one.buffer]) if one.endpoint else one
+        for one in found
+    )
+
+
+def add_remotes(remotes: tuple[RemoteDevice, ...]) -> str:
+    """Registers the workers that have these devices, which are then known by these names.
 
     What is wrong with the first that can't be used; nothing when all can.
     """
-    return next((why for one in endpoints if (why := _added(one))), "")
+    _NAMES.update({one.buffer: one.name for one in remotes})
+    for remote in remotes:
+        if why := _added(remote.endpoint):
+            return f"the worker {remote.endpoint}: {why}"
+        if not device_pointer(remote.name):
+            return f"the worker {remote.endpoint}: it has no {remote.buffer} any more"
+    return ""
 
 
 def local_devices() -> list[int]:
@@ -52,6 +75,9 @@ def local_devices() -> list[int]:
 
 def device_pointer(name: str) -> int:
     """The device's handle; 0 when there is none of this name."""
+    for buffer, ours in _NAMES.items():
+        if ours == name:
+            return _by_buffer(buffer)
     return int(ggml("ggml_backend_dev_by_name", _Pointer, name.encode()) or 0)
 
 
@@ -72,11 +98,18 @@ def device_name(device: int) -> str:
     """A device as placements call it; whatever computes in the host's memory is the CPU."""
     if _kind(device) in ("cpu", "accel"):
         return CPU
-    return _text("ggml_backend_dev_name", device)
+    ours = _NAMES.get(buffer_name(buffer_type(device))) if _NAMES else None
+    return ours or _text("ggml_backend_dev_name", device)
 
 
 def buffer_name(buffer: int) -> str:
     return _text("ggml_backend_buft_name", buffer)
+
+
+def _by_buffer(name: str) -> int:
+    count = ggml("ggml_backend_dev_count", ctypes.c_size_t)
+    handles = (_by_index(index) for index in range(count))
+    return next((one for one in handles if buffer_name(buffer_type(one)) == name), 0)
 
 
 def _by_index(index: int) -> int:

@@ -11,7 +11,7 @@ from qm.modelfiles.native import C, fill
 
 from .llama_error import LlamaError
 from .llama_log import Log
-from .registry import add_servers, buffer_type, device_pointer
+from .registry import add_remotes, buffer_type, device_pointer
 from .vocabulary import Vocabulary
 from .wire import Placement
 
@@ -29,8 +29,8 @@ class Model:
         dry: bool = False,
     ) -> None:
         """`dry`: allocates nothing, so that a context of it tells what a real one would take."""
-        if wrong := add_servers(placement.rpc_servers):
-            raise LlamaError("device_lost", f"an RPC server of this placement: {wrong}")
+        if wrong := add_remotes(placement.remotes):
+            raise LlamaError("device_lost", wrong)
         self._progress = C.llama_progress_callback(lambda fraction, _: on_progress(fraction))
         fields = _device_fields(placement) | {
             # A dry run aborts unless it reads nothing of the file.

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ..devices import CPU
+from ..devices import CPU, RemoteDevice
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024  # a prompt with images; a longer frame is a broken peer
 HELLO_ID = 0  # ids of requests start at 1; `Hello` answers none
@@ -84,9 +84,10 @@ class TensorOverride(msgspec.Struct, frozen=True):
 class Placement(msgspec.Struct, frozen=True):
     """Where a model goes; decided by `daemon.fit`, performed by the runner.
 
-    `layers[i]` of the model go to `devices[i]` (names as ggml's backend registry prints them); the
-    rest stays on the CPU. `n_ctx` counts the tokens of the whole KV cache, shared by `n_parallel`
-    sequences; one sequence may hold at most `n_ctx_seq` of them (0: all).
+    `layers[i]` of the model go to `devices[i]` (names as ggml's backend registry prints them, but
+    for `remotes`, those of them that workers have); the rest stays on the CPU. `n_ctx` counts the
+    tokens of the whole KV cache, shared by `n_parallel` sequences; one sequence may hold at most
+    `n_ctx_seq` of them (0: all).
     """
 
     n_ctx: int
@@ -103,10 +104,15 @@ class Placement(msgspec.Struct, frozen=True):
     flash_attention: str = "auto"
     use_mmap: bool = True
     use_mlock: bool = False
-    rpc_servers: tuple[str, ...] = ()
+    remotes: tuple[RemoteDevice, ...] = ()
     n_ctx_seq: int = 0
     companions_on_gpu: bool = False  # projector and draft model: on the first of `devices`
     n_spare: int = 4  # conversations whose cells are kept besides those of requests that run
+
+    @property
+    def rpc_servers(self) -> tuple[str, ...]:
+        """The workers that it needs; others may be busy with somebody else's model."""
+        return tuple(dict.fromkeys(one.endpoint for one in self.remotes))
 
     @property
     def companion_device(self) -> str:

@@ -68,8 +68,21 @@ def test_a_right_build_without_a_device_is_another_problem() -> None:
 def test_a_missing_worker_is_a_problem() -> None:
     """With its address and the reason."""
     missing = [{"endpoint": "10.0.0.9:50052", "reason": "can't be reached: refused"}]
-    (problem,) = problems_of(FOUND | {"missing": missing}, ())
+    (problem,) = problems_of(FOUND | {"missing": missing, "backends": ["CPU", "RPC"]}, ())
     assert "10.0.0.9:50052: can't be reached" in problem
+
+
+def test_a_build_that_can_not_reach_workers_is_a_problem() -> None:
+    """One, however many workers are named, and with the command that installs the right build."""
+    missing = [{"endpoint": f"10.0.0.{n}:1", "reason": "built without RPC"} for n in (1, 2)]
+    (problem,) = problems_of(FOUND | {"missing": missing}, ())
+    assert 'CMAKE_ARGS="-DGGML_RPC=on"' in problem
+
+
+def test_a_budget_of_an_unknown_device_is_a_problem() -> None:
+    """As the daemon tells it."""
+    told = "there is no device CUDA7; devices that can hold layers: none"
+    assert problems_of(FOUND | {"gpu_memory_problem": told}, ()) == [f"QM_GPU_MEMORY: {told}"]
 
 
 SILENT = System(Path("/nonexistent"), "x86_64", lambda _command: "")
@@ -194,6 +207,8 @@ def test_a_plan_tells_what_a_load_then_takes(live_daemon: LiveDaemon) -> None:
     [
         (("--gpu-memory", "nonsense"), "gpu_memory 'nonsense' can't be used"),
         (("--gpu-memory", "a:1,a:2"), "two sizes for a"),
+        (("--gpu-memory", "9" * 400), "more than any machine has"),
+        (("--gpu-memory", "CUDA7:1GiB"), "there is no device CUDA7"),
         (("--num-ctx", "-5"), "num_ctx"),
         (("--kv-type", "q9"), "kv_type"),
     ],
@@ -215,7 +230,8 @@ def test_contexts_out_of_range_are_brought_into_it(
     """0 leaves it to qm; more than was trained is what was trained."""
     planned = json.loads(live_daemon.qm("plan", "smollm2", *arguments, "--json").stdout)
     assert planned["context_length"] == 8192
-    assert ("the largest" if arguments[1] == "0" else "as asked") in planned["reason"]
+    told = "the largest" if arguments[1] == "0" else "for the 1000000000 asked"
+    assert told in planned["reason"]
 
 
 def test_doctor_lists_the_cpu(live_daemon: LiveDaemon) -> None:

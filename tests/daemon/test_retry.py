@@ -11,7 +11,7 @@ from qm.daemon.facts import LayerFacts, ModelFacts
 from qm.daemon.fit import fit
 from qm.daemon.hardware import Machine
 from qm.daemon.placing import Fit, Room, Wanted
-from qm.daemon.planner import Question
+from qm.daemon.questions import Question
 from qm.daemon.retry import smaller, told, worth_retrying
 from qm.daemon.runner.failures import LoadFailed, RunnerCrashed
 from qm.daemon.runner.wire import Failed, Options

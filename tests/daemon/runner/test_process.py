@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from qm.daemon.devices import RemoteDevice
 from qm.daemon.runner import process, wire
 from qm.daemon.runner.failures import AnswerNotRead, LoadFailed, RunnerCrashed, RunnerFailed
 from qm.daemon.runner.process import Runner, collect
@@ -87,6 +88,9 @@ async def test_a_bad_file_fails_to_load_with_a_reason(
     assert gone(runner.pid)
 
 
+GONE = RemoteDevice("RPC0", "127.0.0.1:1", "RPC0[127.0.0.1:1]")
+
+
 async def test_a_placement_that_makes_no_sense_fails_to_load(
     smollm2_gguf: Path, tmp_path: Path
 ) -> None:
@@ -94,7 +98,7 @@ async def test_a_placement_that_makes_no_sense_fails_to_load(
     for placement, word in (
         (wire.Placement(n_ctx=256, kv_type="q9_9"), "q9_9"),
         (wire.Placement(n_ctx=256, devices=("CUDA77",)), "CUDA77"),
-        (wire.Placement(n_ctx=256, rpc_servers=("127.0.0.1:1",)), "RPC server"),
+        (wire.Placement(n_ctx=256, remotes=(GONE,)), "the worker 127.0.0.1:1"),
     ):
         runner = await Runner.spawn(tmp_path / "log")
         with pytest.raises(LoadFailed, match=word):
