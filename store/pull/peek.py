@@ -15,8 +15,9 @@ from .connection import BROKEN, Connection
 from .hub import HubUnreachable, Listing, list_repo
 from .reference import Reference
 
-MOST_BYTES = 20 << 20  # of all files together
-_STEPS = (1 << 20, 4 << 20, 8 << 20, 12 << 20, 16 << 20)  # a vocabulary makes a header this long
+MOST_BYTES = 19 << 20  # of all files together
+# A vocabulary makes a header of some MiB; parts after the first have none, and may be dozens.
+_STEPS = (1 << 16, 1 << 20, 4 << 20, 8 << 20, 12 << 20, 16 << 20)
 _CHUNK = 1 << 18
 _STALL_S = 30.0
 
