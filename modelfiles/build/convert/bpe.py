@@ -13,12 +13,14 @@ from tokenizers import Tokenizer
 
 from .config import Config, Json, as_json, read_json, read_json_if_there
 from .errors import BadConfig, MissingTokenizer
-from .pretokenizer import pretokenizer
+from .pretokenizer import QWEN2_WORDS, pretokenizer
+from .special import merges
 from .vocabulary import TokenType, Vocabulary, looks_special
 
 _SPACE = "\u2581"
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _ADDED_SCORE = -1000.0
+_QWEN = ("Qwen2Tokenizer", "Qwen2TokenizerFast")
 _NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
@@ -120,26 +122,42 @@ def _description(repository: Path) -> bytes:
     path = repository / "tokenizer.json"
     if path.is_file():
         return path.read_bytes()
-    vocabulary, merges = repository / "vocab.json", repository / "merges.txt"
-    if vocabulary.is_file() and merges.is_file():
-        return json.dumps(_from_vocabulary_and_merges(read_json(vocabulary), merges)).encode()
+    if (repository / "vocab.json").is_file() and (repository / "merges.txt").is_file():
+        return json.dumps(_from_vocabulary_and_merges(repository)).encode()
     raise MissingTokenizer(
         f"{repository.name} has no tokenizer.json that its vocabulary could be read from"
     )
 
 
-def _from_vocabulary_and_merges(vocabulary: Json, merges: Path) -> Json:
-    lines = merges.read_text(encoding="utf-8").splitlines()
-    bytes_step = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-    rules = [line for line in lines if line.strip() and not line.startswith("#version")]
+def _from_vocabulary_and_merges(repository: Path) -> Json:
+    vocabulary = read_json(repository / "vocab.json")
+    bytes_step: Json = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    words: Json = bytes_step | {"use_regex": True}
+    if read_json_if_there(repository / "tokenizer_config.json").get("tokenizer_class") in _QWEN:
+        split = {"type": "Split", "pattern": {"Regex": QWEN2_WORDS}, "behavior": "Isolated"}
+        steps = [split | {"invert": False}, bytes_step | {"use_regex": False}]
+        words = {"type": "Sequence", "pretokenizers": steps}
     return {
         "version": "1.0",
-        "added_tokens": [],
-        "pre_tokenizer": bytes_step | {"use_regex": True},
+        "added_tokens": _added_beside(repository, vocabulary),
+        "pre_tokenizer": words,
         "post_processor": None,
         "decoder": bytes_step | {"use_regex": True},
-        "model": {"type": "BPE", "vocab": vocabulary, "merges": rules},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": merges(repository)},
     }
+
+
+def _added_beside(repository: Path, vocabulary: Json) -> list[Json]:
+    """The tokens of added_tokens.json, and those of the vocabulary that have a purpose."""
+    special = _named_special(repository)
+    numbers = {text: vocabulary[text] for text in sorted(special) if text in vocabulary}
+    numbers |= read_json_if_there(repository / "added_tokens.json")
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    entries = [
+        {"id": number, "content": text, **flags, "special": text in special}
+        for text, number in numbers.items()
+    ]
+    return sorted(entries, key=lambda entry: str(entry["id"]).zfill(20))
 
 
 def _working(description: bytes) -> Tokenizer:

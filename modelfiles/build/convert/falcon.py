@@ -22,10 +22,15 @@ class Falcon(Family):
 
     @property
     def _groups(self) -> int:
+        """How many keys the heads share; the config of a 7B may say one for each, and mean one."""
         found = self.config.whole_or_none("num_kv_heads", "n_head_kv")
-        if found is not None:
-            return found
-        return self.heads if self.hf_architecture == "FalconForCausalLM" else 1
+        if self.hf_architecture == "RWForCausalLM":
+            return found or 1
+        if self.config.flag("new_decoder_architecture") or not self.config.flag(
+            "multi_query", True
+        ):
+            return found or self.heads
+        return 1
 
     def adapt(self, name: str, tensor: Tensor, block: int | None) -> Iterable[Named]:
         if "query_key_value" in name:

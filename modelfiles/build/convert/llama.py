@@ -81,7 +81,11 @@ class Llama(Family):
 
 class Mistral(Llama):
     architectures: ClassVar[Names] = ("MistralForCausalLM",)
-    defaults: ClassVar[Defaults] = {"rms_norm_eps": 1e-6, "max_position_embeddings": 131072}
+    defaults: ClassVar[Defaults] = {
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 131072,
+        "num_key_value_heads": 8,
+    }
 
 
 class Mixtral(Llama):
@@ -89,6 +93,7 @@ class Mixtral(Llama):
     defaults: ClassVar[Defaults] = {
         "rms_norm_eps": 1e-5,
         "max_position_embeddings": 131072,
+        "num_key_value_heads": 8,
         "num_local_experts": 8,
         "num_experts_per_tok": 2,
     }

@@ -34,12 +34,13 @@ _UPPER = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
 _LOWER = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _WORDS = r"|[^\r\n\p{L}\p{N}]?\p{L}+|"
+QWEN2_WORDS = rf"{_CONTRACTIONS}{_WORDS}\p{{N}}|{_TAIL}"
 _RULES = {
     (_GPT2,): "gpt-2",
     ("digit", _GPT2): "smollm",
     ("digits", _GPT2): "gpt-2",
     (rf"{_CONTRACTIONS}{_WORDS}\p{{N}}{{1,3}}|{_TAIL}",): "llama-bpe",
-    (rf"{_CONTRACTIONS}{_WORDS}\p{{N}}|{_TAIL}",): "qwen2",
+    (QWEN2_WORDS,): "qwen2",
     (rf"{_UPPER}*{_LOWER}+|{_UPPER}+{_LOWER}*|\p{{N}}|{_TAIL_SLASH}",): "tekken",
     (
         rf"{_UPPER}*{_LOWER}+{_CONTRACTIONS}?|{_UPPER}+{_LOWER}*{_CONTRACTIONS}?"

@@ -20,12 +20,12 @@ from .vocabulary import Vocabulary
 class Qwen2(Family):
     architectures: ClassVar[Names] = ("Qwen2ForCausalLM", "Qwen2Model")
     arch = MODEL_ARCH.QWEN2
-    defaults: ClassVar[Defaults] = {"rms_norm_eps": 1e-6, "max_position_embeddings": 32768}
+    defaults: ClassVar[Defaults] = {
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 32768,
+        "num_key_value_heads": 32,
+    }
     bare: ClassVar[Names] = ("Qwen2Model",)  # models without a head, whose names lack a prefix
-
-    def complete(self) -> None:
-        super().complete()
-        self.config.values.setdefault("num_key_value_heads", self.heads)
 
     def rename(self, name: str) -> str | None:
         return f"model.{name}" if self.hf_architecture in self.bare else name
@@ -54,16 +54,13 @@ class Qwen2Moe(Family):
     defaults: ClassVar[Defaults] = {
         "rms_norm_eps": 1e-6,
         "max_position_embeddings": 32768,
+        "num_key_value_heads": 16,
         "num_experts": 60,
         "num_experts_per_tok": 4,
         "moe_intermediate_size": 1408,
         "shared_expert_intermediate_size": 5632,
     }
     expert_weights = ("down_proj", "gate_proj", "up_proj")
-
-    def complete(self) -> None:
-        super().complete()
-        self.config.values.setdefault("num_key_value_heads", self.heads)
 
     @property
     def uniform(self) -> bool:
@@ -112,6 +109,7 @@ class Qwen3Moe(Qwen2Moe):
     defaults: ClassVar[Defaults] = {
         "rms_norm_eps": 1e-6,
         "max_position_embeddings": 32768,
+        "num_key_value_heads": 4,
         "num_experts": 128,
         "num_experts_per_tok": 8,
         "moe_intermediate_size": 768,

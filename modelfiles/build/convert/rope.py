@@ -10,7 +10,7 @@ import numpy as np
 from .config import Config, Json
 from .errors import BadConfig
 from .pairs import Pairs
-from .tensor import Tensor, of_array
+from .tensor import Array, Tensor, of_array
 
 _MAX_THETA = 1e15
 _THETA = ("global_rope_theta", "rope_global_theta", "rope_theta", "rotary_emb_base")
@@ -83,19 +83,20 @@ class Rope:
         if low == high:
             raise BadConfig("config.json: low_freq_factor and high_freq_factor are the same")
         exponents = np.arange(0, dimensions, 2, dtype=np.float32) / np.float32(dimensions)
-        frequencies = 1.0 / np.power(np.float32(base), exponents)
-        factors = [_slowed(float(f), factor, low, high, context) for f in frequencies]
-        return of_array(np.array(factors, dtype=np.float32))
+        powers = np.power(base, exponents.astype(np.float64)).astype(np.float32)
+        frequencies = np.float32(1) / powers
+        return of_array(_slowed(frequencies, factor, low, high, context))
 
 
-def _slowed(frequency: float, factor: float, low: float, high: float, context: float) -> float:
-    wavelength = 2 * math.pi / frequency
-    if wavelength < context / high:
-        return 1.0
-    if wavelength > context / low:
-        return factor
-    smooth = (context / wavelength - low) / (high - low)
-    return 1 / ((1 - smooth) / factor + smooth)
+def _slowed(frequencies: Array, factor: float, low: float, high: float, context: float) -> Array:
+    """The factors, rounded after each step as upstream's are."""
+    single = np.float32
+    lengths = (single(1) / frequencies) * single(2 * math.pi)
+    share = (single(1) / lengths) * single(context)
+    smooth = (share - single(low)) / single(high - low)
+    middle = single(1) / ((single(1) - smooth) / single(factor) + smooth)
+    outer = np.where(lengths > single(context / low), single(factor), middle)
+    return np.where(lengths < single(context / high), single(1), outer).astype(np.float32)
 
 
 def _with_flat_values(found: Json, config: Config) -> Json:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
-from gguf import SpecialVocab
-
 from .config import read_json_if_there
 from .errors import BadConfig
 from .pairs import Pairs, Text, Type
+from .special import Special, merges
 
 
 class TokenType(IntEnum):
@@ -53,18 +52,12 @@ class Vocabulary:
         if self.removes_spaces is not None:
             pairs.flag("tokenizer.ggml.remove_extra_whitespaces", self.removes_spaces)
         pairs.numbers("tokenizer.ggml.precompiled_charsmap", Type.U8, list(self.character_map))
-        special = special_tokens(repository, has_merges=self.has_merges, count=self.n_special)
-        write_special(pairs, special, self.special)
+        if self.has_merges:
+            pairs.texts("tokenizer.ggml.merges", merges(repository))
+        write_special(pairs, Special(repository, self.n_special), self.special)
+        _write_template(pairs, chat_template(repository))
         for key, value in _normalizer(repository).items():
             pairs.flag(f"tokenizer.ggml.normalizer.{key}", value)
-
-
-def special_tokens(repository: Path, *, has_merges: bool, count: int | None = None) -> SpecialVocab:
-    """What the repository's files say about merges, special tokens and the chat template."""
-    try:
-        return SpecialVocab(repository, load_merges=has_merges, n_vocab=count)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
-        raise BadConfig(f"the files of the tokenizer contradict each other: {error!r}") from error
 
 
 _SPECIAL_KEYS = {
@@ -77,19 +70,38 @@ _SPECIAL_KEYS = {
     "eot": "tokenizer.ggml.eot_token_id",
     "eom": "tokenizer.ggml.eom_token_id",
 }
+_ADDED = ("bos", "eos", "sep")
 
 
-def write_special(pairs: Pairs, found: SpecialVocab, fallback: Mapping[str, int]) -> None:
-    """Writes merges, special tokens and template; `fallback` holds where the files are silent."""
-    pairs.texts("tokenizer.ggml.merges", found.merges)
-    known = found.special_token_ids
-    for kind, number in {**known, **fallback, **known}.items():
+def write_special(pairs: Pairs, found: Special, fallback: Mapping[str, int]) -> None:
+    """`fallback` holds where the files are silent."""
+    for kind, number in {**found.numbers, **fallback, **found.numbers}.items():
         if kind in _SPECIAL_KEYS:
             pairs.u32(_SPECIAL_KEYS[kind], number)
-    for kind in ("bos", "eos", "sep"):
-        if kind in found.add_special_token:
-            pairs.flag(f"tokenizer.ggml.add_{kind}_token", found.add_special_token[kind])
-    _write_template(pairs, found.chat_template)
+    for kind, added in found.added.items():
+        if kind in _ADDED:
+            pairs.flag(f"tokenizer.ggml.add_{kind}_token", added)
+
+
+def chat_template(repository: Path) -> object:
+    """One template or a list of them; that of tokenizer_config.json before files of their own."""
+    settings = read_json_if_there(repository / "tokenizer_config.json")
+    if "chat_template" in settings:
+        return settings.get("chat_template")
+    plain = repository / "chat_template.jinja"
+    if not plain.is_file():
+        return read_json_if_there(repository / "chat_template.json").get("chat_template")
+    others = sorted((repository / "additional_chat_templates").glob("*.jinja"))
+    named = [{"name": path.stem, "template": _text(path)} for path in others]
+    default = {"name": "default", "template": _text(plain)}
+    return [default, *named] if named else default["template"]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"can't read {path.name}: {error}") from error
 
 
 def _write_template(pairs: Pairs, template: object) -> None:

@@ -69,6 +69,19 @@ FAMILIES: dict[str, Json] = {
         ),
         "dtype": "F32",
     },
+    "llama3_template": {
+        "config": _model(
+            "LlamaForCausalLM",
+            "llama",
+            _DECODER,
+            rope_theta=500000.0,
+            rope_scaling=_LLAMA3 | {"factor": 32.0, "original_max_position_embeddings": 8192},
+            head_dim=32,
+            tie_word_embeddings=True,
+            pad_token_id=None,
+        ),
+        "tokenizer": "bpe_template",
+    },
     "llama_new_style": {
         "config": _model(
             "LlamaForCausalLM",
@@ -270,6 +283,12 @@ FAMILIES: dict[str, Json] = {
             eos_token_id=2,
         ),
     },
+    "gpt2_files": {
+        "config": _model(
+            "GPT2LMHeadModel", "gpt2", vocab_size=384, n_embd=64, n_layer=2, n_head=4, n_ctx=1024
+        ),
+        "tokenizer": "bpe_files",
+    },
     "bloom": {
         "config": _model(
             "BloomForCausalLM", "bloom", vocab_size=384, hidden_size=64, n_layer=2, n_head=4
@@ -286,6 +305,20 @@ FAMILIES: dict[str, Json] = {
             num_kv_heads=2,
             new_decoder_architecture=True,
         ),
+    },
+    "falcon_7b": {
+        "config": _model(
+            "FalconForCausalLM",
+            "falcon",
+            vocab_size=384,
+            hidden_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            multi_query=True,
+            new_decoder_architecture=False,
+            layer_norm_epsilon=1e-5,
+        ),
+        "raw_config": True,
     },
     "gpt_neox": {
         "config": _model(

@@ -230,6 +230,14 @@ def test_a_gguf_beside_the_weights_does_not_matter(tiny: Path) -> None:
     assert converted(tiny) == whole
 
 
+def test_minus_one_stands_for_no_token(tiny: Path) -> None:
+    """As many old repositories of Llama say it for the padding."""
+    edit("config.json", pad_token_id=-1)(tiny)
+    assert b"padding_token_id" not in converted(tiny)
+    edit("config.json", pad_token_id=0)(tiny)
+    assert b"padding_token_id" in converted(tiny)
+
+
 def test_shards_give_the_same_tensors(tiny: Path) -> None:
     """Where a tensor lies decides its place in the file, and nothing else."""
     shapes = json.loads((RECORDED / "llama3.json").read_text())["repository"]["tensors"]

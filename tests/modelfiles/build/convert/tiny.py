@@ -125,6 +125,41 @@ def _bpe() -> Json:
     }
 
 
+def _bpe_template() -> Json:
+    """One that puts a token before every text, which tokenizer_config.json denies."""
+    files = _bpe()
+    description = files["tokenizer.json"]
+    first = "<|im_start|>"
+    number = next(e["id"] for e in description["added_tokens"] if e["content"] == first)
+    before = {"SpecialToken": {"id": first, "type_id": 0}}
+    texts = [{"Sequence": {"id": name, "type_id": 0}} for name in "AB"]
+    template = {
+        "type": "TemplateProcessing",
+        "single": [before, texts[0]],
+        "pair": [before, texts[0], before, texts[1]],
+        "special_tokens": {first: {"id": first, "ids": [number], "tokens": [first]}},
+    }
+    steps = [description["decoder"] | {"type": "ByteLevel", "trim_offsets": False}, template]
+    description["post_processor"] = {"type": "Sequence", "processors": steps}
+    return files
+
+
+def _bpe_files() -> Json:
+    """GPT-2's own two files, from before there was a tokenizer.json."""
+    model = _bpe()["tokenizer.json"]["model"]
+    vocabulary = model["vocab"] | {SPECIAL[0]: len(model["vocab"])}
+    return {
+        "vocab.json": vocabulary,
+        "merges.txt": "\n".join(["#version: 0.2", *model["merges"], ""]),
+        "added_tokens.json": {SPECIAL[1]: len(vocabulary), "plain added": len(vocabulary) + 1},
+        "tokenizer_config.json": {
+            "tokenizer_class": "GPT2Tokenizer",
+            **{f"{kind}_token": SPECIAL[0] for kind in ("bos", "eos", "unk")},
+            "additional_special_tokens": [SPECIAL[1]],
+        },
+    }
+
+
 def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
@@ -297,6 +332,8 @@ def _unigram() -> Json:
 
 _TOKENIZERS = {
     "bpe": _bpe,
+    "bpe_template": _bpe_template,
+    "bpe_files": _bpe_files,
     "sentencepiece": _sentencepiece,
     "fallback": _fallback,
     "wordpiece": _wordpiece,
