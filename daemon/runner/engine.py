@@ -19,15 +19,16 @@ from typing import Final
 
 from ..turns import Turns
 from . import wire
+from .answering import Answering
 from .batching import Pace, shares
 from .draft import Draft
 from .embedding import Embedder, EmbedWork
 from .intake import Intake, Woken, Work
 from .llama import Batch, Context
 from .llama_error import LlamaError
-from .logprobs import token_logprob
+from .outbox import Outbox
 from .reuse import Reuse
-from .sequence import REPEATS_LIMIT, Sequence
+from .sequence import Sequence
 from .speculation import Speculation
 from .weights import Model
 
@@ -50,19 +51,19 @@ class Engine:
         speculate: wire.Speculate = wire.Speculate.OFF,
         draft: Draft | None = None,
     ) -> None:
-        self._connection = connection
+        self._outbox = Outbox(connection)
         self._inbox = intake.inbox
         self._vocabulary = model.vocabulary
         self._context = context
         self._batch = Batch(context.n_batch)
         self._reuse = reuse
+        self._answers = Answering(model.vocabulary, context, reuse, self._outbox, self._release)
         self._running: list[Sequence] = []
         self._waiting: deque[Sequence] = deque()
         self._embeds = Embedder(model, context, self._batch)
         self._pace = Pace()
         self._speculation = Speculation(context, self._batch, speculate, draft)
         self._turns = turns
-        self._out: list[bytes] = []
         self._leaving = False
 
     def run(self) -> None:
@@ -74,10 +75,10 @@ class Engine:
                 self._embed()
             if self._running:
                 self._step()
-            self._flush()
+            self._outbox.flush()
         for sequence in [*self._running, *self._waiting]:
-            self._finish(sequence, "cancelled")
-        self._flush()
+            self._answers.finish(sequence, "cancelled")
+        self._outbox.flush()
 
     # What arrived -------------------------------------------------------------------------------
 
@@ -99,21 +100,21 @@ class Engine:
             case wire.Cancel():
                 self._cancel(work.id)
             case wire.Ping():
-                self._send(wire.Pong(work.id, len(self._running)))
+                self._outbox.put(wire.Pong(work.id, len(self._running)))
             case Woken():
                 pass
             case wire.Exit():
                 self._leaving = True
             case wire.Load():
-                self._send(wire.Failed(work.id, "load_failed", "a model is loaded already"))
+                self._outbox.put(wire.Failed(work.id, "load_failed", "a model is loaded already"))
             case _:
-                self._send(work)
+                self._outbox.put(work)
 
     def _cancel(self, request_id: int) -> None:
         self._embeds.cancel(request_id)
         for sequence in [*self._running, *self._waiting]:
             if sequence.request.id == request_id:
-                self._finish(sequence, "cancelled")
+                self._answers.finish(sequence, "cancelled")
 
     # Admission ----------------------------------------------------------------------------------
 
@@ -141,9 +142,9 @@ class Engine:
         if sequence.admitted_ns:
             return
         sequence.admitted_ns, sequence.n_cached = time.perf_counter_ns(), sequence.n_evaluated
-        self._send(wire.Evaluated(sequence.request.id, sequence.n_prompt, sequence.n_cached))
+        self._outbox.put(wire.Evaluated(sequence.request.id, sequence.n_prompt, sequence.n_cached))
         if sequence.n_predict == 0:
-            self._finish(sequence, "length")
+            self._answers.finish(sequence, "length")
 
     # One step -----------------------------------------------------------------------------------
 
@@ -169,9 +170,9 @@ class Engine:
         for sequence, count in planned:
             self._reuse.evaluated(sequence, count)
             if sequence.guesses:
-                self._verify(sequence, now)
+                self._answers.verify(sequence, now)
             elif sequence.output >= 0:
-                self._advance(sequence, now)
+                self._answers.advance(sequence, now)
 
     def _weight(self) -> float:
         """What a second counts when turns are given: half while an answer has only begun."""
@@ -182,7 +183,7 @@ class Engine:
         """Fills the batch; who has how many tokens in it, and how many belong to prompts."""
         for sequence in [one for one in self._running if one.generating]:
             if sequence.n_evaluated >= sequence.limit and not self._shift(sequence):
-                self._finish(sequence, "length")
+                self._answers.finish(sequence, "length")
         generating = [sequence for sequence in self._running if sequence.generating]
         prompting = self._prompting()
         beside = len(generating) or int(self._turns.contended)
@@ -236,7 +237,7 @@ class Engine:
         if sequence.media.evaluate(self._context, piece, sequence.slot.id):
             self._reuse.evaluated(sequence, piece.count)
         else:
-            self._fail(sequence, "llama.cpp could not evaluate the image")
+            self._answers.fail(sequence, "llama.cpp could not evaluate the image")
 
     def _add_prompt(self, sequence: Sequence, count: int) -> None:
         start = sequence.n_evaluated
@@ -245,97 +246,6 @@ class Engine:
         chunk = sequence.tokens[start : start + count]
         index = self._batch.add_many(chunk, start, sequence.slot.id, output=last)
         sequence.output = index if last else -1
-
-    def _advance(self, sequence: Sequence, now_ns: int) -> None:
-        """Picks the next token of one sequence and sends what it shows."""
-        if not sequence.first_ns:
-            sequence.first_ns = now_ns
-        request = sequence.request
-        try:
-            token = sequence.sampler.pick(self._context, sequence.output)
-        except LlamaError as error:
-            self._fail(sequence, str(error))
-            return
-        if self._vocabulary.ends(token) and not request.options.ignore_eos:
-            sequence.n_generated += 1  # the end was generated too, and Ollama counts it
-            self._finish(sequence, "stop")
-            return
-        if request.logprobs >= 0:
-            logits = self._context.logits(sequence.output)
-            entry = token_logprob(self._vocabulary, logits, token, request.logprobs)
-            sequence.unsent.append(entry)
-        self._append(sequence, token)
-        if sequence.slot:
-            self._append_forced(sequence)
-
-    def _verify(self, sequence: Sequence, now_ns: int) -> None:
-        """Picks tokens as long as the guesses behind them were right; takes the others back."""
-        guesses, first, right = sequence.guesses, sequence.output, 0
-        slot = sequence.slot
-        assert slot is not None
-        sequence.n_guessed += len(guesses)
-        while sequence.slot is not None and not sequence.pending:
-            sequence.output = first + right
-            self._advance(sequence, now_ns)
-            while sequence.slot is not None and sequence.came_true(guesses, right):
-                self._reuse.evaluated(sequence, 1)
-                right += 1
-                sequence.n_guessed_right += 1
-        if right < len(guesses):
-            self._context.remove(slot.id, sequence.n_evaluated)
-        sequence.judge(right)
-
-    def _append(self, sequence: Sequence, token: int) -> None:
-        """Adds a token to an answer, which may end with it."""
-        sequence.append(token)
-        self._show(
-            sequence, sequence.text.feed(self._vocabulary.piece(token, sequence.request.special))
-        )
-        if sequence.text.stopped_by:
-            self._finish(sequence, "stop_sequence")
-        elif sequence.n_generated >= sequence.n_predict:
-            self._finish(sequence, "length")
-        elif sequence.repeats >= REPEATS_LIMIT and not sequence.request.options.ignore_eos:
-            self._finish(sequence, "stop")
-
-    def _append_forced(self, sequence: Sequence) -> None:
-        """Adds what the answer's constraint leaves no choice about; it may be complete then."""
-        for token in sequence.following():
-            if sequence.slot:
-                self._append(sequence, token)
-        if sequence.slot and sequence.sampler.complete:
-            self._finish(sequence, "stop")
-
-    def _show(self, sequence: Sequence, text: str) -> None:
-        sequence.n_unsent += 1
-        if text:
-            chunk = wire.Chunk(sequence.request.id, text, sequence.n_unsent, tuple(sequence.unsent))
-            self._send(chunk)
-            sequence.n_unsent = 0
-            sequence.unsent.clear()
-
-    def _finish(self, sequence: Sequence, reason: str) -> None:
-        """Ends a request; its slot keeps what it evaluated."""
-        now = time.perf_counter_ns()
-        if rest := sequence.text.finish():
-            entries = tuple(sequence.unsent)
-            self._send(wire.Chunk(sequence.request.id, rest, sequence.n_unsent, entries))
-        first = sequence.first_ns or now
-        done = wire.Done(
-            id=sequence.request.id,
-            reason=reason,
-            prompt_tokens=sequence.n_prompt,
-            cached_tokens=sequence.n_cached,
-            generated_tokens=sequence.n_generated,
-            prompt_ns=first - (sequence.admitted_ns or now),
-            generate_ns=now - first,
-            stop_sequence=sequence.text.stopped_by,
-            context=tuple(sequence.tokens) if sequence.request.return_context else (),
-            drafted_tokens=sequence.n_guessed,
-            accepted_tokens=sequence.n_guessed_right,
-        )
-        self._release(sequence)
-        self._send(done)
 
     def _release(self, sequence: Sequence) -> None:
         if sequence.slot is not None:
@@ -382,36 +292,22 @@ class Engine:
                 return
         for sequence in planned:
             message = f"llama.cpp could not evaluate the batch (status {status})"
-            self._fail(sequence, message)
+            self._answers.fail(sequence, message)
         for sequence in self._running:
             sequence.n_evaluated, sequence.leader = 0, None
         self._reuse.clear()  # what the cache holds now is unknown
 
-    def _fail(self, sequence: Sequence, message: str) -> None:
-        sequence.pure = 0  # what its cells hold is of no use to others
-        self._release(sequence)
-        self._send(wire.Failed(sequence.request.id, "decode_failed", message))
-
-    # Embeddings and frames ----------------------------------------------------------------------
+    # Embeddings --------------------------------------------------------------------------------
 
     def _add_embed(self, work: EmbedWork) -> None:
         try:
             self._embeds.add(work)
         except LlamaError as error:
-            self._send(wire.Failed(work.request.id, error.code, str(error)))
+            self._outbox.put(wire.Failed(work.request.id, error.code, str(error)))
 
     def _embed(self) -> None:
         self._turns.take()
         started = time.perf_counter()
         for answer in self._embeds.step():
-            self._send(answer)
+            self._outbox.put(answer)
         self._turns.give(time.perf_counter() - started)
-
-    def _send(self, message: wire.FromRunner) -> None:
-        self._out.append(wire.encode(message))
-
-    def _flush(self) -> None:
-        """Everything that this turn has to say, in one write."""
-        if self._out:
-            self._connection.sendall(b"".join(self._out))
-            self._out.clear()
