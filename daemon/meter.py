@@ -5,8 +5,7 @@ from __future__ import annotations
 import bisect
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from contextlib import aclosing
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -59,20 +58,14 @@ class Meter:
         self.count("qm_http_requests_total", method=method, route=route, status=str(status))
         self._requests.observe(seconds)
 
-    async def watched(self, model: str, events: AsyncGenerator[Event]) -> AsyncGenerator[Event]:
-        """The same events, their tokens and the time to the first of them counted."""
-        started, waiting = time.monotonic(), True
-        async with aclosing(events):
-            async for event in events:
-                match event:
-                    case Delta() if waiting:
-                        waiting = False
-                        self._first_token.observe(time.monotonic() - started)
-                    case Finished():
-                        self._answered(model, event)
-                yield event
+    def watch(self, model: str) -> Watch:
+        """For one answer that begins now."""
+        return Watch(self, model)
 
-    def _answered(self, model: str, finished: Finished) -> None:
+    def first_token(self, seconds: float) -> None:
+        self._first_token.observe(seconds)
+
+    def answered(self, model: str, finished: Finished) -> None:
         metrics = finished.metrics
         self.count("qm_answers_total", model=model, reason=finished.reason.value)
         self.count("qm_prompt_tokens_total", metrics.prompt_tokens, model=model)
@@ -97,6 +90,23 @@ class Meter:
             lines.append(f"# TYPE {name} gauge")
             lines += [f"{name}{_labels(tuple(k.items()))} {_number(v)}" for k, v in samples]
         return "\n".join(lines) + "\n"
+
+
+class Watch:
+    """Sees the events of one answer: counts its tokens and the time to the first of them."""
+
+    def __init__(self, meter: Meter, model: str) -> None:
+        self._meter = meter
+        self._model = model
+        self._started = time.monotonic()
+        self._waiting = True
+
+    def saw(self, event: Event) -> None:
+        if self._waiting and isinstance(event, Delta):
+            self._waiting = False
+            self._meter.first_token(time.monotonic() - self._started)
+        elif isinstance(event, Finished):
+            self._meter.answered(self._model, event)
 
 
 def _labels(labels: Labels) -> str:

@@ -7,11 +7,12 @@ import asyncio
 import sys
 import time
 
-from qm.modelfiles.model import load_model
+from qm.modelfiles.model import Model, load_model
 from qm.store.name import Name
 from qm.store.store import Store
 
-from ..runner.wire import Embed
+from ..runner.failures import RunnerFailed
+from ..runner.wire import Embed, Embedded
 from ..supervisor import Supervisor
 from .capabilities import check_embedding
 from .options import chosen
@@ -52,19 +53,31 @@ class EmbeddingService:
         check_embedding(model.name, model.capabilities)
         if not frame.texts and not frame.tokens:
             return (), Metrics()
-        async with self._supervisor.use(
-            model,
-            wishes=chosen(model.parameters, request.options),
-            keep_alive_s=request.keep_alive_s,
-            client=request.client,
-        ) as use:
-            embedded = await use.runner.embed(frame)
+        embedded, load_ns = await self._on_a_runner(model, request, frame)
         metrics = Metrics(
             total_ns=time.monotonic_ns() - started_ns,
-            load_ns=use.load_ns,
+            load_ns=load_ns,
             prompt_tokens=embedded.prompt_tokens,
         )
         return tuple(_floats(vector) for vector in embedded.vectors), metrics
+
+    async def _on_a_runner(
+        self, model: Model, request: EmbedRequest | RerankRequest, frame: Embed
+    ) -> tuple[Embedded, int]:
+        """The answer, and how long the runner was waited for; from another one if that dies."""
+        for again in (False, True):
+            async with self._supervisor.use(
+                model,
+                wishes=chosen(model.parameters, request.options),
+                keep_alive_s=request.keep_alive_s,
+                client=request.client,
+            ) as use:
+                try:
+                    return await use.runner.embed(frame), use.load_ns
+                except RunnerFailed:
+                    if again or not await use.runner.ended():
+                        raise
+        raise AssertionError("the second try returns or raises")
 
 
 def _floats(data: bytes) -> tuple[float, ...]:

@@ -19,7 +19,7 @@ from qm.store.name import Name
 from qm.store.store import Store
 
 from ..meter import Meter
-from ..runner.failures import GenerateFailed
+from ..runner.failures import GenerateFailed, RunnerFailed
 from ..runner.process import GenerateEvent
 from ..runner.wire import Evaluated, Generate, Loaded, Options
 from ..supervisor import Supervisor, Use
@@ -114,18 +114,26 @@ class ChatService:
         model = await asyncio.to_thread(load_model, self._store, name)
         capabilities.check(request, model.name, model.capabilities)
         options = chosen(model.parameters, request.options)
-        async with self._supervisor.use(
-            model, wishes=options, keep_alive_s=request.keep_alive_s, client=request.client
-        ) as use:
-            if request.load_only:
-                yield Finished(FinishReason.LOAD)
-                return
-            template = Template.of(request.template) if request.template else model.template
-            shape = output_shape(request, template, thinks=_may_think(request, model))
-            work = Work(request, model, template, options, use, started_ns, shape)
-            async with aclosing(self._meter.watched(str(model.name), self._answer(work))) as events:
-                async for event in events:
-                    yield event
+        for again in (False, True):
+            async with self._supervisor.use(
+                model, wishes=options, keep_alive_s=request.keep_alive_s, client=request.client
+            ) as use:
+                if request.load_only:
+                    yield Finished(FinishReason.LOAD)
+                    return
+                work, begun = _work(request, model, options, use, started_ns), False
+                watch = self._meter.watch(str(model.name))
+                try:
+                    async with aclosing(self._answer(work)) as events:
+                        async for event in events:
+                            begun = True
+                            watch.saw(event)
+                            yield event
+                    return
+                except RunnerFailed:
+                    # It may have died before we asked. Another one gets the same request, once.
+                    if begun or again or not await use.runner.ended():
+                        raise
 
     async def count_tokens(self, request: Request) -> int:
         """How many tokens the prompt of `request` has. Nothing is generated."""
@@ -231,6 +239,12 @@ class ChatService:
                 refusal = refusal or error
         assert refusal is not None
         raise refusal
+
+
+def _work(request: Request, model: Model, options: Options, use: Use, started_ns: int) -> Work:
+    template = Template.of(request.template) if request.template else model.template
+    shape = output_shape(request, template, thinks=_may_think(request, model))
+    return Work(request, model, template, options, use, started_ns, shape)
 
 
 async def _first_frame(

@@ -129,6 +129,10 @@ class Runner:
         if not await self._gone(KILL_LIMIT_S):
             raise RunnerFailed(f"runner {self.pid} can't be killed; it hangs in the kernel")
 
+    async def ended(self) -> bool:
+        """Waits for the end of a child that is of no use any more; whether it came."""
+        return await self._gone(KILL_LIMIT_S)
+
     def kill(self) -> None:
         """Ends the child at once; `exited` tells when it is reaped."""
         self._child.signal(signal.SIGKILL)
