@@ -88,7 +88,8 @@ class Turns:
     @property
     def contended(self) -> bool:
         """Whether another process wants to compute."""
-        return any(self._shared[_wants(seat)] for seat in range(SEATS) if seat != self._seat)
+        own: float = self._shared[_wants(self._seat)]
+        return float(sum(self._shared[:SEATS].tolist())) > own
 
     def take(self) -> None:
         """Returns when it is this process's turn, or when there is no point in waiting for it."""
@@ -121,6 +122,8 @@ class Turns:
 
     def _least_used(self) -> float | None:
         """What the neediest of the others has used; None when nobody else wants to compute."""
+        if not self.contended:
+            return None
         shared = self._shared
         others = (seat for seat in range(SEATS) if seat != self._seat)
         return min((shared[_used(seat)] for seat in others if shared[_wants(seat)]), default=None)
@@ -198,8 +201,9 @@ def _map(fd: int) -> Any:  # Any: a memoryview of doubles, whose items are read 
 
 
 def _wants(seat: int) -> int:
-    return 2 * seat
+    """Where it stands: 1 while it wants to compute, else 0; all in a row, to be read at once."""
+    return seat
 
 
 def _used(seat: int) -> int:
-    return 2 * seat + 1
+    return SEATS + seat

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from qm.modelfiles.native import C, fill
 
+from .likeliest import Likeliest
 from .llama_error import LlamaError
 from .llama_log import Log
 from .spinning import Spinning
@@ -82,6 +83,7 @@ class Context:
         self.n_batch = int(C.llama_n_batch(self.pointer))
         self.n_ubatch = int(C.llama_n_ubatch(self.pointer))
         self.pooling = POOLING.get(int(C.llama_pooling_type(self.pointer)), "none")
+        self._likeliest = Likeliest(model.vocabulary.size)
         self._logits_bytes = model.vocabulary.size * ctypes.sizeof(ctypes.c_float)
         self._memory = C.llama_get_memory(self.pointer)
         self.can_shift = bool(self._memory and C.llama_memory_can_shift(self._memory))
@@ -151,6 +153,10 @@ class Context:
 
     def logits(self, index: int) -> Any:  # Any: a float pointer of n_vocab items
         return C.llama_get_logits_ith(self.pointer, index)
+
+    def likeliest(self, index: int) -> int:
+        """The token with the highest of these logits; negative where that isn't known so fast."""
+        return self._likeliest.of(self.logits(index))
 
     def logits_bytes(self, index: int) -> bytes:
         """A copy of the same."""

@@ -25,9 +25,14 @@ class Sampler:
 
     def __init__(self, options: Options, vocabulary: Vocabulary, n_ctx: int) -> None:
         self._chain = C.llama_sampler_chain_init(C.llama_sampler_chain_default_params())
-        for stage in chain(options, vocabulary, n_ctx):
+        stages = chain(options, vocabulary, n_ctx)
+        for stage in stages:
             C.llama_sampler_chain_add(self._chain, stage)
         self.history = _history(options, n_ctx)
+        bias = _biases(options, vocabulary)
+        plain = len(stages) == 1 + bool(bias) and set(bias.values()) <= {_FORBIDDEN}
+        # What a chain may not pick that does nothing but to pick the likeliest token.
+        self._forbidden = frozenset(bias) if _is_greedy(options) and plain else None
 
     def prime(self, prompt: Sequence[int]) -> None:
         """Lets penalties know the end of the prompt."""
@@ -49,6 +54,10 @@ class Sampler:
 
     def pick(self, context: Context, index: int) -> int:
         """The next token, from the logits at `index` of the last batch."""
+        if self._forbidden is not None:
+            token = context.likeliest(index)
+            if token >= 0 and token not in self._forbidden:
+                return token
         return int(C.llama_sampler_sample(self._chain, context.pointer, index))
 
     complete = False  # no constraint ends this answer
@@ -64,20 +73,19 @@ class Sampler:
 def chain(options: Options, vocabulary: Vocabulary, n_ctx: int) -> list[Any]:
     """llama.cpp samplers in the order in which they apply; those that do nothing are left out."""
     stages = _bias(options, vocabulary) + _penalties(options, vocabulary, n_ctx)
-    temperature = _or(options.temperature, 0.8)
     seed = seed_of(options)
-    if temperature <= 0:
+    if _is_greedy(options):
         return [*stages, C.llama_sampler_init_greedy()]
     if options.mirostat:
         return [
             *stages,
-            C.llama_sampler_init_temp(temperature),
+            C.llama_sampler_init_temp(_temperature(options)),
             _mirostat(options, vocabulary, seed),
         ]
     return [
         *stages,
         *_cuts(options, seed),
-        C.llama_sampler_init_temp(temperature),
+        C.llama_sampler_init_temp(_temperature(options)),
         C.llama_sampler_init_dist(seed),
     ]
 
@@ -93,13 +101,27 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _bias(options: Options, vocabulary: Vocabulary) -> list[Any]:
+def _temperature(options: Options) -> float:
+    return _or(options.temperature, 0.8)
+
+
+def _is_greedy(options: Options) -> bool:
+    return _temperature(options) <= 0
+
+
+def _biases(options: Options, vocabulary: Vocabulary) -> dict[int, float]:
+    """What is added to the logits of which tokens."""
     bias = dict(options.logit_bias or {})
     for token in bias:
         if not 0 <= token < vocabulary.size:
             raise LlamaError("bad_option", f"logit_bias names token {token}; there is none")
     if options.ignore_eos:
         bias |= dict.fromkeys(vocabulary.all_ends(), _FORBIDDEN)
+    return bias
+
+
+def _bias(options: Options, vocabulary: Vocabulary) -> list[Any]:
+    bias = _biases(options, vocabulary)
     if not bias:
         return []
     rows = (C.llama_logit_bias * len(bias))(*bias.items())

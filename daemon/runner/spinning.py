@@ -36,11 +36,16 @@ class Crowding:
     _seconds: float = 0.0
     _waited_s: float = 0.0
 
+    @property
+    def window_s(self) -> float:
+        """So much computing tells whether it is crowded."""
+        return _CALM_S if self.crowded else _LEAST_S
+
     def observe(self, seconds: float, waited_s: float) -> bool:
         """Takes in that of `seconds` of computing so many were spent waiting for a core."""
         self._seconds += seconds
         self._waited_s += waited_s
-        if self._seconds >= (_CALM_S if self.crowded else _LEAST_S):
+        if self._seconds >= self.window_s:
             part = self._waited_s / self._seconds
             self.crowded = part > (CALM if self.crowded else CROWDED)
             self._seconds = self._waited_s = 0.0
@@ -59,7 +64,9 @@ class Spinning:
         self._file = (
             _open_schedstat() if n_threads > 1 and self._n_idle < _MOST_IDLE_THREADS else -1
         )
-        self._before = self._now()
+        self._begun_s = 0.0
+        self._seconds = 0.0  # of steps since we last asked how long we waited
+        self._waited_before_s = self._waited_s()
 
     @property
     def curt(self) -> bool:
@@ -68,15 +75,18 @@ class Spinning:
 
     def start(self) -> None:
         """What happened until now was no step."""
-        self._before = self._now()
+        self._begun_s = time.perf_counter()
 
     def look(self) -> None:
         """After a step."""
         if self._file < 0 or self._openmp is None:
             return
-        before, now = self._before, self._now()
-        crowded = self._crowding.observe(now[0] - before[0], now[1] - before[1])
-        self._before = now
+        self._seconds += time.perf_counter() - self._begun_s
+        if self._seconds < self._crowding.window_s:
+            return
+        waited_s = self._waited_s()
+        crowded = self._crowding.observe(self._seconds, waited_s - self._waited_before_s)
+        self._seconds, self._waited_before_s = 0.0, waited_s
         if crowded and self._crowd is None:
             self._crowd = threading.Event()
             threading.Thread(target=self._idle, args=(self._crowd,), daemon=True).start()
@@ -90,10 +100,9 @@ class Spinning:
         self._openmp.GOMP_parallel(nothing, None, self._n_idle, 0)
         over.wait()
 
-    def _now(self) -> tuple[float, float]:
-        """The time, and how long this thread was ready to run without a core, in seconds."""
-        waited = int(os.pread(self._file, 64, 0).split()[1]) / 1e9 if self._file >= 0 else 0.0
-        return time.perf_counter(), waited
+    def _waited_s(self) -> float:
+        """How long this thread was ready to run without a core."""
+        return int(os.pread(self._file, 64, 0).split()[1]) / 1e9 if self._file >= 0 else 0.0
 
 
 def _openmp() -> Any:  # Any: a library, or None

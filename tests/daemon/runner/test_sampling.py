@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 Options = dict[str, Any]  # Any: of whatever type the option is
 PROMPT = (1, *range(40, 60))
 N = 40
+LIMIT_S = 60.0
 OPEN: Options = {"top_k": 0, "top_p": 1.0, "temperature": 1.0}  # nothing is cut
 
 
@@ -180,3 +182,18 @@ async def test_top_logprobs_are_what_they_say(tiny: Runner) -> None:
     biased = await entries(tiny, 1, 1, temperature=0.0, logit_bias={77: 1000.0})
     assert biased[0].token_id == 77
     assert biased[0].top[0].token_id == entry.token_id  # what the model thought before that
+
+
+async def test_the_likeliest_token_is_the_same_however_it_is_found(tiny: Runner) -> None:
+    """Once numpy is there, greedy answers are picked without a chain; a bias takes the chain."""
+    by_chain = await greedy(tiny, logit_bias={5: 0.0})
+    maps = Path(f"/proc/{tiny.pid}/maps")
+    deadline = asyncio.get_running_loop().time() + LIMIT_S
+    while "numpy" not in await asyncio.to_thread(maps.read_text):
+        assert asyncio.get_running_loop().time() < deadline, "numpy was not fetched"
+        assert await greedy(tiny) == by_chain
+    for _ in range(3):
+        assert await greedy(tiny) == by_chain
+    first = by_chain[0]
+    without = await greedy(tiny, logit_bias={first: float("-inf")})
+    assert first not in without

@@ -35,14 +35,16 @@ def test_some_waiting_keeps_what_is() -> None:
 def test_threads_change_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it is crowded an idle team is there; once it is calm its threads end."""
     clock_s, waited_s = 0.0, 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: clock_s)
+    monkeypatch.setattr(Spinning, "_waited_s", lambda _self: waited_s)
     spinning = Spinning(2)
-    monkeypatch.setattr(Spinning, "_now", lambda _self: (clock_s, waited_s))
     before = threading.active_count()
     spinning.start()
     clock_s, waited_s = 1.0, 1.0
     spinning.look()
     assert spinning.curt
     assert threading.active_count() == before + 1
+    spinning.start()
     clock_s = 3.0
     spinning.look()
     assert not spinning.curt
