@@ -50,7 +50,7 @@ def until(condition: Callable[[], object]) -> None:
 @pytest.mark.slow
 def test_an_interrupted_pull_is_shown_kept_and_goes_on(daemon: LiveDaemon, hub: FakeHub) -> None:
     """`qm ps` shows it; Ctrl-C says how to go on; the next one fetches only the rest."""
-    hub.fault("slow", path="org/smol/*", side="cdn", times=0, rate=4_000_000)
+    hub.fault("slow", path="org/smol/*", side="cdn", times=0, rate=2_000_000)
     process = subprocess.Popen(
         [COMMAND, "pull", MODEL], env=daemon.env, stderr=subprocess.PIPE, text=True
     )
