@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import llama_cpp  # noqa: F401  whole, for the tests that use it, before qm binds but a part of it
 import pytest
 from qm.modelfiles.build.convert import convert
 
