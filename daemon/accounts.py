@@ -35,7 +35,7 @@ def with_account(fit: Fit, facts: ModelFacts, buffers: tuple[BufferBytes, ...]) 
         kv_bytes=uses[companion].kv_bytes + extra_kv,
     )
     needed = uses[0].total_bytes + RUNNER_BYTES
-    plain = sum(one.weights_bytes for one in buffers if one.buffer == CPU)
+    plain = sum(one.weights_bytes for one in buffers if _is_mapped(one))
     if fit.mapped_bytes and plain:
         mapped = uses[0].weights_bytes - plain + fit.mapped_bytes
         uses[0] = replace(uses[0], weights_bytes=mapped)
@@ -103,6 +103,13 @@ def _measured(use: DeviceUse, buffers: tuple[BufferBytes, ...]) -> DeviceUse:
         kv_bytes=sum(one.kv_bytes for one in own),
         compute_bytes=sum(one.compute_bytes for one in own),
     )
+
+
+def _is_mapped(one: BufferBytes) -> bool:
+    """Whether a load maps this from the file. A dry run, which maps nothing, has weights of the
+    host in memory that the first GPU's driver pins (`CUDA_Host`) where there is such.
+    """
+    return one.device == CPU and (one.buffer == CPU or one.buffer.endswith("_Host"))
 
 
 def _companion_kv(fit: Fit, facts: ModelFacts) -> int:
