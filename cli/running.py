@@ -19,13 +19,13 @@ HEADER = ("NAME", "ID", "SIZE", "PREDICTED", "PROCESSOR", "CONTEXT", "UNTIL")
 
 @click.command()
 @click.argument("prefix", default="")
-@click.option("--json", "as_json", is_flag=True, help="Print the API's own objects.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("--why", is_flag=True, help="Say why each is placed as it is.")
 def ps_command(prefix: str, as_json: bool, why: bool) -> None:
     """List the models that are loaded, and the jobs that run; PREFIX narrows the first list."""
     models = [model for model in _loaded() if model["name"].lower().startswith(prefix.lower())]
     if as_json:
-        show_json(models)
+        show_json([_with_account(model) for model in models])
         return
     now = datetime.now(UTC)
     click.echo(table(HEADER, [_row(model, now) for model in models]))
@@ -70,6 +70,13 @@ def _job_row(job: JsonObject) -> tuple[str, ...]:
         done = step.get("completed") or 0
         told += f" {done / total:.0%} of {size_text(total)}"
     return str(job["kind"]), str(job.get("name") or "-"), told, duration_text(job["seconds"])
+
+
+def _with_account(model: JsonObject) -> JsonObject:
+    """The API's own object, and in front what its `qm` has of sizes: in total and by device."""
+    own = model.get("qm", {})
+    account = {name: own.get(name) for name in ("predicted_bytes", "actual_bytes", "devices")}
+    return model | {"processor": processor_text(model["size"], model["size_vram"])} | account
 
 
 def _row(model: JsonObject, now: datetime) -> tuple[str, ...]:

@@ -49,11 +49,13 @@ class Loader:
                     raise
                 question = await self._less(process, question, error)
             else:
+                self._planner.fell_short(question.spared)
                 return
         try:
             await process.load(await self._spare.take(), self._limit_s)
         except (LoadFailed, RunnerCrashed) as error:
             raise LoadGivenUp(process, error) from error
+        self._planner.fell_short(question.spared)
 
     async def _less(self, process: Process, question: Question, error: QmError) -> Question:
         """Fits `process` anew, smaller unless a lost device explains the failure.

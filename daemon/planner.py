@@ -275,6 +275,13 @@ class Planner:
             }
         )
 
+    def fell_short(self, spared: Mapping[str, int]) -> None:
+        """Remembers room that a load was promised and did not get."""
+        devices = self._devices.gpus if self._devices else ()
+        self._lessons.fell_short(
+            {_known_as(one): spared[one.name] for one in devices if one.name in spared}
+        )
+
     async def wait_until_free(self, found: Fit) -> None:
         """Returns once the devices of an ended runner have their memory back, or after a while.
 

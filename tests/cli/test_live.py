@@ -71,6 +71,10 @@ def test_a_loaded_model_is_shown_and_stopped(live_daemon: LiveDaemon) -> None:
     assert "smollm2:latest" in live_daemon.qm("ps").stdout
     (loaded,) = json.loads(live_daemon.qm("ps", "smollm2", "--json").stdout)
     assert loaded["context_length"] == 4096
+    assert loaded["processor"] == "100% CPU"
+    assert loaded["predicted_bytes"] == loaded["actual_bytes"] == loaded["size"]
+    (host,) = loaded["devices"]
+    assert host["predicted_bytes"] == host["actual_bytes"] == loaded["size"]
     assert "context 4096 of 8192 trained, as asked" in live_daemon.qm("ps", "--why").stdout
     assert live_daemon.qm("stop", "smollm2").stdout == "unloaded 'smollm2'\n"
     assert live_daemon.qm("ps", "smollm2", "--json").stdout == "[]\n"

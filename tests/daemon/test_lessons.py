@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qm.daemon.lessons import Lessons
+from qm.daemon.lessons import SHORT_S, Lessons
 
 
 def test_the_most_is_remembered_across_restarts(tmp_path: Path) -> None:
@@ -33,3 +33,16 @@ def test_a_damaged_file_is_no_lesson(tmp_path: Path) -> None:
     assert lessons.extra_bytes("CUDA0") == 0
     lessons.learn({"CUDA0": 1})
     assert Lessons(path).extra_bytes("CUDA0") == 1
+
+
+def test_room_that_was_not_there_is_not_counted_on_for_a_while(tmp_path: Path) -> None:
+    """A device may be short because of somebody else, so that lesson ends by itself."""
+    now = [100.0]
+    lessons = Lessons(tmp_path / "devices.json", clock=lambda: now[0])
+    lessons.learn({"CUDA0": 5})
+    lessons.fell_short({"CUDA0": 300})
+    lessons.fell_short({"CUDA0": 40})
+    assert lessons.extra_bytes("CUDA0") == 345
+    assert Lessons(tmp_path / "devices.json").extra_bytes("CUDA0") == 5
+    now[0] += SHORT_S
+    assert lessons.extra_bytes("CUDA0") == 5

@@ -8,6 +8,8 @@ the path, and says in QM_TEST_OFFLOAD which.
 from __future__ import annotations
 
 import os
+import re
+import resource
 import socket
 import subprocess
 import sys
@@ -45,6 +47,13 @@ class Worker:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def limit_memory(self, more_bytes: int) -> None:
+        """From now on it can take so much more, whatever it tells of free memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (size_kib,) = re.findall(r"VmSize:\s+(\d+) kB", status)
+        most = int(size_kib) * 1024 + more_bytes
+        resource.prlimit(self.process.pid, resource.RLIMIT_AS, (most, most))
 
 
 def _free_port() -> int:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .asking import ASK, ask, loaded, n_devices_foreseen
+from .asking import ASK, EXACT, ask, loaded, n_devices_foreseen
 
 if TYPE_CHECKING:
     from tests.conftest import LiveDaemon
@@ -26,7 +26,7 @@ def test_predictions_come_true_on_every_device(
     start_worker: StartWorker, start_offloading: Start
 ) -> None:
     """With layers on three of them."""
-    daemon = start_offloading(start_worker(), start_worker(), QM_GPU_MEMORY="120MiB")
+    daemon = start_offloading(start_worker(), start_worker(), QM_GPU_MEMORY="220MiB")
     assert n_devices_foreseen(daemon) == 3
 
 
@@ -86,6 +86,64 @@ def test_a_worker_that_dies_before_the_load(
     worker.kill()
     assert "Paris" in ask(daemon)
     assert loaded(daemon)["size_vram"] > 0
+
+
+def test_a_worker_that_runs_out_of_memory(
+    start_worker: StartWorker, start_offloading: Start
+) -> None:
+    """It told of more than it can give: less is tried and told, and the next load knows."""
+    worker = start_worker()
+    worker.limit_memory(200 * MIB)
+    daemon = start_offloading(worker)
+    assert "Paris" in ask(daemon, num_ctx=8192)
+    placed = loaded(daemon)["qm"]["placement"]
+    assert "with 31 layers on GPUs and context 8192 failed" in placed
+    assert "failed to allocate" in placed
+    assert daemon.qm("stop", "smollm2").returncode == 0
+    assert "Paris" in ask(daemon, num_ctx=8192)
+    assert "failed" not in loaded(daemon)["qm"]["placement"]
+    assert worker.process.poll() is None
+
+
+def test_two_models_live_on_two_workers(start_worker: StartWorker, start_offloading: Start) -> None:
+    """The second goes where nobody is; its runner needs nothing of the worker that is busy."""
+    daemon = start_offloading(start_worker(), start_worker())
+    for model in ("smollm2", "gemma3"):
+        assert "Paris" in ask(daemon, model, num_ctx=512)
+    rows = daemon.json("GET", "/api/ps")["models"]
+    placed = {row["name"]: row["qm"]["placement"] for row in rows}
+    assert len(placed) == 2
+    assert "on RPC0" in placed["smollm2:latest"]
+    assert "on RPC1" in placed["gemma3:latest"]
+    assert "failed" not in "".join(placed.values())
+
+
+def test_a_pinned_model_keeps_its_worker(
+    start_worker: StartWorker, start_offloading: Start
+) -> None:
+    """The next model goes to the host."""
+    daemon = start_offloading(start_worker())
+    body = ASK | {"options": EXACT, "keep_alive": -1}
+    assert "Paris" in daemon.json("POST", "/api/generate", body)["response"]
+    assert "Paris" in ask(daemon, "gemma3", num_ctx=512)
+    rows = daemon.json("GET", "/api/ps")["models"]
+    assert {row["name"]: row["size_vram"] > 0 for row in rows} == {
+        "smollm2:latest": True,
+        "gemma3:latest": False,
+    }
+
+
+def test_a_budget_by_the_workers_address(
+    start_worker: StartWorker, start_offloading: Start
+) -> None:
+    """Nothing of one worker, whatever its number; an unknown name is told by doctor."""
+    one, other = start_worker(), start_worker()
+    daemon = start_offloading(one, other, QM_GPU_MEMORY=f"{one.endpoint}:0,CUDA7:1GiB")
+    assert "Paris" in ask(daemon)
+    assert "31 on RPC1" in loaded(daemon)["qm"]["placement"]
+    done = daemon.qm("doctor")
+    assert done.returncode == 1
+    assert "there is no device CUDA7; devices that can hold layers: RPC0, RPC1" in done.stdout
 
 
 def test_loads_take_turns_on_one_worker(start_worker: StartWorker, start_offloading: Start) -> None:
