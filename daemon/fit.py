@@ -308,7 +308,8 @@ class _Case:
         return DoesNotFit(
             f"the model needs {mib(host.total_bytes + RUNNER_BYTES)} of host memory{beside} with a "
             f"context of {n_ctx} tokens (weights {mib(host.weights_bytes)}, KV cache "
-            f"{mib(host.kv_bytes)}, compute {mib(host.compute_bytes)}); "
+            f"{mib(host.kv_bytes)}, compute {mib(host.compute_bytes)}, the process "
+            f"{mib(RUNNER_BYTES)}); "
             f"{mib(self.machine.available_bytes)} are available. "
             "Try a smaller num_ctx or a smaller quantisation"
         )

@@ -6,62 +6,29 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import msgspec
 from qm.store.layout import Layout
 
 from . import logs
 from .accounts import corrected, fits, told_apart, with_account
 from .budgets import budget_of
 from .devices import RPC, BufferBytes, Device, Devices
-from .facts import ModelFacts
 from .fit import estimated_costs, fit, n_ubatch, target_context
 from .lessons import Lessons
 from .measured import Measurements, measure_key
+from .outlook import Alternatives, Outlook
 from .placing import Costs, DoesNotFit, Fit, NoSuchDevice, Room, Wanted
 from .prober import Probe, ProbeFailed
 from .questions import NOBODY, Question, with_whole_rooms
-from .runner.wire import Options, Placement
+from .runner.wire import Placement
 from .settings import Settings
 
 _log = logs.Log("planner")
-QUANT_BITS = {  # a weight, on average over a model of usual shape
-    "Q2_K": 3.0,
-    "Q3_K_M": 3.9,
-    "Q4_K_M": 4.85,
-    "Q5_K_M": 5.7,
-    "Q6_K": 6.6,
-    "Q8_0": 8.5,
-    "F16": 16.0,
-}
 _FREE_LIMIT_S = 5.0  # for a driver to give an ended process's memory back
 _FREE_STEP_S = 0.05
 _NEARLY = 32 << 20
 _ROUNDS = 4  # fits that are checked by a dry run; it settles in two
-
-
-@dataclass(frozen=True, slots=True)
-class QuantOutlook:
-    """About what a quantisation would weigh, and how many layers would be on GPUs.
-
-    `n_gpu_layers` is None where it would not fit at all.
-    """
-
-    name: str
-    weights_bytes: int
-    n_gpu_layers: int | None
-    n_layers: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outlook:
-    """All that `qm plan` tells. `most_context` is what would fit without costing anything else."""
-
-    fit: Fit
-    most_context: int
-    quants: tuple[QuantOutlook, ...]
-    devices: Devices
 
 
 class Planner:
@@ -163,35 +130,18 @@ class Planner:
         return best
 
     async def outlook(self, question: Question) -> Outlook:
-        """The placement, how far its context could grow, and which quantisations would fit."""
+        """The placement, how far its context could grow, and which quantisations would fit.
+
+        Raises DoesNotFit, which then tells what would.
+        """
         async with self._asking():
             devices = await self._current(question.held)
-            found = await self._planned(question, devices)
-        rooms = self.rooms(devices, question)
-        wishes = question.wishes
-
-        def tried(facts: ModelFacts, wishes: Options, wanted: Wanted) -> Fit | None:
+            others = Alternatives(question, self.rooms(devices, question), self.wanted)
             try:
-                return fit(facts, question.machine, wishes, wanted, rooms=rooms)
-            except DoesNotFit:
-                return None
-
-        free = msgspec.structs.replace(wishes, num_ctx=None, kv_type=found.placement.kv_type)
-        n_ctx = found.placement.n_ctx
-        open_end = Wanted(0, self.wanted.n_parallel, least_context=n_ctx, shares_memory=False)
-        most = tried(question.facts, free, open_end)
-        whole = len(question.facts.layers) + 1
-        quants = []
-        for name, bits in QUANT_BITS.items():
-            facts = question.facts.at_bits(bits)
-            one = tried(facts, wishes, self.wanted)
-            quants.append(
-                QuantOutlook(
-                    name, facts.weights_bytes, one.placement.n_gpu_layers if one else None, whole
-                )
-            )
-        longest = max(found.placement.n_ctx, most.placement.n_ctx if most else 0)
-        return Outlook(found, longest, tuple(quants), devices)
+                found = await self._planned(question, devices)
+            except DoesNotFit as error:
+                raise DoesNotFit(f"{error.message}. {others.told()}") from error
+        return Outlook(found, others.longest(found), others.quants(), devices)
 
     def context_of(self, question: Question) -> int:
         """The context of a placement, by what is known of the devices and by our own count."""

@@ -10,7 +10,8 @@ from .building import BuildMachine
 from .devices import Devices
 from .facts import ModelFacts
 from .hardware import Machine
-from .planner import Outlook, Planner
+from .outlook import Outlook
+from .planner import Planner
 from .residents import Residents
 from .runner.wire import Options
 

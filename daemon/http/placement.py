@@ -19,7 +19,7 @@ from ..chat.options import chosen
 from ..devices import Devices
 from ..facts import ModelFacts
 from ..loaded import facts_of
-from ..planner import Outlook, QuantOutlook
+from ..outlook import Outlook, QuantOutlook
 from ..runner.wire import Options
 from ..services import Services
 from ..setting_values import parse_budgets

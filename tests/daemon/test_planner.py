@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from qm.daemon.devices import BufferBytes, Device, Devices
 from qm.daemon.hardware import Machine
+from qm.daemon.placing import DoesNotFit
 from qm.daemon.planner import Planner
 from qm.daemon.questions import Question, Staying
 from qm.daemon.runner.wire import Options, Placement
 from qm.daemon.settings import load_settings
 
-from .test_fit import EIGHT, GIB
+from .test_fit import EIGHT, GIB, MIB
 
 WORKERS = "10.0.0.1:50052", "10.0.0.2:50052"
 
@@ -117,3 +118,20 @@ async def test_where_nothing_fits_beside_the_pinned_the_empty_machine_is_planned
     crowded = replace(asked, staying=Staying(31 * GIB), others=Staying(31 * GIB))
     found = await planner(tmp_path).plan(crowded)
     assert found.needed_bytes > GIB
+
+
+async def test_a_plan_that_fails_tells_what_would_fit(tmp_path: Path) -> None:
+    """A shorter context, or a smaller quantisation; or that nothing would."""
+    facts = replace(EIGHT, n_parameters=8_000_000_000)
+    asked = replace(question({}), facts=facts, wishes=Options(num_ctx=4096))
+    one = planner(tmp_path)
+    with pytest.raises(DoesNotFit) as long:
+        await one.outlook(
+            replace(asked, wishes=Options(num_ctx=131072), machine=Machine(GIB, 8 * GIB, 8))
+        )
+    assert "As it is it would fit with a context of " in long.value.message
+    assert "of its quantisations none would" in long.value.message
+    with pytest.raises(DoesNotFit) as heavy:
+        await one.outlook(replace(asked, machine=Machine(GIB, 4500 * MIB, 8)))
+    assert "As it is no context makes it fit" in heavy.value.message
+    assert "these would: Q2_K (about 2,861 MiB), Q3_K_M (about" in heavy.value.message
