@@ -4,42 +4,67 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .devices import CPU, PROJECTOR, BufferBytes
+from .devices import CPU, DRAFT, PROJECTOR, BufferBytes
 from .facts import ModelFacts
 from .packing import Packing, Split
 from .placing import RUNNER_BYTES, Costs, DeviceUse, Fit, Room
 
+Buffers = tuple[BufferBytes, ...]
+
 
 def told_apart(
-    facts: ModelFacts, buffers: tuple[BufferBytes, ...]
-) -> tuple[ModelFacts, tuple[BufferBytes, ...]]:
-    """The model's own buffers, and facts that have what its projector takes."""
-    projector = [one for one in buffers if one.buffer == PROJECTOR]
+    fit: Fit, facts: ModelFacts, buffers: Buffers
+) -> tuple[ModelFacts, Buffers, Buffers]:
+    """The model's own buffers and those of its draft model, and facts that have what they say."""
+    projector = [one for one in buffers if one.part == PROJECTOR]
+    draft = tuple(one for one in buffers if one.part == DRAFT)
     if projector:
         facts = facts.with_projector(sum(one.weights_bytes for one in projector))
-    return facts, tuple(one for one in buffers if one.buffer != PROJECTOR)
+    if draft:
+        sizes = {True: 0, False: 0}  # on the host, and not
+        for one in draft:
+            sizes[one.device == CPU] += one.weights_bytes + one.compute_bytes
+        on_gpu = fit.companions_on_gpu
+        here = (sizes[False], sizes[True]) if on_gpu else (sizes[True], facts.extra_host_bytes)
+        facts = facts.with_draft(*here)
+    return facts, tuple(one for one in buffers if not one.part), draft
 
 
-def with_account(fit: Fit, facts: ModelFacts, buffers: tuple[BufferBytes, ...]) -> Fit:
+def with_account(fit: Fit, facts: ModelFacts, buffers: Buffers, draft: Buffers = ()) -> Fit:
     """`fit` with llama.cpp's own numbers in place of ours.
 
-    Companions were not part of it, so ours stay. Of weights in a mapped file llama.cpp
+    Adapters were not part of it, so ours stay. Of weights in a mapped file llama.cpp
     will report the mapped range, which is more than what is needed of it.
     """
-    uses = [_measured(use, buffers) for use in fit.uses]
+    uses = [_plus(_measured(use, buffers), _measured(use, draft)) for use in fit.uses]
     companion = 1 if fit.companions_on_gpu else 0
-    extra_kv = _companion_kv(fit, facts)
     uses[companion] = replace(
         uses[companion],
-        weights_bytes=uses[companion].weights_bytes + facts.extra_bytes,
-        kv_bytes=uses[companion].kv_bytes + extra_kv,
+        weights_bytes=uses[companion].weights_bytes
+        + facts.extra_bytes
+        - (facts.draft_bytes if draft else 0),
+        kv_bytes=uses[companion].kv_bytes + (0 if draft else _companion_kv(fit, facts)),
     )
     needed = uses[0].total_bytes + RUNNER_BYTES
-    plain = sum(one.weights_bytes for one in buffers if _is_mapped(one))
-    if fit.mapped_bytes and plain:
-        mapped = uses[0].weights_bytes - plain + fit.mapped_bytes
-        uses[0] = replace(uses[0], weights_bytes=mapped)
+    if fit.mapped_bytes:
+        mapped = _beyond(buffers, fit.mapped_bytes) + _beyond(draft, facts.draft_mapped[companion])
+        uses[0] = replace(uses[0], weights_bytes=uses[0].weights_bytes + mapped)
     return replace(fit, uses=tuple(uses), needed_bytes=needed, measured=True)
+
+
+def _plus(one: DeviceUse, other: DeviceUse) -> DeviceUse:
+    return replace(
+        one,
+        weights_bytes=one.weights_bytes + other.weights_bytes,
+        kv_bytes=one.kv_bytes + other.kv_bytes,
+        compute_bytes=one.compute_bytes + other.compute_bytes,
+    )
+
+
+def _beyond(buffers: Buffers, mapped_bytes: int) -> int:
+    """How much more is mapped of a file than the weights that are in it for the host."""
+    plain = sum(one.weights_bytes for one in buffers if _is_mapped(one))
+    return mapped_bytes - plain if plain else 0
 
 
 def fits(fit: Fit, host_bytes: int) -> bool:
@@ -48,7 +73,7 @@ def fits(fit: Fit, host_bytes: int) -> bool:
     return on_devices and fit.needed_bytes <= host_bytes
 
 
-def corrected(fit: Fit, facts: ModelFacts, costs: Costs, buffers: tuple[BufferBytes, ...]) -> Costs:
+def corrected(fit: Fit, facts: ModelFacts, costs: Costs, buffers: Buffers) -> Costs:
     """Costs under which our own count of this fit comes out as llama.cpp's."""
     n_ctx, counted = fit.placement.n_ctx, _counted(fit, facts, costs)
     host, *devices = [_measured(use, buffers) for use in counted]
@@ -75,7 +100,7 @@ def _beside_cache(measured: DeviceUse, counted: DeviceUse) -> int:
 
 def _counted(fit: Fit, facts: ModelFacts, costs: Costs) -> tuple[DeviceUse, ...]:
     """The fit's account by our own count, without companions."""
-    bare = replace(facts, extra_bytes=0, extra_kv_elements=0)
+    bare = replace(facts, extra_bytes=0, extra_kv_elements=0, extra_host_bytes=0)
     placement = fit.placement
     rooms = {use.device: use for use in fit.uses[1:]}
     split = Split(
@@ -95,7 +120,7 @@ def _room(use: DeviceUse) -> Room:
     return Room(use.device, use.room_bytes, use.free_bytes)
 
 
-def _measured(use: DeviceUse, buffers: tuple[BufferBytes, ...]) -> DeviceUse:
+def _measured(use: DeviceUse, buffers: Buffers) -> DeviceUse:
     own = [one for one in buffers if one.device == use.device]
     return replace(
         use,

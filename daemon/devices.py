@@ -9,6 +9,7 @@ import msgspec
 
 CPU = "CPU"  # what every device that is no GPU counts as: the host's own memory
 PROJECTOR = "projector"  # the buffers of a projector, told apart from the model's
+DRAFT = "draft"  # those of a draft model, likewise
 RPC = "RPC"  # the registry's name of devices on other machines
 
 
@@ -67,7 +68,8 @@ class Devices(msgspec.Struct, frozen=True):
 class BufferBytes(msgspec.Struct, frozen=True):
     """What llama.cpp accounts to one kind of buffer: `CPU`, `CPU_REPACK`, `CUDA0`, `CUDA_Host`…
 
-    `device` is the name of the device that holds it.
+    `device` is the name of the device that holds it, `part` whose it is: of the model itself, of
+    its projector, or of its draft model.
     """
 
     buffer: str
@@ -75,3 +77,4 @@ class BufferBytes(msgspec.Struct, frozen=True):
     weights_bytes: int = 0
     kv_bytes: int = 0
     compute_bytes: int = 0
+    part: str = ""

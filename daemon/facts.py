@@ -46,7 +46,9 @@ class ModelFacts:
 
     `output_bytes` is what the last step needs where it runs on a GPU; of that `tied_bytes` are a
     copy of the input's table, which the host has anyway. `extra_bytes` belongs to companions:
-    projector (`projector_bytes` of them), adapters, a draft model's weights.
+    projector (`projector_bytes` of them), adapters, a draft model's weights and buffers
+    (`draft_bytes`); `extra_host_bytes` is what the host has of them though they are on a GPU.
+    `draft_mapped` is what a load maps of a draft model's file: on the host, and beside a GPU.
     """
 
     n_ctx_train: int
@@ -59,6 +61,9 @@ class ModelFacts:
     extra_bytes: int = 0
     extra_kv_elements: int = 0
     projector_bytes: int = 0
+    draft_bytes: int = 0
+    extra_host_bytes: int = 0
+    draft_mapped: tuple[int, int] = (0, 0)
     n_parameters: int = 0
     spans: tuple[Span, ...] = field(default=(), repr=False)
 
@@ -84,6 +89,13 @@ class ModelFacts:
         """The same with a projector that is known to take so much."""
         extra = self.extra_bytes - self.projector_bytes + projector_bytes
         return replace(self, extra_bytes=extra, projector_bytes=projector_bytes)
+
+    def with_draft(self, draft_bytes: int, host_bytes: int) -> ModelFacts:
+        """The same with a draft model that is known to take so much, cache aside."""
+        extra = self.extra_bytes - self.draft_bytes + draft_bytes
+        return replace(
+            self, extra_bytes=extra, draft_bytes=draft_bytes, extra_host_bytes=host_bytes
+        )
 
     def at_bits(self, bits_per_weight: float) -> ModelFacts:
         """The same model quantised to so many bits on average; nothing of it is mapped yet."""
@@ -126,6 +138,7 @@ def model_facts(
     extra_bytes: int = 0,
     projector_bytes: int = 0,
     draft: Header | None = None,
+    draft_compute_bytes: int = 0,
     parts: Iterable[Header] = (),
 ) -> ModelFacts:
     """The facts of a GGUF and the `parts` that follow it; numbers that it lacks count as zero."""
@@ -138,8 +151,7 @@ def model_facts(
         for tensor in file.tensors
     )
     tied = _size(tensors, "token_embd.weight") if not _size(tensors, "output.weight") else 0
-    drafted = draft.weights_bytes if draft else 0
-    return ModelFacts(
+    facts = ModelFacts(
         n_ctx_train=header.context_length or 0,
         n_embd=header.embedding_length or 0,
         n_vocab=max((one.shape[-1] for one in tensors if _is_vocabulary(one)), default=0),
@@ -147,12 +159,20 @@ def model_facts(
         output_bytes=tied + sum(one.size_bytes for one in tensors if _is_output(one)),
         tied_bytes=tied,
         layers=_layers(spans, kv_elements(header)),
-        extra_bytes=extra_bytes + projector_bytes + drafted,
+        extra_bytes=extra_bytes + projector_bytes,
         projector_bytes=projector_bytes,
         extra_kv_elements=sum(kv_elements(draft)) if draft else 0,
         n_parameters=sum(one.items for one in tensors),
         spans=spans,
     )
+    return _with_draft(facts, model_facts(draft), draft_compute_bytes) if draft else facts
+
+
+def _with_draft(facts: ModelFacts, draft: ModelFacts, compute_bytes: int) -> ModelFacts:
+    everything = len(draft.layers) + 2
+    mapped = draft.mapped_bytes(everything, everything), draft.mapped_bytes(0, 0)
+    found = facts.with_draft(draft.weights_bytes + compute_bytes, draft.input_bytes + compute_bytes)
+    return replace(found, draft_mapped=mapped)
 
 
 def kv_elements(header: Header) -> tuple[int, ...]:

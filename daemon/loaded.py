@@ -240,13 +240,13 @@ def _facts(files: _Files) -> ModelFacts:
     """Every request asks for them, and a header has hundreds of tensors to look at."""
     draft = _header(files.draft) if files.draft else None
     extra_bytes = sum(path.stat().st_size for path in files.adapters)
-    if draft is not None:  # it evaluates beside the model
-        extra_bytes += estimated_costs(model_facts(draft), DRAFT_UBATCH, 1).host_bytes
+    compute = estimated_costs(model_facts(draft), DRAFT_UBATCH, 1).host_bytes if draft else 0
     return model_facts(
         files.header,
         extra_bytes=extra_bytes,
         projector_bytes=sum(path.stat().st_size for path in files.projectors[:1]),
         draft=draft,
+        draft_compute_bytes=compute,
         parts=map(_header, files.weights[1:]),
     )
 

@@ -15,7 +15,12 @@ _Entries = dict[str, tuple[BufferBytes, ...]]
 
 
 def measure_key(
-    placement: Placement, devices: Devices, *, embedding: bool, projector: str | None = None
+    placement: Placement,
+    devices: Devices,
+    *,
+    embedding: bool,
+    projector: str | None = None,
+    draft: str | None = None,
 ) -> str:
     """What a dry run's result depends on, beside the weights."""
     described = [
@@ -28,7 +33,7 @@ def measure_key(
         *(placement.layers, placement.n_gpu_layers, placement.devices, placement.kv_type),
         [(one.pattern, one.device) for one in placement.overrides],
         *(placement.flash_attention, described, devices.binding, embedding),
-        *(projector, placement.companions_on_gpu),
+        *(projector, draft, placement.companions_on_gpu),
     )
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:24]
 

@@ -165,6 +165,9 @@ class Packing:
             weights_bytes=one.weights_bytes + self.facts.extra_bytes,
             kv_bytes=one.kv_bytes + kv,
         )
+        if place:
+            on_host = uses[0].weights_bytes + self.facts.extra_host_bytes
+            uses[0] = replace(uses[0], weights_bytes=on_host)
         return tuple(uses)
 
     @property

@@ -118,8 +118,8 @@ class Planner:
             buffers = await self._account(question, found.placement, devices)
             if not buffers:
                 return best or found
-            facts, buffers = told_apart(facts, buffers)
-            checked = with_account(found, facts, buffers)
+            facts, buffers, drafted = told_apart(found, facts, buffers)
+            checked = with_account(found, facts, buffers, drafted)
             if fits(checked, machine.available_bytes) and (not best or checked.rank > best.rank):
                 best = checked
             costs = _merged(costs, corrected(found, facts, costs, buffers), tightened=best is None)
@@ -260,7 +260,8 @@ class Planner:
             return ()
         embedding = "embedding" in model.capabilities
         projector = str(model.projectors[0]) if model.projectors else None
-        key = measure_key(placement, devices, embedding=embedding, projector=projector)
+        draft = str(model.draft) if model.draft and not embedding else None
+        key = measure_key(placement, devices, embedding=embedding, projector=projector, draft=draft)
         known = self._measurements_of(model.weights_digest)
         buffers = known.get(key)
         if buffers is not None or self._in_use(placement, question):
@@ -268,7 +269,7 @@ class Planner:
         try:
             weights = tuple(map(str, model.weights))
             buffers = await self._probe.measure(
-                weights, placement, embedding=embedding, projector=projector
+                weights, placement, embedding=embedding, projector=projector, draft=draft
             )
         except ProbeFailed as error:
             _log.warning("not_measured", model=model.name, error=error)

@@ -44,6 +44,7 @@ class Probe(Protocol):
         *,
         embedding: bool,
         projector: str | None = None,
+        draft: str | None = None,
     ) -> tuple[BufferBytes, ...]: ...
 
     async def release(self) -> None: ...
@@ -59,6 +60,7 @@ class Ask(msgspec.Struct, frozen=True):
     placement: Placement | None = None
     embedding: bool = False
     projector: str | None = None
+    draft: str | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -111,9 +113,10 @@ class Prober:
         *,
         embedding: bool,
         projector: str | None = None,
+        draft: str | None = None,
     ) -> tuple[BufferBytes, ...]:
         """What llama.cpp would allocate for it. Raises ProbeFailed."""
-        ask = Ask(placement.rpc_servers, weights, placement, embedding, projector)
+        ask = Ask(placement.rpc_servers, weights, placement, embedding, projector, draft)
         answer = await self._ask(ask)
         if answer.buffers is None:
             raise ProbeFailed(answer.error or "the probe measured nothing")

@@ -11,9 +11,9 @@ from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
 from qm.modelfiles.build.draft import MOST_MISSING
 
+from ..companions import draft_placement
 from . import wire
 from .llama import Batch, Context
 from .llama_error import LlamaError
@@ -25,7 +25,6 @@ from .weights import Model
 
 READ_AT_ONCE: Final = 256  # tokens of a prompt; answers wait meanwhile
 LEAST_SURE: Final = 0.6  # what is less likely, in the small model's eyes, is no guess
-ALL_LAYERS: Final = 999
 _SPOT_CHECKS: Final = 97  # of so many tokens one is compared; `qm create` compared all
 _READS_ALONG: Final = 16  # new tokens; more are a prompt, and tell nothing of what guesses take
 _SMOOTHING: Final = 0.2
@@ -36,7 +35,7 @@ class Draft:
 
     def __init__(self, path: str, model: Model, placement: wire.Placement, log: Log) -> None:
         """Raises LlamaError, also for a model that can't guess for `model`."""
-        own = _beside(placement)
+        own = draft_placement(placement)
         self._model = Model((path,), own, lambda _fraction: True, log)
         _check(model.vocabulary, self._model)
         self.context = Context(self._model, own, log, embedding=False)
@@ -134,19 +133,6 @@ class _Run:
 def _slot(sequence: Sequence) -> int:
     assert sequence.slot is not None
     return sequence.slot.id
-
-
-def _beside(placement: wire.Placement) -> wire.Placement:
-    """Whole on the first GPU, or on the CPU."""
-    on_gpu = placement.companions_on_gpu and placement.devices
-    return msgspec.structs.replace(
-        placement,
-        devices=placement.devices[:1] if on_gpu else (),
-        n_gpu_layers=ALL_LAYERS if on_gpu else 0,
-        layers=(),
-        overrides=(),
-        main_gpu=0,
-    )
 
 
 def _check(ours: Vocabulary, draft: Model) -> None:

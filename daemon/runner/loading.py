@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from ..companions import companion_device
 from . import wire
 from .draft import Draft
 from .intake import Intake
@@ -40,7 +41,7 @@ def load(
         draft = Draft(request.draft, model, request.placement, log)
     contexts = (context, draft.context) if draft else (context,)
     counted = tuple(one for each in contexts for one in buffers(each.pointer))
-    memory = by_device((*counted, *log.beside(request.placement.companion_device)))
+    memory = by_device((*counted, *log.beside(companion_device(request.placement))))
     answer = _describe(request, model, context, projector)
     answer = msgspec.structs.replace(answer, memory=memory if counted else log.memory())
     return model, context, projector, draft, answer

@@ -87,7 +87,9 @@ def projector_buffers(path: str, params: Any) -> tuple[BufferBytes, ...]:  # Any
     if not 0 < found.count <= _MAX_BUFFERS:
         return ()
     return tuple(
-        BufferBytes(PROJECTOR, device_name(node.buffer), weights_bytes=node.weights_bytes)
+        BufferBytes(
+            PROJECTOR, device_name(node.buffer), weights_bytes=node.weights_bytes, part=PROJECTOR
+        )
         for node in _nodes(found.root)
     )
 

@@ -12,7 +12,8 @@ import sys
 import msgspec
 from qm.modelfiles.native import C
 
-from ..devices import BufferBytes
+from ..companions import draft_placement
+from ..devices import DRAFT, BufferBytes
 from ..prober import Answer, Ask
 from .isolation import isolate
 from .llama import Context
@@ -54,9 +55,19 @@ class DryRuns:
         context = Context(model, placement, self._log, embedding=ask.embedding)
         measured = buffers(context.pointer)
         context.free()
+        if ask.draft and measured:
+            measured += self._draft_buffers(ask.draft, draft_placement(placement))
         if ask.projector and measured:
             measured += projector_buffers(ask.projector, projector_params(placement))
         return measured
+
+    def _draft_buffers(self, path: str, placement: Placement) -> tuple[BufferBytes, ...]:
+        model = Model((path,), placement, lambda _fraction: True, self._log, dry=True)
+        context = Context(model, placement, self._log, embedding=False)
+        measured = buffers(context.pointer)
+        context.free()
+        model.free()
+        return tuple(msgspec.structs.replace(one, part=DRAFT) for one in measured)
 
     def _model(self, weights: tuple[str, ...], placement: Placement) -> Model:
         key = (weights, msgspec.structs.replace(placement, n_ctx=0, kv_type="", n_parallel=0))

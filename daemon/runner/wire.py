@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from ..devices import CPU, RemoteDevice
+from ..devices import RemoteDevice
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024  # a prompt with images; a longer frame is a broken peer
 HELLO_ID = 0  # ids of requests start at 1; `Hello` answers none
@@ -113,11 +113,6 @@ class Placement(msgspec.Struct, frozen=True):
     def rpc_servers(self) -> tuple[str, ...]:
         """The workers that it needs; others may be busy with somebody else's model."""
         return tuple(dict.fromkeys(one.endpoint for one in self.remotes))
-
-    @property
-    def companion_device(self) -> str:
-        """Where projector and draft model are."""
-        return self.devices[0] if self.companions_on_gpu and self.devices else CPU
 
 
 # Daemon to runner ---------------------------------------------------------------------------

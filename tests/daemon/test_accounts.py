@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from qm.daemon.accounts import with_account
-from qm.daemon.devices import BufferBytes
+from qm.daemon.accounts import told_apart, with_account
+from qm.daemon.devices import DRAFT, BufferBytes
 from qm.daemon.facts import model_facts
 from qm.daemon.fit import fit
 from qm.daemon.placing import Costs
@@ -39,3 +39,29 @@ def test_weights_of_the_host_are_mapped_whatever_a_dry_run_calls_them(
     assert account.uses[0].weights_bytes == MIB + expected
     assert account.uses[1].weights_bytes == 40 * MIB
     assert account.needed_bytes > 50 * MIB
+
+
+@pytest.mark.parametrize("on_gpu", [True, False])
+def test_a_draft_model_is_accounted_where_it_is(smollm2_gguf: Path, on_gpu: bool) -> None:
+    """On the GPU but for its input, or on the host; by the dry run's numbers, not ours."""
+    header = read_header(smollm2_gguf)
+    facts = model_facts(header, draft=header, draft_compute_bytes=MIB)
+    room = gpus((500 if on_gpu else 60) * MIB)
+    found = fit(
+        facts, machine(GIB), Options(num_ctx=512), WANTED, rooms=room, costs=Costs(MIB, MIB, 0)
+    )
+    assert found.companions_on_gpu == on_gpu
+    draft = (
+        BufferBytes("CPU", "CPU", facts.input_bytes, compute_bytes=4 * MIB, part=DRAFT),
+        BufferBytes("CUDA0", "GPU0", 70 * MIB, 5 * MIB, 6 * MIB, part=DRAFT),
+    )[: 2 if on_gpu else 1]
+    own = (BufferBytes("CPU", "CPU", 50 * MIB), BufferBytes("CUDA0", "GPU0", 40 * MIB))
+    told, buffers, drafted = told_apart(found, facts, (*own, *draft))
+    assert (buffers, drafted) == (own, draft)
+    account = with_account(found, told, buffers, drafted)
+    mapped = facts.input_bytes if on_gpu else facts.draft_mapped[0]
+    assert account.uses[0].weights_bytes == found.mapped_bytes + mapped
+    assert account.uses[0].compute_bytes == 4 * MIB
+    expected = 40 * MIB + (81 * MIB if on_gpu else 0)
+    assert account.uses[1].total_bytes == expected
+    assert told.draft_bytes == (76 * MIB if on_gpu else facts.input_bytes + 4 * MIB)

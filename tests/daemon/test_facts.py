@@ -88,7 +88,10 @@ def test_later_parts_of_a_split_model_are_no_companions(smollm2_gguf: Path) -> N
 def test_a_draft_model_counts_with_its_cache(smollm2_gguf: Path) -> None:
     """Its weights and what a token leaves in it."""
     header = read_header(smollm2_gguf)
-    facts = model_facts(header, draft=header, projector_bytes=100)
-    assert facts.extra_bytes == header.weights_bytes + 100
+    facts = model_facts(header, draft=header, draft_compute_bytes=7, projector_bytes=100)
+    assert facts.extra_bytes == header.weights_bytes + 107
+    assert facts.extra_host_bytes == facts.input_bytes + 7
     assert facts.extra_kv_elements == facts.kv_elements
-    assert facts.with_projector(300).extra_bytes == header.weights_bytes + 300
+    assert facts.with_projector(300).extra_bytes == header.weights_bytes + 307
+    measured = facts.with_projector(0).with_draft(50, 20)
+    assert (measured.extra_bytes, measured.extra_host_bytes) == (50, 20)

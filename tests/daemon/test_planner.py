@@ -35,6 +35,7 @@ class FakeProbe:
         *,
         embedding: bool,
         projector: str | None = None,
+        draft: str | None = None,
     ) -> tuple[BufferBytes, ...]:
         return ()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qm.daemon.devices import CPU, PROJECTOR
+from qm.daemon.devices import CPU, DRAFT, PROJECTOR
 from qm.daemon.prober import ProbeFailed, Prober
 from qm.daemon.runner.process import Runner
 from qm.daemon.runner.wire import Load, Placement
@@ -62,6 +62,26 @@ async def test_a_dry_run_tells_what_a_load_takes(
     finally:
         await runner.close()
     (actual,) = loaded.memory
+    assert sum(one.kv_bytes for one in measured) == actual.kv_bytes
+    assert sum(one.compute_bytes for one in measured) == actual.compute_bytes
+    assert sum(one.weights_bytes for one in measured) == actual.weights_bytes
+
+
+async def test_a_draft_model_is_measured_beside_its_model(
+    tmp_path: Path, smollm2_gguf: Path
+) -> None:
+    """To the byte, and told apart."""
+    path = str(smollm2_gguf)
+    placement = Placement(n_ctx=512, n_parallel=4)
+    async with prober(tmp_path) as one:
+        measured = await one.measure((path,), placement, embedding=False, draft=path)
+    runner = await Runner.spawn(tmp_path / "runner.log")
+    try:
+        loaded = await runner.load(Load(1, (path,), placement, draft=path), lambda _: None)
+    finally:
+        await runner.close()
+    (actual,) = loaded.memory
+    assert {one.part for one in measured} == {"", DRAFT}
     assert sum(one.kv_bytes for one in measured) == actual.kv_bytes
     assert sum(one.compute_bytes for one in measured) == actual.compute_bytes
     assert sum(one.weights_bytes for one in measured) == actual.weights_bytes
