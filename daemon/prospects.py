@@ -38,8 +38,8 @@ class Prospects:
         return self._planner.context_of(self._memory.question(model, wishes))
 
     async def devices(self) -> Devices:
-        """What there is to compute on."""
-        return await self._planner.devices()
+        """What there is to compute on; of a worker that is in use, as it was before."""
+        return await self._planner.devices(self._memory.held())
 
     async def for_builds(self) -> BuildMachine:
         """What a model that is still to be built may take."""

@@ -25,6 +25,9 @@ _NO_MEMORY = (
 )
 
 
+_LOST_WORKER = "Remote RPC server crashed"  # llama.cpp's last words then
+
+
 class RunnerFailed(QmError):
     """A runner process did not do what it should."""
 
@@ -42,6 +45,8 @@ class RunnerCrashed(RunnerFailed):
     code = "runner_crashed"
 
     def __init__(self, message: str, *, exit_status: int | None = None, log_tail: str = "") -> None:
+        if _LOST_WORKER in log_tail:
+            message += ": a worker (QM_RPC) that had layers of the model died or broke off"
         super().__init__(f"{message}\n{log_tail}" if log_tail else message)
         self.exit_status = exit_status
         self.log_tail = log_tail

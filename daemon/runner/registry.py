@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import socket
 from typing import Any, Final
 
 import msgspec
 from qm.modelfiles.native import C, binding_version
 
 from ..devices import CPU, RPC, Device, Devices, RemoteDevice
+from .greeting import unanswered
 
 _KINDS: Final = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
-CONNECT_LIMIT_S: Final = 3.0
 _NAMES: Final[dict[str, str]] = {}  # ours, of remote devices, as ggml's registry is one a process
 _Pointer = ctypes.c_void_p
 
@@ -164,11 +163,8 @@ def _added(endpoint: str) -> str:
     registry = ggml("ggml_backend_reg_by_name", _Pointer, RPC.encode())
     if not registry:
         return "the installed llama-cpp-python was built without RPC"
-    host, _, port = endpoint.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_LIMIT_S).close()
-    except OSError as error:
-        return f"can't be reached: {error.strerror or error}"
+    if why := unanswered(endpoint):
+        return why
     address = ggml(
         "ggml_backend_reg_get_proc_address",
         _Pointer,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shlex
 import sys
 
-from qm.modelfiles.native import C
+from qm.modelfiles.native import C, binding_version
 
 from ..devices import RPC
 from .isolation import forgo_amx
@@ -24,8 +25,9 @@ def main() -> int:
     if not registry:
         return _unable(
             "the installed llama-cpp-python was built without RPC. A build with it:\n"
-            '  CMAKE_ARGS="-DGGML_RPC=on" pip install --force-reinstall --no-cache-dir '
-            "--no-binary llama-cpp-python llama-cpp-python"
+            f'  CMAKE_ARGS="-DGGML_RPC=on" {shlex.quote(sys.executable)} -m pip install '
+            "--force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python "
+            f"llama-cpp-python=={binding_version()}"
         )
     address = ggml(
         "ggml_backend_reg_get_proc_address",

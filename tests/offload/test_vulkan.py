@@ -33,7 +33,7 @@ def test_the_device_is_told(start_offloading: Start) -> None:
 
 def test_predictions_come_true(start_offloading: Start) -> None:
     """On the device and on the host, which share the layers."""
-    daemon = start_offloading(QM_GPU_MEMORY="200MiB", QM_GPU_RESERVE="0", **SOFTWARE_DEVICE)
+    daemon = start_offloading(QM_GPU_MEMORY="280MiB", QM_GPU_RESERVE="0", **SOFTWARE_DEVICE)
     assert n_devices_foreseen(daemon) == 2
 
 
