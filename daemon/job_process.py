@@ -1,12 +1,16 @@
 """A job process: `python -m qm.daemon.job_process FD`, FD being its end of a socketpair.
 
-It reads one line, `{"kind", "home", "args"}`, and writes lines: `{"progress": …}` any number of
-times, then `{"result": …}` or `{"error": {"status", "code", "message"}}`.
+It reads one line, `{"kind", "home", "args", "environment"}`, and writes lines: `{"progress": …}`
+any number of times, then `{"result": …}` or `{"error": {"status", "code", "message"}}`. Until the
+line comes it imports what most jobs need.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import select
 import signal
 import socket
 import sys
@@ -32,10 +36,26 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _leave)
     connection = socket.socket(fileno=int(sys.argv[1]))
     with connection, connection.makefile("rb") as orders, connection.makefile("wb") as stream:
-        order = json.loads(orders.readline())
+        if not _has_come(connection):
+            _warm_up()
+        line = orders.readline()
+        if not line:  # nobody needs us any more
+            return 0
+        order = json.loads(line)
+        os.environ.update(order.get("environment", {}))
         watch(connection)
         _write(stream, _outcome(order, Reporter(stream)))
     return 0
+
+
+def _has_come(connection: socket.socket) -> bool:
+    return bool(select.select([connection], [], [], 0)[0])
+
+
+def _warm_up() -> None:
+    """Nothing that looks at the environment when it is imported: that comes with the order."""
+    for name in ("qm.store.store", "qm.store.pull.reference", "qm.store.pull.registry"):
+        importlib.import_module(name)
 
 
 class Reporter:

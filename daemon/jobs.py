@@ -7,14 +7,11 @@ left is ended.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
-import socket
-import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,18 +19,14 @@ from typing import Any, TypeAlias
 from qm.store.errors import Conflict, InvalidRequest, NotFound, QmError, Unavailable
 
 from . import logs
-from .runner.environment import child_environment, network_environment
+from .job_workers import EXIT_LIMIT_S, JobBroken, Worker, Workers, reap
+from .runner.environment import network_environment
 
 JsonObject: TypeAlias = dict[str, Any]  # Any: a JSON document, checked by who reads it
 
 _log = logs.Log("jobs")
-EXIT_LIMIT_S = 5.0
-TERMINATE_LIMIT_S = 5.0
-KILL_LIMIT_S = 10.0
 # these kinds may know proxies and tokens
 DOWNLOADING = frozenset({"fetch", "peek", "pull", "push", "repair"})
-LOG_FILES = 8  # jobs write to so many files in turn
-_MAX_LINE_BYTES = 16 << 20
 _TAIL_BYTES = 2048
 _FAMILIES: dict[int, type[QmError]] = {
     one.status: one for one in (InvalidRequest, NotFound, Conflict, Unavailable)
@@ -48,12 +41,6 @@ class JobCrashed(QmError):
     def __init__(self, kind: str, exit_status: int, tail: str) -> None:
         super().__init__(f"the {kind} job ended with exit status {exit_status}\n{tail}".rstrip())
         self.exit_status = exit_status
-
-
-class JobBroken(QmError):
-    """Something that nobody foresaw broke around the job's process; the log has the details."""
-
-    code = "job_broken"
 
 
 @dataclass(slots=True)
@@ -101,8 +88,7 @@ class Jobs:
         self._home = home
         self._max_running = max_running
         self._slots = asyncio.Semaphore(max_running)
-        self._log_directory = log_directory
-        self._log_numbers = itertools.cycle(range(LOG_FILES))
+        self._workers = Workers(log_directory)
         self._jobs: dict[str, _Job] = {}  # those that may be joined
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -167,6 +153,7 @@ class Jobs:
             task.cancel()
         while self._tasks:
             await asyncio.wait(self._tasks)
+        await self._workers.close()
 
     # Joining and leaving ----------------------------------------------------------------------
 
@@ -206,51 +193,42 @@ class Jobs:
             job.over = True
             self._forget(job)
             job.wake()
+            if not self._closed:
+                self._workers.warm()
 
     async def _in_process(self, job: _Job) -> None:
-        log_path = self._log_directory / f"job-{next(self._log_numbers)}.log"
-        log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            reader, writer = await asyncio.open_connection(sock=ours, limit=_MAX_LINE_BYTES)
-            with closing(writer):  # last of all: its end would cut the process short
-                process = await _spawn(job, theirs, log_path)
-                theirs.close()
-                job.pid = process.pid
-                _log.info("job_started", kind=job.kind, pid=process.pid)
-                order = {"kind": job.kind, "home": str(self._home), "args": job.args}
-                writer.write(json.dumps(order).encode() + b"\n")
-                try:
-                    await _follow(job, reader, process, log_path)
-                finally:
-                    status = await asyncio.shield(_reap(process, 0.0))
-                    _log.info("job_ended", kind=job.kind, pid=process.pid, status=status)
+        worker = await self._workers.take()
+        with closing(worker.writer):  # last of all: its end would cut the process short
+            job.pid = worker.process.pid
+            _log.info("job_started", kind=job.kind, pid=job.pid)
+            worker.order(
+                {
+                    "kind": job.kind,
+                    "home": str(self._home),
+                    "args": job.args,
+                    "environment": _environment(job),
+                }
+            )
+            try:
+                await _follow(job, worker)
+            finally:
+                status = await asyncio.shield(reap(worker.process, 0.0))
+                _log.info("job_ended", kind=job.kind, pid=job.pid, status=status)
 
 
-async def _follow(
-    job: _Job, reader: asyncio.StreamReader, process: asyncio.subprocess.Process, log_path: Path
-) -> None:
+def _environment(job: _Job) -> dict[str, str]:
+    """What the job's process needs beyond what every child has."""
+    return network_environment(os.environ | job.network) if job.kind in DOWNLOADING else {}
+
+
+async def _follow(job: _Job, worker: Worker) -> None:
     """Takes what the job says until it has ended. Raises the error that it ended with."""
-    error = await _listen(job, reader)
-    status = await _reap(process, EXIT_LIMIT_S)
+    error = await _listen(job, worker.reader)
+    status = await reap(worker.process, EXIT_LIMIT_S)
     if error is not None:
         raise error
     if not job.has_result:
-        raise JobCrashed(job.kind, status, _tail(log_path))
-
-
-async def _spawn(job: _Job, theirs: socket.socket, log_path: Path) -> asyncio.subprocess.Process:
-    environment = network_environment if job.kind in DOWNLOADING else child_environment
-    with log_path.open("wb") as log:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "qm.daemon.job_process", str(theirs.fileno())),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=(theirs.fileno(),),
-            env=environment(os.environ | job.network),
-            start_new_session=True,  # a Ctrl-C in the daemon's terminal is not for jobs
-        )
+        raise JobCrashed(job.kind, status, _tail(worker.log_path))
 
 
 async def _listen(job: _Job, reader: asyncio.StreamReader) -> QmError | None:
@@ -277,24 +255,6 @@ def revived(status: int, code: str, message: str) -> QmError:
     family = _FAMILIES.get(status, QmError)
     kind: type[QmError] = type("JobError", (family,), {"status": status, "code": code})
     return kind(message)
-
-
-async def _reap(process: asyncio.subprocess.Process, patience_s: float) -> int:
-    """Its exit status: waits, terminates, kills."""
-    for limit_s, then in (
-        (patience_s, process.terminate),
-        (TERMINATE_LIMIT_S, process.kill),
-        (KILL_LIMIT_S, None),
-    ):
-        if process.returncode is None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), limit_s)
-        if process.returncode is not None:
-            return process.returncode
-        if then is not None:
-            with suppress(ProcessLookupError):
-                then()
-    raise JobBroken(f"job process {process.pid} can't be killed; it hangs in the kernel")
 
 
 def _counts_on(step: JsonObject, later: JsonObject) -> bool:

@@ -127,7 +127,7 @@ async def test_a_stopped_job_is_killed_all_the_same(
     jobs: Jobs, blocked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SIGTERM does nothing to a process that is stopped."""
-    monkeypatch.setattr("qm.daemon.jobs.TERMINATE_LIMIT_S", 0.2)
+    monkeypatch.setattr("qm.daemon.job_workers.TERMINATE_LIMIT_S", 0.2)
     asked = asyncio.create_task(gather(jobs.run("adopt", {"path": "/nowhere"})))
     await until(lambda: bool(pids(jobs)))
     (pid,) = pids(jobs)
