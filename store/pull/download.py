@@ -8,6 +8,7 @@ survives a kill. Of several processes that want the same blob one transfers it, 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from .addresses import Policy
 from .connection import Connection, Located
 from .fetching import Fetcher
 from .front import Front
-from .mending import mend
+from .mending import Mending
 from .origin import Origin, write_origin
 from .partial import Partial, noted_bytes, try_hold
 from .spans import Spans
@@ -34,6 +35,7 @@ from .work import FIRST_CONNECTIONS, PATIENCE, SEGMENT_BYTES, Tuner, Work
 Progress: TypeAlias = Callable[[int], None]
 """Called with the bytes that are here."""
 
+_log = logging.getLogger(__name__)
 _TICK_S = 0.1
 _WATCH_S = 0.2
 SYNC_BYTES = 32 << 20
@@ -131,7 +133,8 @@ class _Transfer:
         with self._threads():
             self._stream(on_progress)
             self._await_all(on_progress)
-        if self._front.digest != self._wanted.digest and not self._mended():
+            sound = self._front.digest == self._wanted.digest or self._mended()
+        if not sound:
             self._partial.remove()
             raise WrongDigest(
                 f"{self._wanted.label} is not what its source says: expected "
@@ -208,9 +211,6 @@ class _Transfer:
 
     def _mended(self) -> bool:
         """Fetches again what may be wrong, until the digest is right."""
-        fetcher = self._fetchers[0]
-        located = self._wanted.locate()
-        with fetcher.connection:
-            return mend(
-                fetcher.connection, located, self._partial, self._front, self._wanted.digest
-            )
+        label, found = self._wanted.label, self._front.digest
+        _log.warning("wrong_digest file=%s found=%s", label, found)
+        return Mending(self._work, self._partial, self._front, self._wanted.digest).run()

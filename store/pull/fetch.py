@@ -141,9 +141,10 @@ class RepoFetch:
 
 
 def fetch_small(listing: Listing, file: RepoFile, limits: Limits) -> bytes:
-    """The bytes of a file that is no large one, checked by its git object id.
+    """The bytes of a file that is no large one, checked by its git object id, asked for anew where
+    they are wrong.
 
-    Raises DownloadFailed and WrongDigest.
+    Raises DownloadFailed, and WrongDigest when they are wrong each time.
     """
     label = f"{listing.repo}/{file.path}"
     if file.size_bytes > MAX_SMALL_BYTES:
@@ -155,9 +156,11 @@ def fetch_small(listing: Listing, file: RepoFile, limits: Limits) -> bytes:
         except BROKEN as error:
             reason = error
             continue
-        if file.git_oid and git_oid(data) != file.git_oid:
-            raise WrongDigest(f"{label} is not what its source says; nothing was kept")
-        return data
+        if not file.git_oid or git_oid(data) == file.git_oid:
+            return data
+        reason = WrongDigest(f"{label} is not what its source says; nothing was kept")
+    if isinstance(reason, WrongDigest):
+        raise reason
     raise DownloadFailed(f"downloading {label} failed: {reason}; pull again to go on")
 
 

@@ -69,19 +69,19 @@ class Fetcher:
             self._fetch(task)
         except _Trouble as trouble:
             expired = isinstance(trouble, _Expired)
-            self._failed(trouble)
+            self._failed(task, trouble)
         except BROKEN as error:
-            self._failed(_Trouble(str(error) or type(error).__name__))
+            self._failed(task, _Trouble(str(error) or type(error).__name__))
         finally:
             self.work.put_back(task)
         if expired:
             self.work.relocate(task.generation)
 
-    def _failed(self, trouble: _Trouble) -> None:
+    def _failed(self, task: Task, trouble: _Trouble) -> None:
         self.connection.close()
         if self.work.must_leave:
             return
-        self.work.failed(str(trouble), wait_s=trouble.wait_s, crowded=trouble.crowded)
+        self.work.failed(task, str(trouble), wait_s=trouble.wait_s, crowded=trouble.crowded)
         too_long = (trouble.wait_s or 0) > LONGEST_WAIT_S
         if too_long or self.work.failures >= self.patience:
             self.work.stop(self._give_up(trouble))

@@ -27,6 +27,7 @@ class Front:
     partial: Partial
     digest: str | None = None
     states: list[hashlib._Hash] = field(default_factory=list)  # after each whole step, from 0
+    stood_bytes: int = 0  # a beginning that is what it was when it was noted
 
     def run(self) -> None:
         try:
@@ -98,5 +99,7 @@ class Front:
                 return False
             if known is None:
                 self.partial.note_beginning(at, found)
+            else:
+                self.stood_bytes = at
         self.states.append(hasher.copy())
         return True

@@ -1,73 +1,97 @@
-"""When all bytes are here and the digest is wrong: the same bytes again, step by step, compared.
+"""When all bytes are here and their digest is wrong: the same bytes again, piece by piece.
 
-Nobody can tell which step is wrong, so each is fetched again until the digest is right; only what
-differs is written.
+Only the digest of the whole is known, so nobody can tell which piece is wrong before it came twice.
+Those whose transfer was disturbed come first, then what was never compared with anything, then the
+beginnings that are as they were when they were noted. The first right digest ends it.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from ..durable import disk_error
-from .connection import BROKEN, Connection, Located
 from .front import STEP_BYTES, Front
 from .partial import Partial
+from .spans import Spans
+from .work import Work
 
-_READ_BYTES = 256 << 10
+PIECE_BYTES = 2 << 20
+_TICK_S = 1.0
 
 
-def mend(
-    connection: Connection, located: Located, partial: Partial, front: Front, digest: str
-) -> bool:
-    """Whether the file became what it should be."""
-    for number in reversed(range(len(front.states))):  # the last one nobody has compared before
-        start = number * STEP_BYTES
-        stop = min(start + STEP_BYTES, front.work.size_bytes)
+@dataclass(slots=True)
+class Mending:
+    """Has the fetchers of a transfer bring pieces anew; they retry and wait as ever."""
+
+    work: Work
+    partial: Partial
+    front: Front
+    digest: str
+
+    def run(self) -> bool:
+        """Whether the file became what it should be. Raises what ends a transfer."""
+        if self.work.located is None:  # all of it was here before
+            self.work.relocate(0)
+        if self.work.whole:
+            self._fetch(0, self.work.size_bytes)
+            return self._digest_from(0) == self.digest
+        return self._piecewise()
+
+    def _piecewise(self) -> bool:
+        """Looks at the digest where a run of pieces that differ begins, and where it ends."""
+        work, in_a_run = self.work, False
+        epoch, first = work.epoch, work.size_bytes  # the first piece that changed unseen
+        for start, stop in pieces(work.size_bytes, work.troubled, self.front.stood_bytes):
+            before = self._read(start, stop)
+            self._fetch(start, stop)
+            if work.epoch != epoch:  # the source's file changed, and all of it came anew
+                return self._digest_from(0) == self.digest
+            changed = self._read(start, stop) != before
+            first = min(first, start) if changed else first
+            if changed != in_a_run and first < work.size_bytes:
+                if self._digest_from(first) == self.digest:
+                    return True
+                first = work.size_bytes
+            in_a_run = changed
+        return first < work.size_bytes and self._digest_from(first) == self.digest
+
+    def _fetch(self, start: int, stop: int) -> None:
+        """Returns when the piece has come again."""
+        work = self.work
+        self.partial.forget(start, stop)
+        work.lost(start, stop)
+        with work.changed:
+            while not work.is_complete and work.error is None:
+                work.changed.wait(_TICK_S)
+        if work.error is not None:
+            raise work.error
+
+    def _read(self, start: int, stop: int) -> bytes:
         try:
-            changed = stop > start and _refetch(connection, located, partial, start, stop)
-        except BROKEN:
-            return False
-        if changed and _digest_from(front, number) == digest:
-            return True
-    return False
+            return os.pread(self.partial.data_fd, stop - start, start)
+        except OSError as error:
+            raise disk_error(error, "reading a download back") from error
+
+    def _digest_from(self, first: int) -> str:
+        """The file's digest, when everything before this offset is as it was."""
+        front, number = self.front, first // STEP_BYTES
+        hasher, at = front.states[number].copy(), number * STEP_BYTES
+        del front.states[number + 1 :]
+        while at < self.work.size_bytes:
+            at = front.read_into(hasher, at, self.work.size_bytes)
+            if at % STEP_BYTES == 0:
+                front.states.append(hasher.copy())
+        return f"sha256:{hasher.hexdigest()}"
 
 
-def _refetch(
-    connection: Connection, located: Located, partial: Partial, start: int, stop: int
-) -> bool:
-    """Puts the source's bytes in place; whether they were others. Raises BROKEN, disk_error."""
-    answer = connection.get(located, {"Range": f"bytes={start}-{stop - 1}"})
-    if answer.status != 206:
-        raise OSError(f"the server answered {answer.status}")
-    view, changed, at = memoryview(bytearray(_READ_BYTES)), False, start
-    while at < stop:
-        n_bytes = answer.readinto(view[: min(_READ_BYTES, stop - at)])
-        if n_bytes == 0:
-            raise OSError("the connection ended early")
-        changed |= _replaced(partial, view[:n_bytes], at)
-        at += n_bytes
-    return changed
+def pieces(size_bytes: int, troubled: Spans, stood_bytes: int) -> list[tuple[int, int]]:
+    """All pieces of a file, the likeliest to be wrong first."""
 
+    def trust(piece: tuple[int, int]) -> tuple[bool, bool, int]:
+        start, stop = piece
+        disturbed = any(low < stop and start < high for low, high in troubled)
+        return not disturbed, stop <= stood_bytes, start
 
-def _replaced(partial: Partial, data: memoryview, at: int) -> bool:
-    """Whether other bytes were there. Raises disk_error: that is no fault of the source."""
-    try:
-        if os.pread(partial.data_fd, len(data), at) == data:
-            return False
-        done = 0
-        while done < len(data):
-            done += os.pwrite(partial.data_fd, data[done:], at + done)
-    except OSError as error:
-        raise disk_error(error, "mending a download") from error
-    return True
-
-
-def _digest_from(front: Front, number: int) -> str:
-    """The file's digest, when everything before this step stands."""
-    hasher, at = front.states[number].copy(), number * STEP_BYTES
-    del front.states[number + 1 :]
-    while at < front.work.size_bytes:
-        at = front.read_into(hasher, at, front.work.size_bytes)
-        if at % STEP_BYTES == 0:
-            front.states.append(hasher.copy())
-    return f"sha256:{hasher.hexdigest()}"
+    starts = range(0, size_bytes, PIECE_BYTES)
+    return sorted(((at, min(at + PIECE_BYTES, size_bytes)) for at in starts), key=trust)

@@ -84,6 +84,7 @@ class Work:
     stopping: bool = False
     error: QmError | None = None
     changed: Condition = field(default_factory=Condition)
+    troubled: Spans = field(default_factory=Spans)  # what was asked for when something went wrong
     _taken: Spans = field(default_factory=Spans)
     _busy: int = 0
     _restart: bool = False
@@ -137,9 +138,12 @@ class Work:
         wanted = int(n_bytes / max(seconds, 1e-3) * SEGMENT_S) >> 20 << 20
         self._segment_bytes = max(SEGMENT_BYTES, min(LONGEST_SEGMENT_BYTES, wanted))
 
-    def failed(self, reason: str, *, wait_s: float | None = None, crowded: bool = False) -> None:
+    def failed(
+        self, task: Task, reason: str, *, wait_s: float | None = None, crowded: bool = False
+    ) -> None:
         """A try went wrong; all connections wait a little before the next one."""
         with self.changed:
+            self.troubled.add(task.start, task.stop)
             self.failures += 1
             self.last_failure = reason
             if crowded:

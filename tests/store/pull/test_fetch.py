@@ -14,6 +14,7 @@ from qm.store.pull.download import Limits, WrongDigest
 from qm.store.pull.fetch import Fetched, RepoFetch
 from qm.store.pull.fetching import DownloadFailed
 from qm.store.pull.hub import list_repo
+from qm.store.pull.mending import PIECE_BYTES
 from qm.store.store import Store
 
 from tests.fakehub import FakeHub
@@ -33,6 +34,12 @@ def weights() -> bytes:
 def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The length of a back-off has tests of its own."""
     monkeypatch.setattr(work, "backoff_s", lambda _failures, _chance: 0.01)
+
+
+@pytest.fixture
+def even_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of 16 MiB each, however quick they are."""
+    monkeypatch.setattr(work, "LONGEST_SEGMENT_BYTES", work.SEGMENT_BYTES)
 
 
 @pytest.fixture
@@ -144,6 +151,43 @@ def test_a_lasting_fault_keeps_what_came(
     assert first > 0
 
 
+@pytest.mark.usefixtures("even_segments")
+@pytest.mark.parametrize("at", [5, 20_000_000, SIZE])
+def test_a_wrong_byte_costs_the_pieces_up_to_it(
+    store: Store, hub: FakeHub, repo: Path, weights: bytes, at: int
+) -> None:
+    """Only the digest of the whole is known: pieces come again until it is right, no further."""
+    hub.fault("corrupt", path=PATH, side="cdn", times=1, skip=at // (16 << 20), bytes=at)
+    check(store, fetch(store, hub, Limits(connections=1)), weights)
+    again = hub.sent_bytes() - len(weights)
+    assert 0 < again <= at // PIECE_BYTES * PIECE_BYTES + PIECE_BYTES
+
+
+@pytest.mark.usefixtures("even_segments")
+def test_wrong_bytes_of_a_disturbed_request_are_looked_for_there(
+    store: Store, hub: FakeHub, repo: Path, weights: bytes
+) -> None:
+    """What came over a connection that broke comes again first."""
+    broken = {"path": PATH, "side": "cdn", "skip": 2}
+    hub.fault("corrupt", bytes=35_000_000, **broken)
+    hub.fault("drop", bytes=6_000_000, **broken)
+    check(store, fetch(store, hub, Limits(connections=1)), weights)
+    assert 0 < hub.sent_bytes() - len(weights) <= 2 * PIECE_BYTES
+
+
+@pytest.mark.usefixtures("even_segments")
+def test_wrong_bytes_in_several_places_are_all_found(
+    store: Store, hub: FakeHub, repo: Path, weights: bytes
+) -> None:
+    """Neighbours, and others far away; also when connections break meanwhile."""
+    for at in (5, 1_000_000, 5_000_000):
+        hub.fault("corrupt", path=PATH, side="cdn", bytes=at)
+    hub.fault("corrupt", path=PATH, side="cdn", bytes=30_000_000, skip=1)
+    hub.fault("drop", path=PATH, side="cdn", bytes=1_000_000, skip=5, times=2)
+    check(store, fetch(store, hub, Limits(connections=1)), weights)
+    assert hub.sent_bytes() - len(weights) <= 30_000_000 + 2 * PIECE_BYTES
+
+
 def test_wrong_bytes_are_never_kept(store: Store, hub: FakeHub, repo: Path) -> None:
     """The file is named; nothing is visible, nothing is left."""
     hub.fault("corrupt", path=PATH, side="cdn", times=0, bytes=5)
@@ -155,6 +199,9 @@ def test_wrong_bytes_are_never_kept(store: Store, hub: FakeHub, repo: Path) -> N
 
 def test_small_files_are_checked_too(store: Store, hub: FakeHub, repo: Path) -> None:
     """By the id that git gave them."""
-    hub.fault("corrupt", path="org/tiny/config.json", times=0, bytes=2)
-    with pytest.raises(WrongDigest, match=r"config\.json"):
+    hub.fault("corrupt", path="org/tiny/config.json", times=1, bytes=2)
+    assert fetch(store, hub)["config.json"].path.read_bytes() == b'{"a": 1}'
+    hub.fault("corrupt", path="org/tiny/model.json", times=0, bytes=2)
+    (repo / "model.json").write_bytes(b'{"b": 2}')
+    with pytest.raises(WrongDigest, match=r"model\.json"):
         fetch(store, hub)
