@@ -87,16 +87,35 @@ class Reader:
 
     def skip_strings(self, count: int, what: str) -> None:
         """Moves past strings; a plain loop, because a vocabulary has 100,000s of them."""
-        unpack = _UNSIGNED64.unpack_from
+        unpack, buffer, place = _UNSIGNED64.unpack_from, self._buffer, self._next
+        last = len(buffer) - 8
         for _ in range(count):
-            if self._next + 8 > len(self._buffer):
-                self._fill(8, what)
-            (length,) = unpack(self._buffer, self._next)
-            end = self._next + 8 + length
-            if end <= len(self._buffer):
-                self._next = end
-            else:
-                self.string_bytes(what)
+            if place <= last:
+                end = place + 8 + unpack(buffer, place)[0]
+                if end <= last + 8:
+                    place = end
+                    continue
+            self._next = place
+            self.string_bytes(what)
+            buffer, place, last = self._buffer, self._next, len(self._buffer) - 8
+        self._next = place
+
+    def strings(self, count: int, what: str) -> list[bytes]:
+        """The next strings; as plain as `skip_strings`."""
+        unpack, buffer, place = _UNSIGNED64.unpack_from, self._buffer, self._next
+        last, found = len(buffer) - 8, list[bytes]()
+        for _ in range(count):
+            if place <= last:
+                end = place + 8 + unpack(buffer, place)[0]
+                if end <= last + 8:
+                    found.append(buffer[place + 8 : end])
+                    place = end
+                    continue
+            self._next = place
+            found.append(self.string_bytes(what))
+            buffer, place, last = self._buffer, self._next, len(self._buffer) - 8
+        self._next = place
+        return found
 
     def unsigned32(self, what: str) -> int:
         number: int = _UNSIGNED32.unpack(self.take(4, what))[0]
@@ -189,7 +208,8 @@ def _array(reader: Reader, key: str, *, all_items: bool) -> Value:
 
 def _items(reader: Reader, key: str, kind: int, length: int) -> tuple[Scalar, ...]:
     if kind == _STRING:
-        return tuple(_text(reader, key) for _ in range(length))
+        texts = reader.strings(length, repr(key))
+        return tuple(text.decode(errors="replace") for text in texts)
     layout = _SCALARS[kind][1]
     data = reader.take(length * layout.size, repr(key))
     numbers = (number for (number,) in layout.iter_unpack(data))

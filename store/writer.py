@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .behind import HashBehind
 from .durable import clone, disk_error, sync_file, write_all
 from .errors import InvalidRequest
 from .hashing import Progress, chunks, digest_text
@@ -37,6 +38,7 @@ class BlobWriter:
         self._expected_digest = digest
         self._expected_bytes = size_bytes
         self._hasher = hashlib.sha256()
+        self._behind: HashBehind | None = None
         self.written_bytes = 0
 
     @property
@@ -52,7 +54,24 @@ class BlobWriter:
         except OSError as error:
             needed = self._expected_bytes or self.written_bytes
             raise disk_error(error, "writing a blob", needed) from error
-        self._hasher.update(data)
+        if self._behind is None:
+            self._hasher.update(data)
+        else:
+            self._behind.wrote(self.written_bytes)
+
+    @contextmanager
+    def hashing_behind(self) -> Iterator[None]:
+        """Within it what is written is hashed on a thread of its own: for gigabytes in a row."""
+        assert not self.written_bytes, "the file is hashed from its start"
+        self._behind = HashBehind(self._fd, self._hasher)
+        try:
+            yield
+        finally:
+            behind, self._behind = self._behind, None
+            try:
+                behind.finish()
+            except OSError as error:
+                raise disk_error(error, "reading a blob back") from error
 
     def clone(self, source_fd: int, on_progress: Progress | None = None) -> bool:
         """Shares the bytes of another file, where the file system can; False if it can't."""

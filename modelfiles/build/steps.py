@@ -21,7 +21,7 @@ from .needs import check_disk, check_memory, largest_bytes, running_bytes
 from .plan import ADAPTER_FOLDER, CHUNK_TOKENS, DELTA_FOLDER, Step, StepKind, Tools, parts_of
 from .workshop import Performer, Workshop
 
-CONVERT_VERSION = 1  # raise it when a conversion's bytes change
+CONVERT_VERSION = 2  # raise it when a conversion's bytes change
 _COPIES = 3  # of the largest tensor: as it is stored, as F32, as it is written
 _FLOAT_BYTES = 4
 _DATASET = "qm"  # what an importance matrix says about its text: the provenance has the digest
@@ -50,15 +50,16 @@ def _convert(workshop: Workshop, step: Step) -> str:
     tell = workshop.count("converting model")
     check_memory(_COPIES * _largest_stored(files), "converting")
     with _folders(workshop, files) as folders, workshop.store.blobs.writer() as writer:
-        convert(
-            folders[""],
-            writer,
-            deltas=[folders[DELTA_FOLDER]] if DELTA_FOLDER in folders else [],
-            merge_adapters=[folders[ADAPTER_FOLDER]] if ADAPTER_FOLDER in folders else [],
-            out_type=cast(OutType, step.parameters["out_type"]),
-            name=str(step.parameters["name"]),
-            on_progress=tell,
-        )
+        with writer.hashing_behind():
+            convert(
+                folders[""],
+                writer,
+                deltas=[folders[DELTA_FOLDER]] if DELTA_FOLDER in folders else [],
+                merge_adapters=[folders[ADAPTER_FOLDER]] if ADAPTER_FOLDER in folders else [],
+                out_type=cast(OutType, step.parameters["out_type"]),
+                name=str(step.parameters["name"]),
+                on_progress=tell,
+            )
         workshop.on_progress({"status": "verifying conversion"})
         read_header(writer.path)
         return writer.commit()

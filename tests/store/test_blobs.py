@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from qm.store.behind import HashBehind
 from qm.store.blobs import BlobCorrupt, BlobKind, BlobMissing
 from qm.store.durable import StoreFailed, StoreFull
 from qm.store.layout import InvalidDigest
@@ -38,6 +39,27 @@ def test_a_blob_has_the_name_of_its_bytes(store: Store) -> None:
 def test_the_empty_blob_is_a_blob(store: Store) -> None:
     """No bytes are bytes too."""
     assert store.blobs.size(store.blobs.put(b"")) == 0
+
+
+def test_hashing_behind_gives_the_same_digest(store: Store) -> None:
+    """Whether the pieces are smaller or larger than what is read back at once, and after it too."""
+    pieces = [bytes([number]) * size for number, size in enumerate((1, 3 << 20, 0, 70_000, 5))]
+    with store.blobs.writer() as writer:
+        with writer.hashing_behind():
+            for piece in pieces:
+                writer.write(piece)
+        writer.write(b"end")
+        assert writer.commit() == digest_of(b"".join(pieces) + b"end")
+
+
+def test_hashing_behind_tells_what_it_could_not_read(tmp_path: Path) -> None:
+    """A file that is shorter than what was written to it has no digest."""
+    (tmp_path / "file").write_bytes(b"four")
+    with (tmp_path / "file").open("rb") as file:
+        behind = HashBehind(file.fileno(), hashlib.sha256())
+        behind.wrote(9)
+        with pytest.raises(OSError, match="lost"):
+            behind.finish()
 
 
 def test_nothing_is_visible_without_commit(store: Store) -> None:

@@ -48,7 +48,8 @@ class TokenizerFiles:
 def read_tokenizer(repository: Path) -> TokenizerFiles:
     """Raises MissingTokenizer when there is no tokenizer.json, nor what it can be made from."""
     text = _description(repository)
-    description = as_json(text, "tokenizer.json")
+    path = repository / "tokenizer.json"
+    description = read_json(path) if path.is_file() else as_json(text, path.name)
     tokenizer = _working(text)
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,13 +19,25 @@ _MAX_NUMBER = 1e30
 
 
 def read_json(path: Path) -> Json:
-    """The JSON object in `path`."""
+    """The JSON object in `path`, which is shared among those who ask: change a copy."""
     try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
+        status = path.stat()
+        if status.st_size > _MAX_JSON_BYTES:
             raise BadConfig(f"{path.name} is larger than {_MAX_JSON_BYTES >> 20} MiB")
-        return as_json(path.read_bytes(), path.name)
+        return _parsed(path, (status.st_ino, status.st_mtime_ns, status.st_size))
     except OSError as error:
         raise BadConfig(f"can't read {path.name}: {error.strerror}") from error
+
+
+@lru_cache(maxsize=4)
+def _parsed(path: Path, _version: tuple[int, ...]) -> Json:
+    """A tokenizer's megabytes are asked for many times."""
+    return as_json(path.read_bytes(), path.name)
+
+
+def forget_json() -> None:
+    """Frees what was read."""
+    _parsed.cache_clear()
 
 
 def as_json(data: bytes, file: str) -> Json:

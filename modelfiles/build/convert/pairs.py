@@ -65,8 +65,10 @@ class Pairs:
             self._packed[self._full(key)] = struct.pack("<I", Type.STRING) + _string(value)
 
     def texts(self, key: str, values: Iterable[Text]) -> None:
-        items = [_string(value) for value in values]
-        self._array(key, Type.STRING, len(items), b"".join(items))
+        texts = [each.encode() if isinstance(each, str) else each for each in values]
+        pack = struct.Struct("<Q").pack
+        items = [part for text in texts for part in (pack(len(text)), text)]
+        self._array(key, Type.STRING, len(texts), b"".join(items))
 
     def numbers(self, key: str, kind: Type, values: Sequence[Any]) -> None:
         array = np.asarray(values, dtype=_NUMPY[kind])

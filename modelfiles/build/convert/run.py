@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from ..merge import with_adapters, with_deltas
 from .checks import check_plan
+from .config import forget_json
 from .counts import Counts, count_parameters
 from .errors import UnknownArchitecture
 from .fallback import convert_with_extra, has_extra
@@ -65,6 +66,7 @@ def convert(
     the repository has. `scratch` is where opened pickles and what the extra makes may lie for a
     while. Raises a ConversionError.
     """
+    forget_json()  # of another time
     repository = _described(source, deltas)
     try:
         family = family_of(repository.architecture)(repository)
@@ -86,6 +88,7 @@ def convert(
         weights = with_adapters(with_deltas(weights, deltas, read), merge_adapters)
         plan = _plan(family, weights, out_type)
         pairs = _pairs(family, plan, repository, name)
+        forget_json()
         written = write_gguf(out, pairs, plan.entries, on_progress)
     return ConvertReport(
         family.name(), plan.kind.value, len(plan.entries), plan.counts.total, written

@@ -12,6 +12,7 @@ from pathlib import Path
 from .config import Json, read_json_if_there
 
 _KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_SPACE = "\u0120"
 _SPARE = ("eot", "eom")  # where the end of an answer is another token than that of a text
 
 
@@ -122,17 +123,15 @@ def merges(repository: Path) -> list[str]:
     model = read_json_if_there(repository / "tokenizer.json").get("model")
     rules = model.get("merges") if isinstance(model, dict) else None
     if isinstance(rules, list) and rules:
-        return [_rule(rule) for rule in rules]
+        return [rule if isinstance(rule, str) else _rule(rule) for rule in rules]
     path = repository / "merges.txt"
     return list(_lines(path)) if path.is_file() else []
 
 
 def _rule(rule: object) -> str:
     match rule:
-        case str(text):
-            return text
         case [str(left), str(right)]:
-            return " ".join(part.replace(" ", "\u0120") for part in (left, right))
+            return f"{left.replace(' ', _SPACE)} {right.replace(' ', _SPACE)}"
     return ""
 
 

@@ -1,0 +1,67 @@
+"""Hashing a file on a thread of its own, while it is still being written."""
+
+from __future__ import annotations
+
+import os
+from threading import Condition, Thread
+from typing import Protocol
+
+from .hashing import CHUNK_BYTES
+
+
+class Hasher(Protocol):
+    """What `hashlib` makes."""
+
+    def update(self, data: bytes, /) -> object: ...
+
+
+class HashBehind:
+    """Follows whoever writes the file front to back: `wrote` says how far it got.
+
+    What was written is read back, so that nobody needs to keep the bytes for it.
+    """
+
+    def __init__(self, fd: int, hasher: Hasher) -> None:
+        self._fd = fd
+        self._hasher = hasher
+        self._changed = Condition()
+        self._written_bytes = 0
+        self._is_over = False
+        self._failed: OSError | None = None
+        self._thread = Thread(target=self._follow, name="hash behind", daemon=True)
+        self._thread.start()
+
+    def wrote(self, total_bytes: int) -> None:
+        """The first so many bytes of the file are what they will be."""
+        with self._changed:
+            self._written_bytes = total_bytes
+            self._changed.notify()
+
+    def finish(self) -> None:
+        """Waits until all that was written is hashed; raises the OSError that reading met."""
+        with self._changed:
+            self._is_over = True
+            self._changed.notify()
+        self._thread.join()
+        if self._failed is not None:
+            raise self._failed
+
+    def _follow(self) -> None:
+        offset = 0
+        while wanted := self._more_than(offset):
+            try:
+                data = os.pread(self._fd, min(CHUNK_BYTES, wanted - offset), offset)
+            except OSError as error:
+                self._failed = error
+                return
+            if not data:
+                self._failed = OSError("the file lost what was written to it")
+                return
+            self._hasher.update(data)
+            offset += len(data)
+
+    def _more_than(self, offset: int) -> int:
+        """How many bytes are written, once they are more than `offset`; 0 when no more will be."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._written_bytes > offset or self._is_over)
+            return self._written_bytes if self._written_bytes > offset else 0
