@@ -130,7 +130,11 @@ def _looks_like_weights(fd: int, *, any_kind: bool) -> bool:
 
 
 def _not_a_gguf(path: Path) -> NotAGguf:
-    return NotAGguf(f"no readable GGUF file at {str(path)!r}")
+    """The same words whatever is wrong, so that nobody learns which files there are."""
+    return NotAGguf(
+        f"no readable GGUF or safetensors file at {str(path)!r}: it is missing, cut short, or of "
+        "another kind"
+    )
 
 
 @dataclass(frozen=True, slots=True)

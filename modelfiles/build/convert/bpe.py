@@ -126,7 +126,7 @@ def _description(repository: Path) -> bytes:
     if (repository / "vocab.json").is_file() and (repository / "merges.txt").is_file():
         return json.dumps(_from_vocabulary_and_merges(repository)).encode()
     raise MissingTokenizer(
-        f"{repository.name} has no tokenizer.json that its vocabulary could be read from"
+        "the repository has no tokenizer.json that its vocabulary could be read from"
     )
 
 

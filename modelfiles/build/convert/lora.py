@@ -90,15 +90,15 @@ def read_adapter(path: Path) -> Adapter:
     """The adapter in the directory `path`."""
     config = Config(read_json(path / "adapter_config.json"), "adapter_config.json")
     if config.text("peft_type") not in ("", "LORA"):
-        raise BadConfig(f"{path.name} is {config.text('peft_type')}, only LoRA can be applied")
+        raise BadConfig(f"the adapter is {config.text('peft_type')}, only LoRA can be applied")
     for name, what in _REFUSED.items():
         if config.find(name):
-            raise NotDequantizable(f"{path.name} uses {what}, which a GGUF adapter can't say")
+            raise NotDequantizable(f"the adapter uses {what}, which a GGUF adapter can't say")
     file = path / "adapter_model.safetensors"
     if not file.is_file():
         if (path / "adapter_model.bin").is_file():
             raise PickleRefused("adapter_model.bin")
-        raise MissingWeights(f"{path.name} has no adapter_model.safetensors")
+        raise MissingWeights("the adapter has no adapter_model.safetensors")
     halves: dict[str, dict[str, Tensor]] = {}
     whole: dict[str, Tensor] = {}
     embeddings: set[str] = set()
@@ -111,7 +111,7 @@ def read_adapter(path: Path) -> Adapter:
             whole[f"{match[1]}.{match[2]}"] = stored.tensor()
     pairs = {name: _pair(name, found, name in embeddings) for name, found in halves.items()}
     if not pairs:
-        raise MissingWeights(f"{path.name} has no LoRA matrices")
+        raise MissingWeights("the adapter has no LoRA matrices")
     return Adapter(config, pairs, whole)
 
 

@@ -50,7 +50,7 @@ def vocabulary(repository: Path, config: Config) -> Vocabulary:
     """The vocabulary of `tokenizer.model`; raises MissingTokenizer when it is not there."""
     path = repository / "tokenizer.model"
     if not path.is_file():
-        raise MissingTokenizer(f"{repository.name} has no tokenizer.model")
+        raise MissingTokenizer("the repository has no tokenizer.model")
     pieces = read_model(path).pieces
     size = config.vocabulary_size() or len(pieces)
     tokens = [name.encode() for name in placeholders(size)]

@@ -35,7 +35,7 @@ class Repository:
 
 def open_repository(path: Path) -> Repository:
     if not (path / "config.json").is_file():
-        raise BadConfig(f"{path.name} has no config.json, so it is no repository of a model")
+        raise BadConfig("there is no config.json, so this is no repository of a model")
     return Repository(path, read_json(path / "config.json"))
 
 
@@ -55,7 +55,7 @@ def stored_tensors(path: Path) -> dict[str, Stored]:
     tensors = {stored.name: stored for file in files for stored in read_shard(file)}
     _check_against_index(path, tensors)
     if not tensors:
-        raise MissingWeights(f"{path.name} has weight files but not one tensor in them")
+        raise MissingWeights("the repository has weight files but not one tensor in them")
     return tensors
 
 
@@ -90,7 +90,7 @@ def _without_safetensors(path: Path) -> Exception:
         for file in sorted(path.glob(pattern)):
             if not file.name.startswith(_NOT_THE_MODEL):
                 return PickleRefused(file.name)
-    return MissingWeights(f"{path.name} has no *.safetensors files")
+    return MissingWeights("the repository has no *.safetensors files")
 
 
 def _check_against_index(path: Path, tensors: Iterable[str]) -> None:
