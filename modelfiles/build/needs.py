@@ -11,10 +11,11 @@ from qm.store.errors import QmError
 from qm.store.gguf import Header
 from qm.store.layout import Layout
 
+from ..memory import read_memory
+
 DISK_MARGIN_BYTES = 64 << 20
 _FLOAT_BYTES = 4
 _ACTIVATIONS = 16  # rows as wide as the embedding that a token's evaluation holds, at most
-_MEMORY = Path("/proc/meminfo")
 
 
 class NotEnoughMemory(QmError):
@@ -63,19 +64,10 @@ def running_bytes(headers: Sequence[Header], n_tokens: int) -> int:
 
 
 def check_memory(needed_bytes: int, what: str) -> None:
-    """Raises NotEnoughMemory; passes where the system does not tell what is available."""
-    available_bytes = _available_bytes()
-    if available_bytes is not None and available_bytes < needed_bytes:
+    """Raises NotEnoughMemory."""
+    available_bytes = read_memory().available_bytes
+    if available_bytes < needed_bytes:
         raise NotEnoughMemory(
             f"not enough memory for {what}: {needed_bytes} bytes are needed, {available_bytes} are "
             "available; unload a model with: qm stop"
         )
-
-
-def _available_bytes() -> int | None:
-    if not _MEMORY.exists():  # not Linux
-        return None
-    for line in _MEMORY.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None

@@ -1,10 +1,12 @@
 """What a build costs, against llama.cpp's own tools on the same input: ratios from paired runs.
 
-    python tests/bench/build.py [--runs 3] [--peers ~/.cache/qm-peers] [--text FILE]
+    python tests/bench/build.py [build imatrix perplexity] [--runs 3] [--chunks 8]
+        [--peers ~/.cache/qm-peers] [--text FILE]
 
 The peers are the tools of the llama.cpp inside the installed llama-cpp-python's sdist, built into
 `<peers>/build/bin`, its converter below `<peers>/src`, and a Python with torch in `<peers>/oracle`.
-Each of our runs is a process of its own, with an empty store, and builds everything anew.
+Each of our runs is a process of its own, with an empty store, and builds everything anew. The matrix
+and the perplexity are over the first `--chunks` chunks of the text, which cost as much as others.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PARTS = ("build", "imatrix", "perplexity")
+BYTES_A_CHUNK = 2600  # a little more than 512 tokens of English
 OURS = """
 import sys
 from pathlib import Path
@@ -98,12 +102,17 @@ def pairs(
     ratio = statistics.median(a.seconds / b.seconds for a, b in both)
     memory = statistics.median(a.peak_bytes / b.peak_bytes for a, b in both)
     mine, other = (statistics.median(pair[side].seconds for pair in both) for side in (0, 1))
-    print(f"{title:<11} {mine:7.2f} s  {other:7.2f} s  time {ratio:.3f}  memory {memory:.3f}")
+    print(
+        f"{title:<11} {mine:7.2f} s  {other:7.2f} s  time {ratio:.3f}  memory {memory:.3f}",
+        flush=True,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=PARTS, help=" ".join(PARTS))
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--chunks", type=int, default=8)
     parser.add_argument("--peers", type=Path, default=Path.home() / ".cache/qm-peers")
     parser.add_argument("--text", type=Path, default=ROOT / "modelfiles/build/texts/evaluation.txt")
     args = parser.parse_args()
@@ -130,7 +139,9 @@ def measure(
         "--outfile",
         gguf,
     ]
-    for number in range(args.runs):
+    if "build" not in args.parts:
+        subprocess.run(convert, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for number in range(args.runs if "build" in args.parts else 0):
         store = scratch / f"store{number}"
         ours: list[str | Path] = [sys.executable, "-c", OURS, store, repository]
         pairs(
@@ -140,18 +151,22 @@ def measure(
             [convert, [tools / "llama-quantize", gguf, scratch / "q4.gguf", "Q4_K_M"]],
         )
     matrix = scratch / "matrix.gguf"
-    pairs(
-        "imatrix",
-        args.runs,
-        [[sys.executable, "-c", IMATRIX, gguf, args.text, matrix]],
-        [[tools / "llama-imatrix", "-m", gguf, "-f", args.text, "-o", matrix]],
-    )
-    pairs(
-        "perplexity",
-        args.runs,
-        [[sys.executable, "-c", PERPLEXITY, gguf, args.text]],
-        [[tools / "llama-perplexity", "-m", gguf, "-f", args.text]],
-    )
+    text = scratch / "text.txt"
+    text.write_bytes(args.text.read_bytes()[: args.chunks * BYTES_A_CHUNK])
+    if "imatrix" in args.parts:
+        pairs(
+            "imatrix",
+            args.runs,
+            [[sys.executable, "-c", IMATRIX, gguf, text, matrix]],
+            [[tools / "llama-imatrix", "-m", gguf, "-f", text, "-o", matrix]],
+        )
+    if "perplexity" in args.parts:
+        pairs(
+            "perplexity",
+            args.runs,
+            [[sys.executable, "-c", PERPLEXITY, gguf, text]],
+            [[tools / "llama-perplexity", "-m", gguf, "-f", text]],
+        )
 
 
 if __name__ == "__main__":
