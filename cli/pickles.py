@@ -20,14 +20,13 @@ from typing import TYPE_CHECKING
 import click
 from qm.store.errors import InvalidRequest
 
-from .sources import PICKLE_PATTERNS, located
+from .sources import BESIDE_PATTERNS, PICKLE_PATTERNS, located
 
 if TYPE_CHECKING:
     from qm.modelfiles.spec import ModelSpec, Source
 
 _BUILD = "qm.modelfiles.build.convert"
 _KEPT = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "LD_LIBRARY_PATH")
-_BESIDE = ("*.json", "*.model", "*.txt", "*.jinja", "*_Pooling/*.json")
 
 
 class PickleFailed(InvalidRequest):
@@ -55,7 +54,7 @@ def _opened(sources: tuple[Source, ...], folder: Path, scratch: Path) -> Iterato
             continue
         out = Path(tempfile.mkdtemp(dir=scratch))
         _unpickle(path, out)
-        beside = {file for glob in _BESIDE for file in path.glob(glob)}
+        beside = {file for glob in BESIDE_PATTERNS for file in path.glob(glob)}
         made = [*sorted(beside), *sorted(out.glob("*.safetensors"))]
         yield from (replace(source, text=str(file)) for file in made)
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from qm.modelfiles.spec import ModelSpec, Source
 
 PATH_STARTS = ("/", "./", "../", "~")
-REPOSITORY_PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*_Pooling/*.json")
+BESIDE_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja", "README.md", "*_Pooling/*.json")
+REPOSITORY_PATTERNS = ("*.safetensors", *BESIDE_PATTERNS)
 PICKLE_PATTERNS = ("*.bin", "*.pth", "*.pt")
 _SENT_BYTES = 64 << 20  # what is larger and no model is no file for a build
 

@@ -108,9 +108,17 @@ def _with_files(work: JsonObject, wanted: _Wanted, fetched: JsonObject) -> JsonO
     request.pop(wanted.named, None)
     if wanted.role == "model":
         origin |= {"repository": fetched["repository"], "commit": fetched["commit"]}
+        request = _with_defaults(request, fetched["defaults"])
     else:
         path = parse_file_reference(wanted.text).file if wanted.part == "file" else ""
         file = f"/{path}" if path else ""
         said = f"{fetched['repository']}{file}@{fetched['commit']}"
         origin["sources"] = {**origin.get("sources", {}), wanted.role: said}
     return work | {"request": request, "origin": origin}
+
+
+def _with_defaults(request: JsonObject, defaults: JsonObject) -> JsonObject:
+    """The request, and what it does not say itself; parameters one by one."""
+    said = {key: value for key, value in request.items() if value is not None}
+    parameters = {**defaults.get("parameters", {}), **(said.get("parameters") or {})}
+    return {**defaults, **said, **({"parameters": parameters} if parameters else {})}

@@ -6,11 +6,12 @@ Strangers wrote these files. What can't be used is left out, and said.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
 from qm.store.errors import QmError
+from qm.store.pull.choose import RepoFile
 
 from ..parameters import PARAMETERS, OptionError, Value, check
 from ..spec import ModelSpec
@@ -24,6 +25,8 @@ _GENERATION = "generation_config.json"
 EXTRAS = frozenset({"template", "system", "params", _GENERATION, *_LICENSES})
 """The files of a repository's root that are read."""
 
+MAX_EXTRA_BYTES = 1 << 20
+
 # of generation_config.json: its name, and ours
 _SAMPLING = {
     "temperature": "temperature",
@@ -32,6 +35,15 @@ _SAMPLING = {
     "min_p": "min_p",
     "repetition_penalty": "repeat_penalty",
 }
+
+
+def readable_extras(files: Iterable[RepoFile], on_progress: Progress) -> list[RepoFile]:
+    """Those of a repository's files that are read, and no longer than such texts are."""
+    beside = [file for file in files if file.path in EXTRAS]
+    for file in beside:
+        if file.size_bytes > MAX_EXTRA_BYTES:
+            _warn(on_progress, file.path, f"it has {file.size_bytes} bytes")
+    return [file for file in beside if file.size_bytes <= MAX_EXTRA_BYTES]
 
 
 def extras(

@@ -17,7 +17,10 @@ from qm.store.pull.hub import Listing, list_repo
 from qm.store.pull.reference import Reference, parse_file_reference, parse_reference
 from qm.store.store import Store
 
-from .links import REPOSITORY_ENDINGS
+from ..parameters import to_json
+from ..spec import ModelSpec
+from .extras import extras, readable_extras
+from .links import POOLING, REPOSITORY_ENDINGS
 from .register import Progress
 
 _PICKLES: Final = (".bin", ".pth", ".pt", ".ckpt")
@@ -48,7 +51,8 @@ class NoWeights(InvalidRequest):
 def fetch_sources(
     store: Store, text: str, on_progress: Progress, *, part: str, full: bool
 ) -> dict[str, object]:
-    """`files` by name with their digests, `repository` and `commit`.
+    """`files` by name with their digests, `repository`, `commit`, and `defaults`: what a request
+    to create the model asks for besides, unless it says otherwise.
 
     `part` is one of PARTS: what of the repository is wanted. `full` prefers the weights that can
     be quantised to the GGUF files beside them. Raises what `list_repo`, `choose` and `RepoFetch`
@@ -57,15 +61,38 @@ def fetch_sources(
     reference = parse_file_reference(text) if part == "file" else parse_reference(text)
     listing = list_repo(reference.repo, reference.revision)
     chosen = PARTS["full" if part == "model" and full else part](listing, reference)
+    beside = readable_extras(listing.files, on_progress) if part == "model" else []
     with hold(store.layout) as lease:
-        fetched = RepoFetch(store, lease, listing, on_progress).fetch(chosen)
+        fetch = RepoFetch(store, lease, listing, on_progress)
+        fetched = fetch.fetch(chosen)
+        texts = {path: each.path.read_bytes() for path, each in fetch.fetch(beside).items()}
         for each in fetched.values():
             store.blobs.keep(each.digest)  # until the next job has its lease
     return {
-        "files": {path.rpartition("/")[2]: each.digest for path, each in fetched.items()},
+        "files": {_name(path): each.digest for path, each in fetched.items()},
+        "defaults": _defaults(texts, listing, on_progress) if part == "model" else {},
         "repository": f"hf.co/{listing.repo}",
         "commit": listing.commit,
     }
+
+
+def _name(path: str) -> str:
+    """What the file is called here."""
+    return path if POOLING.fullmatch(path) else path.rpartition("/")[2]
+
+
+def _defaults(
+    texts: Mapping[str, bytes], listing: Listing, on_progress: Progress
+) -> dict[str, object]:
+    """The same as a pull takes from these files."""
+    told = extras(ModelSpec(from_=()), texts, listing.license, on_progress)
+    values: dict[str, object] = {
+        "template": told.template,
+        "system": told.system,
+        "parameters": to_json(told.parameters),
+        "license": list(told.licenses),
+    }
+    return {key: value for key, value in values.items() if value}
 
 
 def _model(listing: Listing, reference: Reference, *, full: bool = False) -> Sequence[RepoFile]:
@@ -124,11 +151,14 @@ def _is_convertible(listing: Listing) -> bool:
 
 
 def _repository(listing: Listing) -> Sequence[RepoFile]:
-    """What a conversion reads: files of the top folder, of weights in two layouts only one."""
+    """What a conversion reads: files of the top folder and how to pool, of weights in two layouts
+    only one.
+    """
     top = [
         file
         for file in listing.files
-        if "/" not in file.path and file.path.endswith(REPOSITORY_ENDINGS)
+        if POOLING.fullmatch(file.path)
+        or ("/" not in file.path and file.path.lower().endswith(REPOSITORY_ENDINGS))
     ]
     usual = any(_is_weights(file) and file.path.startswith("model") for file in top)
     return tuple(

@@ -14,8 +14,11 @@ from qm.store.errors import InvalidRequest
 from qm.store.layout import Layout
 from qm.store.locks import publishing, try_lock
 
-REPOSITORY_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja")
-"""Of the files of a Hugging Face repository that a conversion reads."""
+REPOSITORY_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja", "readme.md")
+"""Of the files of a Hugging Face repository that a conversion reads, in lower case."""
+
+POOLING = re.compile(r"[0-9]_Pooling/config\.json")
+"""Where sentence-transformers keep how a text's vectors become one."""
 
 _NAME = re.compile(r"([0-9]_Pooling/)?[A-Za-z0-9_][A-Za-z0-9_.+-]{0,199}")
 

@@ -23,14 +23,13 @@ from qm.store.store import Store
 
 from ..spec import ModelSpec, Source
 from .create import create
-from .extras import EXTRAS, extras
+from .extras import extras, readable_extras
 
 Progress: TypeAlias = Callable[[dict[str, object]], None]
 
 SOURCE = "org.opencontainers.image.source"
 FILE = "qm.file."  # + digest: the file's path in the repository
 CHOICE = "qm.files"  # digest of the list of files that the model was made from
-MAX_EXTRA_BYTES = 1 << 20
 _LIST = "pulling manifest"
 _REGISTER = "writing manifest"
 
@@ -52,7 +51,7 @@ def pull(
     listing = list_repo(reference.repo, reference.revision, endpoint)
     chosen = choose(listing.files, reference, memory_bytes)
     files = [*chosen.variant.parts, *([chosen.projector] if chosen.projector else [])]
-    beside = _readable([file for file in listing.files if file.path in EXTRAS], on_progress)
+    beside = readable_extras(listing.files, on_progress)
     choice = _digest([*files, *beside])
     if (present := _present(store, reference, choice)) is not None:
         return present
@@ -68,15 +67,6 @@ def pull(
         return create(
             store, reference.name, spec, _registering(on_progress), annotations=annotations
         )
-
-
-def _readable(beside: list[RepoFile], on_progress: Progress) -> list[RepoFile]:
-    """Those that are no longer than such texts are."""
-    for file in beside:
-        if file.size_bytes > MAX_EXTRA_BYTES:
-            told = f"it has {file.size_bytes} bytes"
-            on_progress({"status": f"ignoring the repository's {file.path}: {told}"})
-    return [file for file in beside if file.size_bytes <= MAX_EXTRA_BYTES]
 
 
 def _present(store: Store, reference: Reference, choice: str) -> Manifest | None:

@@ -5,8 +5,8 @@
 
 The peers are the tools of the llama.cpp inside the installed llama-cpp-python's sdist, built into
 `<peers>/build/bin`, its converter below `<peers>/src`, and a Python with torch in `<peers>/oracle`.
-Each of our runs is a process of its own, with an empty store, and builds everything anew. The matrix
-and the perplexity are over the first `--chunks` chunks of the text, which cost as much as others.
+Each of our runs is a process of its own, with an empty store, and builds everything anew. Matrix
+and perplexity are over the first `--chunks` chunks of the text, which cost as much as others.
 """
 
 from __future__ import annotations

@@ -1,0 +1,81 @@
+"""What a build takes of a repository of the hub besides its weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakehub import FakeHub
+from tests.modelfiles.build.convert.test_refused import make
+
+if TYPE_CHECKING:
+    from tests.conftest import LiveDaemon
+
+CARD = "---\nlicense: mit\ntags:\n- small\nbase_model: org/Large-1B\n---\n# Tiny\n"
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
+    """One with an embedding model and a chat model that say much about themselves."""
+    root = tmp_path_factory.mktemp("repos")
+    for name, family in (("bert", "bert"), ("chat", "llama3")):
+        path = make(root / "org" / name, family)
+        (path / ".fakehub.json").write_text("{}")
+        (path / "README.md").write_text(CARD)
+    (path / "params").write_text('{"stop": ["<|im_end|>"], "top_k": 7}')
+    (path / "generation_config.json").write_text('{"temperature": 0.3, "top_k": 50}')
+    (path / "LICENSE").write_text("Do what you like.")
+    (path / "system").write_text("Be brief.")
+    with FakeHub(root) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def daemon(
+    hub: FakeHub,
+    start_module_daemon: Callable[..., LiveDaemon],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> LiveDaemon:
+    cache = str(tmp_path_factory.mktemp("hf"))
+    return start_module_daemon(HF_ENDPOINT=hub.url, HF_HOME=cache)
+
+
+def test_how_texts_become_vectors_comes_along(daemon: LiveDaemon) -> None:
+    """It lies in a folder of its own, beside another config.json."""
+    done = daemon.qm("create", "bert", "--from", "hf.co/org/bert")
+    assert done.returncode == 0, done.stderr
+    info = daemon.json("POST", "/api/show", {"model": "bert"})["model_info"]
+    assert info["bert.pooling_type"] == 1
+    assert info["bert.embedding_length"] == 64
+
+
+def test_parameters_and_licence_as_a_pull_takes_them(daemon: LiveDaemon, tmp_path: Path) -> None:
+    """What the Modelfile says itself holds."""
+    text = "FROM hf.co/org/chat\nPARAMETER top_k 9\nSYSTEM Be long.\nQUANTIZE Q8_0\n"
+    (tmp_path / "Modelfile").write_text(text)
+    done = daemon.qm("create", "chat", "-f", str(tmp_path / "Modelfile"))
+    assert done.returncode == 0, done.stderr
+    shown = daemon.json("POST", "/api/show", {"model": "chat"})
+    lines = {" ".join(line.split()) for line in shown["parameters"].splitlines()}
+    assert lines == {"temperature 0.3", "top_k 9", 'stop "<|im_end|>"'}
+    assert shown["license"] == "Do what you like."
+    assert shown["system"] == "Be long."
+
+
+def test_the_card_becomes_metadata(daemon: LiveDaemon, tmp_path: Path) -> None:
+    """From the hub and from a directory alike, as the upstream converter has it."""
+    path = make(tmp_path / "chat", "llama3")
+    (path / "README.md").write_text(CARD)
+    assert daemon.qm("create", "local", "--from", str(path)).returncode == 0
+    shutil.rmtree(path)
+    for name in ("chat", "local"):
+        info = daemon.json("POST", "/api/show", {"model": name, "verbose": True})["model_info"]
+        assert info["general.license"] == "mit"
+        assert info["general.tags"] == ["small"]
+        assert info["general.base_model.0.name"] == "Large 1B"
+        assert json.dumps(info)
