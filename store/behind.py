@@ -1,9 +1,9 @@
-"""Hashing a file on a thread of its own, while it is still being written."""
+"""Hashing and flushing a file on threads of their own, while it is still being written."""
 
 from __future__ import annotations
 
 import os
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 from typing import Protocol
 
 from .hashing import CHUNK_BYTES
@@ -13,6 +13,10 @@ class Hasher(Protocol):
     """What `hashlib` makes."""
 
     def update(self, data: bytes, /) -> object: ...
+
+
+_FLUSH_EVERY_S = 0.1
+_flush = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
 
 
 class HashBehind:
@@ -65,3 +69,29 @@ class HashBehind:
         with self._changed:
             self._changed.wait_for(lambda: self._written_bytes > offset or self._is_over)
             return self._written_bytes if self._written_bytes > offset else 0
+
+
+class FlushBehind:
+    """Brings a growing file to the disk bit by bit, so that little is left for the last flush."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._is_over = Event()
+        self._failed: OSError | None = None
+        self._thread = Thread(target=self._follow, name="flush behind", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Stops; raises the OSError that flushing met, which the system tells only once."""
+        self._is_over.set()
+        self._thread.join()
+        if self._failed is not None:
+            raise self._failed
+
+    def _follow(self) -> None:
+        while not self._is_over.wait(_FLUSH_EVERY_S):
+            try:
+                _flush(self._fd)
+            except OSError as error:
+                self._failed = error
+                return

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .behind import HashBehind
+from .behind import FlushBehind, HashBehind
 from .durable import clone, disk_error, sync_file, write_all
 from .errors import InvalidRequest
 from .hashing import Progress, chunks, digest_text
@@ -61,17 +61,29 @@ class BlobWriter:
 
     @contextmanager
     def hashing_behind(self) -> Iterator[None]:
-        """Within it what is written is hashed on a thread of its own: for gigabytes in a row."""
+        """Within it threads of their own hash and flush what is written: for gigabytes."""
         assert not self.written_bytes, "the file is hashed from its start"
         self._behind = HashBehind(self._fd, self._hasher)
         try:
-            yield
+            with self._flushing():
+                yield
         finally:
             behind, self._behind = self._behind, None
             try:
                 behind.finish()
             except OSError as error:
                 raise disk_error(error, "reading a blob back") from error
+
+    @contextmanager
+    def _flushing(self) -> Iterator[None]:
+        flush = FlushBehind(self._fd)
+        try:
+            yield
+        finally:
+            try:
+                flush.finish()
+            except OSError as error:
+                raise disk_error(error, "writing a blob", self.written_bytes) from error
 
     def clone(self, source_fd: int, on_progress: Progress | None = None) -> bool:
         """Shares the bytes of another file, where the file system can; False if it can't."""
@@ -87,7 +99,8 @@ class BlobWriter:
     ) -> None:
         """Lets `tool` write the whole file, for tools that take a path; then reads it once."""
         assert not self.written_bytes, "the file is the tool's alone"
-        tool(self._path)
+        with self._flushing():
+            tool(self._path)
         for data in chunks(self._fd, on_progress):
             self._count(len(data))
             self._hasher.update(data)
