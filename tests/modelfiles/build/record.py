@@ -1,9 +1,10 @@
 """Records what llama.cpp's own tools make of the tiny model, and say about it.
 
-    python -m tests.modelfiles.build.record [--bin ~/.cache/qm-peers/build/bin]
+    python -m tests.modelfiles.build.record [quantize measured] [--bin ~/.cache/qm-peers/build/bin]
 
 The tools are those of the llama.cpp inside llama-cpp-python 0.3.36, compiled without AMX, whose
-kernels round otherwise. Writes `recorded/quantize.json` and `recorded/measured.json`.
+kernels round otherwise. Writes `recorded/quantize.json` and `recorded/measured.json`. What a run
+that was cut off had found lies in `--scratch`, and the next one goes on from there.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from qm.modelfiles.quantization import FILE_TYPES
 from tests.modelfiles.build.tiny_llama import columns, matrix_names, write_tiny_llama
 
 HERE = Path(__file__).parent
+PARTS = ("quantize", "measured")
+ATTEMPTS = 50
 OPTIONS = {
     "Q4_K_M pure": ("Q4_K_M", ["--pure"]),
     "Q4_K_M output=Q8_0 embedding=Q5_K": (
@@ -38,15 +41,20 @@ CHUNK = ["-b", "512", "-c", "512"]
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", default=PARTS, help=" ".join(PARTS))
     parser.add_argument("--bin", type=Path, default=Path("~/.cache/qm-peers/build/bin"))
-    tools = parser.parse_args().bin.expanduser()
+    parser.add_argument("--scratch", type=Path, default=Path("~/.cache/qm-peers/recording"))
+    args = parser.parse_args()
+    tools, scratch = args.bin.expanduser(), args.scratch.expanduser()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         write_tiny_llama(work / "tiny.gguf")
         (work / "text.txt").write_bytes(EVALUATION.data[:3000])
         (work / "imatrix.gguf").write_bytes(made_up_matrix())
-        write("quantize", quantised(tools, work))
-        write("measured", measured(tools, work))
+        if "quantize" in args.parts:
+            write("quantize", quantised(tools, work, scratch / "quantize.json"))
+        if "measured" in args.parts:
+            write("measured", measured(tools, work))
 
 
 def write(name: str, recorded: dict[str, Any]) -> None:
@@ -66,15 +74,21 @@ def made_up_matrix() -> bytes:
     return pack_imatrix(Imatrix(entries, ("text",), 2, 512))
 
 
-def quantised(tools: Path, work: Path) -> dict[str, Any]:
+def quantised(tools: Path, work: Path, found_path: Path) -> dict[str, Any]:
     """The digest of every file; None where llama-quantize refuses."""
-    found: dict[str, Any] = {}
-    for kind in FILE_TYPES:
-        found[f"{kind} plain"] = quantise(tools, work, kind, [])
-        found[f"{kind} imatrix"] = quantise(tools, work, kind, ["--imatrix", "imatrix.gguf"])
-    for words, (kind, options) in OPTIONS.items():
-        found[words] = quantise(tools, work, kind, options)
-    return found
+    found: dict[str, Any] = json.loads(found_path.read_text()) if found_path.exists() else {}
+    found_path.parent.mkdir(parents=True, exist_ok=True)
+    orders = {f"{kind} plain": (kind, list[str]()) for kind in FILE_TYPES}
+    orders |= {f"{kind} imatrix": (kind, ["--imatrix", "imatrix.gguf"]) for kind in FILE_TYPES}
+    orders |= OPTIONS
+    for number, (words, (kind, options)) in enumerate(orders.items(), 1):
+        if words not in found:
+            found[words] = quantise(tools, work, kind, options)
+            found_path.write_text(json.dumps(found))
+            print(f"{number}/{len(orders)} {words}", flush=True)
+    found_path.unlink()
+    in_order = (f"{kind} {how}" for kind in FILE_TYPES for how in ("plain", "imatrix"))
+    return {words: found[words] for words in (*in_order, *OPTIONS)}
 
 
 def quantise(tools: Path, work: Path, kind: str, options: list[str]) -> str | None:
@@ -86,12 +100,15 @@ def quantise(tools: Path, work: Path, kind: str, options: list[str]) -> str | No
 
 def measured(tools: Path, work: Path) -> dict[str, Any]:
     text = ["-f", "text.txt", *CHUNK]
-    said = run(tools, work, "llama-perplexity", ["-m", "tiny.gguf", *text])
-    perplexity, error = numbers(said, r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)")
+    final = r"Final estimate: PPL = ([\d.]+) \+/- ([\d.]+)"
+    said = told(tools, work, ["-m", "tiny.gguf", *text], final)
+    perplexity, error = numbers(said, final)
     quantise(tools, work, "Q4_K_M", [])
     base = ["--kl-divergence-base", "base.logits"]
     run(tools, work, "llama-perplexity", ["-m", "tiny.gguf", *text, *base])
-    said = run(tools, work, "llama-perplexity", ["-m", "out.gguf", *text, *base, "--kl-divergence"])
+    said = told(
+        tools, work, ["-m", "out.gguf", *text, *base, "--kl-divergence"], r"Same top p:\s*[\d.]+"
+    )
     q4 = {
         "perplexity": numbers(said, r"Mean PPL\(Q\)\s*:\s*([\d.]+)")[0],
         "kld_mean": numbers(said, r"Mean\s+KLD:\s*([\d.]+)")[0],
@@ -117,6 +134,15 @@ def measured(tools: Path, work: Path) -> dict[str, Any]:
             },
         },
     }
+
+
+def told(tools: Path, work: Path, options: list[str], last: str) -> str:
+    """What llama-perplexity says with `last` in it: it often ends before it has printed all."""
+    for _ in range(ATTEMPTS):
+        said = run(tools, work, "llama-perplexity", options)
+        if re.search(last, said):
+            return said
+    raise SystemExit(f"llama-perplexity said nothing like {last} in {ATTEMPTS} runs")
 
 
 def run(tools: Path, work: Path, tool: str, options: list[str]) -> str:
