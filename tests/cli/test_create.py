@@ -136,12 +136,12 @@ def test_a_type_that_does_not_exist_is_refused_before_any_file_is_touched(
 
 
 def test_a_repository_is_all_its_files(tmp_path: Path) -> None:
-    """Weights, configuration and tokenizer; pictures and readmes stay outside."""
+    """Weights, configuration, tokenizer and card; pictures stay outside."""
     for name in ("model.safetensors", "config.json", "tokenizer.json", "README.md", "x.png"):
         (tmp_path / name).touch()
     spec = with_repository_files(from_modelfile(parse(f"FROM {tmp_path}")), tmp_path)
     names = {path.name for _, path in local_files(spec, tmp_path)}
-    assert names == {"model.safetensors", "config.json", "tokenizer.json"}
+    assert names == {"model.safetensors", "config.json", "tokenizer.json", "README.md"}
 
 
 def test_a_directory_with_both_kinds_of_weights_needs_a_word(tmp_path: Path) -> None:
