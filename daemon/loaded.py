@@ -24,6 +24,8 @@ from .runner.process import Runner
 from .runner.wire import Load, Loaded, Options
 from .scheduler import Need, Resident
 
+# Load options that, once set by a client, can't be met by a runner that was loaded otherwise.
+_EXACT = ("kv_type", "use_mmap", "num_gpu", "main_gpu")
 DRAFT_UBATCH = 512  # tokens that a draft model evaluates at once at most
 
 
@@ -208,6 +210,28 @@ def device_needs(fit: Fit) -> tuple[tuple[str, int], ...]:
     remote = bool(fit.placement.rpc_servers)
     return tuple(
         (use.device, use.room_bytes if remote else use.total_bytes) for use in fit.uses[1:]
+    )
+
+
+def exact_options(
+    wishes: Options, n_layers: int, kv_types: tuple[str, ...], *, has_gpus: bool
+) -> tuple[tuple[str, object], ...]:
+    """Load options that a client set and that a runner must have been loaded with.
+
+    Not those that say what holds anyway: clients send their defaults with every request, and layers
+    on GPUs mean nothing where there are none.
+    """
+    named = {name: getattr(wishes, name) for name in _EXACT}
+    if wishes.num_gpu is not None:
+        named["num_gpu"] = min(wishes.num_gpu, n_layers + 1)  # all of them and the output
+    usual: dict[str, object] = {"use_mmap": True, "main_gpu": 0, "num_gpu": -1}
+    if len(kv_types) == 1:
+        usual["kv_type"] = kv_types[0]
+    dropped = () if has_gpus else ("num_gpu", "main_gpu")
+    return tuple(
+        (name, value)
+        for name, value in named.items()
+        if value is not None and value != usual.get(name) and name not in dropped
     )
 
 

@@ -55,6 +55,11 @@ class Planner:
         one = self._settings
         return Wanted(one.context_length, one.num_parallel, one.kv_types)
 
+    @property
+    def may_have_gpus(self) -> bool:
+        """False once it is known that there are none."""
+        return self._devices is None or bool(self._devices.gpus or self._settings.rpc)
+
     async def plan(self, question: Question) -> Fit:
         """The best placement that llama.cpp agrees with. Raises DoesNotFit, NoSuchDevice.
 

@@ -22,7 +22,7 @@ from qm.store.layout import Layout
 from . import logs
 from .fit import target_context
 from .hardware import Machine, read_machine
-from .loaded import LoadedModel, Process, facts_of, need_of, runner_key
+from .loaded import LoadedModel, Process, exact_options, facts_of, need_of, runner_key
 from .loader import Loader
 from .meter import Meter
 from .placing import RUNNER_BYTES, Fit
@@ -50,9 +50,6 @@ from .turns import Board
 from .watchdog import watch
 
 _log = logs.Log("supervisor")
-
-# Load options that, once set by a client, can't be met by a runner that was loaded otherwise.
-_EXACT = ("kv_type", "use_mmap", "num_gpu", "main_gpu")
 
 
 class LoadBroken(QmError):
@@ -210,9 +207,7 @@ class Supervisor:
     async def _ticket(
         self, model: Model, wishes: Options, keep_alive_s: float | None, client: str
     ) -> _Ticket:
-        exact = tuple(
-            (name, value) for name in _EXACT if (value := getattr(wishes, name)) is not None
-        )
+        exact = self._exact(model, wishes)
         placed = self._placed(model, wishes, exact) or await self._plan(model, wishes)
         request = Request(
             id=next(self._ids),
@@ -223,6 +218,11 @@ class Supervisor:
             pinned=keep_alive_s == math.inf,
         )
         return _Ticket(request, model, wishes, placed, asyncio.get_running_loop().create_future())
+
+    def _exact(self, model: Model, wishes: Options) -> tuple[tuple[str, object], ...]:
+        planner, n_layers = self._planner, len(facts_of(model).layers)
+        has_gpus = planner.may_have_gpus
+        return exact_options(wishes, n_layers, planner.wanted.kv_types, has_gpus=has_gpus)
 
     async def _plan(self, model: Model, wishes: Options) -> Fit:
         question = self._question(model, wishes)
