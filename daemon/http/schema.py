@@ -58,7 +58,7 @@ MODEL: JsonObject = {
     "description": "[host/][namespace/]model[:tag]",
 }
 NAMED: JsonObject = {"model": MODEL}
-DIGEST: JsonObject = {"type": "string", "pattern": "^sha256[:-][0-9a-f]{64}$"}
+DIGEST: JsonObject = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
 BASE64: JsonObject = {
     "type": "string",
     "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
