@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import TypeAlias
 
@@ -24,7 +24,7 @@ from .embedding import EmbedWork
 from .llama_error import LlamaError
 from .media import Media, Projector
 from .ranking import Pair
-from .reasoning import Reasoning
+from .reasoning import Reasoning, most_reasoning
 from .sampling import Sampler
 from .sequence import Sequence, cut_middle, predict_limit
 from .structured import ConstrainedSampler
@@ -32,6 +32,7 @@ from .text import AnswerText
 from .vocabulary import Vocabulary
 
 _READ_BYTES = 65_536
+_FEWEST_CTX = 4  # as few tokens as a model is loaded with
 _SELDOM_LONGER_BYTES = 16  # than a token is, on average, no text is
 
 
@@ -45,6 +46,14 @@ class Ready:
     rank_template: str  # how a query and a text become one input; "" for the common way
     constraints: Constraints
     projector: Projector | None = None
+
+    def within(self, n_ctx: int | None) -> Ready:
+        """The same for a request that asked for a context that may be smaller than what there is.
+
+        What it may hold must not depend on who loaded the model before.
+        """
+        limit = max(n_ctx or self.limit, _FEWEST_CTX)
+        return replace(self, limit=limit) if limit < self.limit else self
 
 
 class Woken:
@@ -145,6 +154,7 @@ def generation(request: wire.Generate, ready: Ready) -> Sequence | wire.Failed:
     """A request that the engine can start on at once, or why it can't be."""
     if ready.embeds:
         raise LlamaError("unsupported", "the model is loaded for embeddings; it can't generate")
+    ready = ready.within(request.options.num_ctx)
     least = fewest_tokens(request, ready)
     if least >= ready.limit:
         if not request.truncate or request.images:
@@ -191,13 +201,12 @@ def _sampler(
     sampler.prime(prompt)
     if matcher is None:
         return sampler
-    closing = request.constrain_after
+    reasoning = None
+    if closing := request.constrain_after:
+        most = most_reasoning(request.options.num_predict, ready.limit - len(prompt))
+        reasoning = Reasoning(request.reasoning_start, closing, most)
     return ConstrainedSampler(
-        sampler,
-        matcher,
-        ready.constraints.candidates,
-        ready.vocabulary,
-        Reasoning(request.reasoning_start, closing) if closing else None,
+        sampler, matcher, ready.constraints.candidates, ready.vocabulary, reasoning
     )
 
 

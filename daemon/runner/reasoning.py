@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +22,36 @@ class Verdict:
 _GO_ON = Verdict(over=False, keep=True)
 _ENDS = Verdict(over=True, keep=True)
 _NEVER_BEGAN = Verdict(over=True, keep=False)
+_ENOUGH_FOR_AN_ANSWER: Final = 1024
+
+
+def most_reasoning(num_predict: int, room: int) -> int:
+    """How many tokens of reasoning leave enough for the answer, of all that may be generated.
+
+    Some models never end by themselves; then there would be no answer within any limit.
+    """
+    tokens = min(num_predict, room) if num_predict >= 0 else room
+    return max(tokens - min(tokens // 2, _ENOUGH_FOR_AN_ANSWER), 1)
 
 
 class Reasoning:
-    """Feed it the bytes of each token. An `opening` of "" means that the prompt has it already."""
+    """Feed it the bytes of each token. An `opening` of "" means that the prompt has it already.
 
-    def __init__(self, opening: str, closing: str) -> None:
+    It is over after `most` tokens, whatever the model would still say.
+    """
+
+    def __init__(self, opening: str, closing: str, most: int) -> None:
         self._opening = opening.encode()
         self._closing = closing.encode()
+        self._left = most
         self._seen = b""  # since the last thing that mattered
 
     def feed(self, piece: bytes) -> Verdict:
         """What the next token is."""
+        self._left -= 1
+        return self.end() if self._left < 0 else self._feed(piece)
+
+    def _feed(self, piece: bytes) -> Verdict:
         before, self._seen = self._seen, self._seen + piece
         if self._opening:
             return self._open(piece)
@@ -47,7 +66,7 @@ class Reasoning:
         return _ENDS
 
     def end(self) -> Verdict:
-        """The model ended its answer here."""
+        """The model ended its answer here, or has to."""
         if self._opening:
             return _NEVER_BEGAN
         return Verdict(over=True, keep=False, instead=self._closing)
@@ -59,7 +78,7 @@ class Reasoning:
         if text.startswith(self._opening):
             rest = text.removeprefix(self._opening)
             self._opening, self._seen = b"", b""
-            return self.feed(rest)
+            return self._feed(rest)
         if self._opening.startswith(text):
             missing = self._opening.removeprefix(text)
             self._opening, self._seen = b"", b""

@@ -56,3 +56,28 @@ def test_a_bias_decides(live_daemon: Any) -> None:
     body = ASKED | {"options": GREEDY | {"logit_bias": {"99999999": 1}}}
     status, data = live_daemon.call("POST", "/api/generate", body)
     assert (status, "99999999" in json.loads(data)["error"]) == (400, True)
+
+
+def test_a_small_num_ctx_holds_on_a_runner_with_more(live_daemon: Any) -> None:
+    """It is not loaded anew, and the same request means the same whoever asked before."""
+    ask(live_daemon, {})
+    pid = _pid(live_daemon)
+    prompt, small = "word " * 200, GREEDY | {"num_ctx": 64}
+    body = ASKED | {"prompt": prompt, "options": small}
+    status, data = live_daemon.call("POST", "/api/generate", body)
+    assert (status, "more than the context of 64 tokens" in json.loads(data)["error"]) == (
+        400,
+        True,
+    )
+    cut = live_daemon.json("POST", "/api/generate", body | {"truncate": True})
+    assert cut["prompt_eval_count"] < 64
+    assert cut["eval_count"] == GREEDY["num_predict"]
+    assert ask(live_daemon, {}, prompt=prompt)["prompt_eval_count"] > 200
+    assert _pid(live_daemon) == pid
+
+
+def _pid(daemon: Any) -> int:
+    rows = daemon.json("GET", "/api/ps")["models"]
+    (pid,) = [row["qm"]["pid"] for row in rows if row["model"] == "smollm2:latest"]
+    assert isinstance(pid, int)
+    return pid

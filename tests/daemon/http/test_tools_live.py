@@ -31,6 +31,8 @@ STRICT = (
     "{% if m.tool_calls and m.tool_calls | length > 1 %}{{ raise_exception('one') }}{% endif %}"
     "{% endfor %}"
 )
+# Its reasoning has begun, and this model knows no end of it.
+THINKS = "{% if enable_thinking is not false %}<think>\n{% endif %}"
 FAMILIES = {
     "qwen": "<tool_call></tool_call>",
     "llama": "<|start_header_id|>ipython<|end_header_id|><|python_tag|>",
@@ -58,6 +60,8 @@ def url(start_module_daemon: Callable[..., Any], smollm2_gguf: Path) -> str:
     """A daemon whose models are named like the families."""
     daemon = start_module_daemon()
     create(daemon, "strict", smollm2_gguf, template=STRICT + TOOLS + TURNS)
+    made = {"model": "endless", "from": "strict", "template": TOOLS + TURNS + THINKS}
+    daemon.json("POST", "/api/create", {**made, "stream": False})
     for name, marks in FAMILIES.items():
         words = "{% if tools %}{{ '" + marks + "' }}{% endif %}" + TOOLS + TURNS
         made = {"model": name, "from": "strict", "template": words, "stream": False}
@@ -132,6 +136,27 @@ def test_anthropic(claude: anthropic.Anthropic, family: str, choice: Any) -> Non
         assert block.type == "tool_use"
         assert fits(block.name, block.input)
         assert choice["type"] == "any" or block.name == "weather"
+
+
+def test_reasoning_without_end_leaves_room_for_the_call(gpt: openai.OpenAI) -> None:
+    """Half of the tokens at most; without reasoning the call comes at once."""
+    asked: dict[str, Any] = {
+        "model": "endless",
+        "messages": ASKED,
+        "tools": [WEATHER],
+        "tool_choice": "required",
+        "max_tokens": 96,
+        "temperature": 0,
+    }
+    with gpt.chat.completions.stream(**asked) as stream:
+        streamed: Any = stream.get_final_completion().choices[0]
+    at_once: Any = gpt.chat.completions.create(**asked, reasoning_effort="none").choices[0]
+    for answer in (streamed, at_once):
+        assert answer.finish_reason == "tool_calls"
+        (call,) = answer.message.tool_calls
+        assert fits(call.function.name, json.loads(call.function.arguments))
+    assert streamed.message.reasoning_content
+    assert not getattr(at_once.message, "reasoning_content", "")
 
 
 def test_responses(gpt: openai.OpenAI) -> None:
