@@ -25,12 +25,13 @@ _NEVER_BEGAN = Verdict(over=True, keep=False)
 _ENOUGH_FOR_AN_ANSWER: Final = 1024
 
 
-def most_reasoning(num_predict: int, room: int) -> int:
+def most_reasoning(num_predict: int | None, room: int) -> int:
     """How many tokens of reasoning leave enough for the answer, of all that may be generated.
 
     Some models never end by themselves; then there would be no answer within any limit.
     """
-    tokens = min(num_predict, room) if num_predict >= 0 else room
+    limited = num_predict is not None and num_predict >= 0
+    tokens = min(num_predict or 0, room) if limited else room
     return max(tokens - min(tokens // 2, _ENOUGH_FOR_AN_ANSWER), 1)
 
 

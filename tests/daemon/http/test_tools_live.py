@@ -60,8 +60,8 @@ def url(start_module_daemon: Callable[..., Any], smollm2_gguf: Path) -> str:
     """A daemon whose models are named like the families."""
     daemon = start_module_daemon()
     create(daemon, "strict", smollm2_gguf, template=STRICT + TOOLS + TURNS)
-    made = {"model": "endless", "from": "strict", "template": TOOLS + TURNS + THINKS}
-    daemon.json("POST", "/api/create", {**made, "stream": False})
+    thinks = {"model": "endless", "from": "strict", "template": TOOLS + TURNS + THINKS}
+    daemon.json("POST", "/api/create", {**thinks, "stream": False})
     for name, marks in FAMILIES.items():
         words = "{% if tools %}{{ '" + marks + "' }}{% endif %}" + TOOLS + TURNS
         made = {"model": name, "from": "strict", "template": words, "stream": False}
