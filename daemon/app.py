@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from qm.modelfiles.models import Models
 from qm.store.store import Store
 
 from .chat.embedding import EmbeddingService
@@ -33,7 +34,7 @@ async def running_services(
     settings: Settings, store: Store, lifecycle: Lifecycle
 ) -> AsyncIterator[Services]:
     """Every part, working; at the end all that they started is stopped and reaped."""
-    renderer, meter = Renderer(), Meter()
+    renderer, meter, models = Renderer(), Meter(), Models(store)
     jobs = Jobs(
         settings.home, max_running=settings.max_jobs, log_directory=settings.log_file.parent
     )
@@ -49,9 +50,9 @@ async def running_services(
                 supervisor=supervisor,
                 renderer=renderer,
                 jobs=jobs,
-                chat=ChatService(store, supervisor, renderer, meter),
-                embeddings=EmbeddingService(store, supervisor),
-                tokens=TokenService(store, supervisor),
+                chat=ChatService(store, models, supervisor, renderer, meter),
+                embeddings=EmbeddingService(models, supervisor),
+                tokens=TokenService(models, supervisor),
                 meter=meter,
                 lifecycle=lifecycle,
                 listing=Listing(store),

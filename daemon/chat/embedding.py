@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import array
-import asyncio
 import sys
 import time
 
-from qm.modelfiles.model import Model, load_model
+from qm.modelfiles.model import Model
+from qm.modelfiles.models import Models
 from qm.store.name import Name
-from qm.store.store import Store
 
 from ..runner.failures import RunnerFailed
 from ..runner.wire import Embed, Embedded
@@ -22,8 +21,8 @@ from .request import Embeddings, EmbedRequest, Metrics, Ranking, RerankRequest
 class EmbeddingService:
     """Every embedding and ranking of every dialect goes through here."""
 
-    def __init__(self, store: Store, supervisor: Supervisor) -> None:
-        self._store = store
+    def __init__(self, models: Models, supervisor: Supervisor) -> None:
+        self._models = models
         self._supervisor = supervisor
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
@@ -49,7 +48,7 @@ class EmbeddingService:
         self, request: EmbedRequest | RerankRequest, frame: Embed
     ) -> tuple[tuple[tuple[float, ...], ...], Metrics]:
         started_ns = time.monotonic_ns()
-        model = await asyncio.to_thread(load_model, self._store, Name.parse(request.model))
+        model = await self._models.model(Name.parse(request.model))
         check_embedding(model.name, model.capabilities)
         if not frame.texts and not frame.tokens:
             return (), Metrics()

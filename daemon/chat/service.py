@@ -12,7 +12,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from qm.modelfiles.model import Model, load_model
+from qm.modelfiles.model import Model
+from qm.modelfiles.models import Models
 from qm.modelfiles.template import Template
 from qm.store.errors import InvalidRequest
 from qm.store.name import Name
@@ -97,10 +98,16 @@ class ChatService:
     """Every generation of every dialect goes through here."""
 
     def __init__(
-        self, store: Store, supervisor: Supervisor, renderer: Renderer, meter: Meter
+        self,
+        store: Store,
+        models: Models,
+        supervisor: Supervisor,
+        renderer: Renderer,
+        meter: Meter,
     ) -> None:
         self._meter = meter
         self._store = store
+        self._models = models
         self._supervisor = supervisor
         self._renderer = renderer
 
@@ -111,7 +118,7 @@ class ChatService:
         if request.load_only and request.keep_alive_s == 0:
             yield await self._unload(name)
             return
-        model = await asyncio.to_thread(load_model, self._store, name)
+        model = await self._models.model(name)
         capabilities.check(request, model.name, model.capabilities)
         options = chosen(model.parameters, request.options)
         for again in (False, True):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from qm.modelfiles.model import load_model
+from qm.modelfiles.models import Models
 from qm.store.name import Name
-from qm.store.store import Store
 
 from ..runner.process import Runner
 from ..runner.wire import Options
@@ -19,8 +17,8 @@ from .options import chosen
 class TokenService:
     """Loads the model where that is needed: a tokenizer lives with its weights."""
 
-    def __init__(self, store: Store, supervisor: Supervisor) -> None:
-        self._store = store
+    def __init__(self, models: Models, supervisor: Supervisor) -> None:
+        self._models = models
         self._supervisor = supervisor
 
     async def tokenize(
@@ -38,7 +36,7 @@ class TokenService:
 
     @asynccontextmanager
     async def _runner(self, name: str, keep_alive_s: float | None) -> AsyncIterator[Runner]:
-        model = await asyncio.to_thread(load_model, self._store, Name.parse(name))
+        model = await self._models.model(Name.parse(name))
         wishes = chosen(model.parameters, Options())
         async with self._supervisor.use(model, wishes=wishes, keep_alive_s=keep_alive_s) as use:
             yield use.runner

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import msgspec
 from aiohttp import web
@@ -100,12 +100,8 @@ class Stream:
     async def send(self, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
         """Sends all pieces; `pieces` is closed at the end, however that comes."""
         async with aclosing(pieces):
-            opener = asyncio.create_task(self._open_later())
-            try:
+            async with self._opened_late():
                 first = await anext(pieces, b"")
-            finally:
-                opener.cancel()
-                await asyncio.wait({opener})
             await self._open()
             await self._write(first)
             async for piece in pieces:
@@ -120,9 +116,22 @@ class Stream:
             await self.response.write_eof()
         return self.response
 
-    async def _open_later(self) -> None:
-        await asyncio.sleep(EARLY_HEADERS_S)
-        await self._open()
+    @asynccontextmanager
+    async def _opened_late(self) -> AsyncIterator[None]:
+        """Opens while what is inside takes long. Nothing is started where it doesn't."""
+        tasks: list[asyncio.Task[None]] = []
+
+        def open_now() -> None:
+            tasks.append(asyncio.create_task(self._open()))
+
+        timer = asyncio.get_running_loop().call_later(EARLY_HEADERS_S, open_now)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for task in tasks:
+                task.cancel()
+                await asyncio.wait({task})
 
     async def _open(self) -> None:
         if not self.response.prepared:
