@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 READY_LIMIT_S = 120.0
+_LAST_CHUNK = b"0\r\n"
 _processes: set[subprocess.Popen[bytes]] = set()
 ANSWER_LIMIT_S = 120.0  # an answer that takes longer is cut; its figures are bounds then
 
@@ -115,6 +116,27 @@ class Qm(Server):
         return _number(rb'"eval_count":(\d+)', line)
 
 
+@dataclass(frozen=True, slots=True)
+class KeptQm(Qm):
+    """The same over one connection that stays open, as clients' libraries keep it."""
+
+    connection: socket.socket = field(kw_only=True)
+
+    def lines(self, prompt: str, n: int, model: str = "", **more: Any) -> Iterator[bytes]:
+        path, body = self.body(prompt, n, model or self.models[0], **more)
+        self.connection.sendall(_post(path, json.dumps(body).encode(), "keep-alive"))
+        with self.connection.makefile("rb") as stream:
+            if b" 200 " not in (line := stream.readline()):
+                raise SystemExit(f"{path}: {line!r}")
+            try:
+                while (line := stream.readline()) not in (_LAST_CHUNK, b""):
+                    yield line
+            finally:
+                while line not in (_LAST_CHUNK, b""):
+                    line = stream.readline()
+                stream.readline()
+
+
 class LlamaServer(Server):
     """One model, or a router over a directory of them."""
 
@@ -202,13 +224,13 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
     raise SystemExit(f"{process.args!r} did not come up")
 
 
-def _post(path: str, body: bytes) -> bytes:
+def _post(path: str, body: bytes, connection: str = "close") -> bytes:
     head = (
         f"POST {path} HTTP/1.1",
         "Host: 127.0.0.1",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
-        "Connection: close",
+        f"Connection: {connection}",
     )
     return "\r\n".join((*head, "", "")).encode() + body
 

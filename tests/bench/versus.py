@@ -5,6 +5,7 @@ context and number of slots, and otherwise as they come.
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ from . import connections, scenarios
 from .direct import direct, placed, started
 from .report import LLAMA_SERVER, Row
 from .scenarios import Figures
-from .servers import llama_server, qm
+from .servers import KeptQm, llama_server, qm
 
 Measure: TypeAlias = Callable[[int], Figures]
 N_CTX = 4096  # tokens, of each slot that has a long prompt
@@ -206,12 +207,14 @@ def daemon(bench: Bench) -> Iterator[Row]:
     with (
         qm({bench.name: bench.weights}, QM_CONTEXT_LENGTH=str(N_CTX)) as ours,
         direct(bench.weights, placed(N_CTX, 4)) as runner,
+        socket.create_connection(("127.0.0.1", ours.port)) as connection,
     ):
         scenarios.warm(ours)
         scenarios.warm(runner)
+        kept = KeptQm(ours.port, ours.models, connection=connection)
         yield from bench.pairs(
             "the daemon",
-            lambda turn: scenarios.through_the_daemon(ours, turn),
+            lambda turn: scenarios.through_the_daemon(kept, turn),
             lambda turn: scenarios.through_the_daemon(runner, turn),
             "the runner alone",
         )
