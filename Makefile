@@ -4,6 +4,7 @@
 # make test-offload              layers on devices, with a llama.cpp that can spread them
 # make bench                     how fast it serves, as ratios with llama-server (built when missing)
 # make bench-quick               the same with one pair of runs each, in less than ten minutes
+# make fuzz                      Schemathesis against /openapi.json, longer than the tests do
 # make soak                      the long campaigns against the store (about an hour)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +22,7 @@ PEERS ?= $(HOME)/.cache/qm-peers
 RPC := $(PEERS)/llama-rpc
 VULKAN := $(PEERS)/llama-vulkan
 
-.PHONY: run test test-offload bench bench-quick soak format lint types clean
+.PHONY: run test test-offload bench bench-quick fuzz soak format lint types clean
 
 run: $(DEMO)
 	@$(BIN)/qm show smollm2 >/dev/null 2>&1 \
@@ -46,6 +47,9 @@ bench: $(CHECKS)
 
 bench-quick: $(CHECKS)
 	$(BIN)/python -m tests.bench.serving --quick
+
+fuzz: $(CHECKS)
+	QM_FUZZ_EXAMPLES=50 $(BIN)/python -m pytest -q tests/daemon/http/test_openapi.py
 
 # Campaigns against the store as long as they should be: ten minutes of collections, 600 kills, every
 # step and every failing call; 500 loads and unloads, crowds of every kind of model; then that the

@@ -167,6 +167,11 @@ def _format(fields: Fields) -> Format | None:
     wanted = fields.fields("output_config").fields("format")
     if not wanted.text("type"):
         wanted = fields.fields("output_format")
-    if wanted.text("type") != "json_schema":
-        return None
-    return Format(json_schema=wanted.document("schema"))
+    match wanted.text("type"):
+        case "":
+            return None
+        case "json_schema":
+            return Format(json_schema=wanted.document("schema"))
+        case kind:
+            path = field_of(wanted.path("type"))
+            raise InvalidField(f"{path} must be json_schema, not {kind[:100]!r}")

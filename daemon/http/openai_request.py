@@ -128,15 +128,19 @@ def tool_choice(fields: Fields) -> ToolChoice:
 
 
 def response_format(fields: Fields) -> Format | None:
-    """How the output is constrained; an unknown type constrains nothing, as on Ollama."""
+    """How the output is constrained. Raises InvalidField for what can't be enforced."""
     wanted = fields.fields("response_format")
     match wanted.text("type"):
+        case "" | "text":
+            return None
         case "json_object":
             return Format(json_schema={})
         case "json_schema":
             return Format(json_schema=wanted.fields("json_schema").document("schema"))
-        case _:
-            return None
+        case kind:
+            raise InvalidField(
+                f"response_format.type must be text, json_object or json_schema, not {kind[:100]!r}"
+            )
 
 
 def bounded(fields: Fields, name: str, default: int, low: int, high: int) -> int:

@@ -139,12 +139,16 @@ def _tool(fields: Fields) -> JsonObject:
 
 def _format(wanted: Fields) -> Format | None:
     match wanted.text("type"):
+        case "" | "text":
+            return None
         case "json_object":
             return Format(json_schema={})
         case "json_schema":
             return Format(json_schema=wanted.document("schema"))
-        case _:
-            return None
+        case kind:
+            raise InvalidField(
+                f"text.format.type must be text, json_object or json_schema, not {kind[:100]!r}"
+            )
 
 
 def _echo(fields: Fields) -> JsonObject:

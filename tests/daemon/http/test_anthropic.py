@@ -169,6 +169,7 @@ def test_fields_of_a_request() -> None:
             r"messages\[0\].content\[0\].type: no block type 'bogus' is known",
         ),
         ({"thinking": {"type": "huge"}}, "thinking.type must be"),
+        ({"output_config": {"format": {"type": "xml"}}}, "output_config.format.type must be"),
         ({"tool_choice": {"type": "x"}}, "tool_choice.type must be"),
         ({"tool_choice": {"type": "tool"}}, "tool_choice.name is required"),
         ({"tools": [{"type": "web_search_20250305"}]}, r"tools\[0\].type: 'web_search_20250305'"),

@@ -215,6 +215,7 @@ def test_turns_of_a_chat() -> None:
         ({"messages": [{"role": "user", "content": [3]}]}, r"messages\[0\].content\[0\] of type"),
         ({"max_tokens": "5"}, r"string into Go struct field .*\.max_tokens of type int"),
         ({"max_tokens": -2}, "max_tokens must not be negative"),
+        ({"response_format": {"type": "xml"}}, "response_format.type must be .* not 'xml'"),
         ({"n": 0}, "n must be between 1 and 128"),
         ({"n": 10**9}, "n must be between"),
         ({"temperature": "hot"}, 'option "temperature"'),

@@ -17,6 +17,7 @@ import pytest
 from qm.daemon.http.openapi import openapi_document, told_methods, told_path
 from qm.daemon.http.routes import spoken
 
+CONFIG = Path(__file__).parents[3] / "schemathesis.toml"
 TURNS = [{"role": "user", "content": "Hi"}]
 FEW = {"num_predict": 2}
 ASKED: list[tuple[str, str, dict[str, Any] | None]] = [
@@ -73,29 +74,45 @@ def test_live_answers_are_as_told(
     jsonschema.validate(json.loads(data), told | {"components": document["components"]})
 
 
+# pulls and pushes would go out to the network; creating and deleting is others' model
+ELSEWHERE = "^/api/(pull|push|create|copy|delete|blobs)|^/v1/audio"
+
+
 @pytest.mark.slow
 def test_schemathesis_finds_nothing(live_daemon: Any, tmp_path: Path) -> None:
     """No 500, no undocumented status, content type or shape, for requests good and bad."""
-    host = live_daemon.json("GET", "/qm/status")["host"]
     file = tmp_path / "openapi.json"
     file.write_text(json.dumps(narrowed(live_daemon.json("GET", "/openapi.json"))))
-    # pulls and pushes would go out to the network; creating and deleting is others' model
-    excluded = "^/api/(pull|push|create|copy|delete|blobs)|^/v1/audio"
     checks = "status_code_conformance,content_type_conformance,response_schema_conformance"
-    options = {
-        "--url": f"http://{host}",
-        "--checks": checks,
-        "--phases": "fuzzing",
-        "--exclude-path-regex": excluded,
+    tried(live_daemon, file, "--checks", checks, "--phases", "fuzzing")
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing_by_its_own_checks(live_daemon: Any, tmp_path: Path) -> None:
+    """What fits the document is taken, what doesn't is refused, as anybody would try it.
+
+    The models that it asks for are not here, so that nothing is generated.
+    """
+    file = tmp_path / "openapi.json"
+    file.write_text(json.dumps(live_daemon.json("GET", "/openapi.json")))
+    tried(live_daemon, file, "--phases", "coverage,fuzzing", "--workers", "2")
+
+
+def tried(daemon: Any, document: Path, *options: str) -> None:
+    """Lets Schemathesis at a daemon; what it finds fails the test."""
+    usual = {
+        "--url": f"http://{daemon.json('GET', '/qm/status')['host']}",
+        "--exclude-path-regex": ELSEWHERE,
         "--max-examples": os.environ.get("QM_FUZZ_EXAMPLES", "3"),
         "--seed": os.environ.get("QM_FUZZ_SEED", "1"),
         "--request-timeout": "60",
         "--suppress-health-check": "all",
     }
-    flat = [word for pair in options.items() for word in pair]
+    words = [word for pair in usual.items() for word in pair]
+    schemathesis = [sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG]
     done = subprocess.run(
-        [sys.executable, "-m", "schemathesis.cli", "run", str(file), "--no-color", *flat],
-        cwd=tmp_path,
+        [*schemathesis, "run", str(document), "--no-color", *words, *options],
+        cwd=document.parent,
         capture_output=True,
         text=True,
         check=False,

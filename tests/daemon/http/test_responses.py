@@ -172,6 +172,7 @@ def test_fields_of_a_request() -> None:
     [
         ({"input": ""}, "input is required"),
         ({"input": 3}, r"number into Go struct field ResponsesRequest.input"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type must be .* not 'xml'"),
         ({"input": [{"type": "bogus"}]}, r"input\[0\].type: no item type 'bogus'"),
         ({"tools": [{"type": "web_search"}]}, r"tools\[0\].type: 'web_search' runs at OpenAI"),
         ({"max_output_tokens": -5}, "max_output_tokens must not be negative"),
