@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qm.store.errors import InvalidRequest
-from qm.store.layout import parse_digest
 
 from .parameters import PARAMETERS, RETIRED, OptionError, Value, check, to_json
 from .parser import ROLES, ModelfileError
@@ -171,7 +170,6 @@ def _files(body: Mapping[str, object], key: str) -> tuple[Source, ...]:
     for digest in value.values():
         if not isinstance(digest, str):
             raise InvalidSpec(f"{key} must be an object of file names to digests")
-        parse_digest(digest)
     return tuple(Source(str(name), digest) for name, digest in value.items())
 
 

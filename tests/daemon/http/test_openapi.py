@@ -74,6 +74,8 @@ def test_live_answers_are_as_told(
     jsonschema.validate(json.loads(data), told | {"components": document["components"]})
 
 
+EXAMPLES = os.environ.get("QM_FUZZ_EXAMPLES", "3")
+PHASES = "fuzzing,stateful" if EXAMPLES == "3" else "examples,coverage,fuzzing,stateful"
 # pulls and pushes would go out to the network; creating and deleting is others' model
 ELSEWHERE = "^/api/(pull|push|create|copy|delete|blobs)|^/v1/audio"
 
@@ -95,7 +97,7 @@ def test_schemathesis_finds_nothing_by_its_own_checks(live_daemon: Any, tmp_path
     """
     file = tmp_path / "openapi.json"
     file.write_text(json.dumps(live_daemon.json("GET", "/openapi.json")))
-    tried(live_daemon, file, "--phases", "coverage,fuzzing", "--workers", "2")
+    tried(live_daemon, file, "--phases", PHASES, "--workers", "2")
 
 
 def tried(daemon: Any, document: Path, *options: str) -> None:
@@ -103,7 +105,7 @@ def tried(daemon: Any, document: Path, *options: str) -> None:
     usual = {
         "--url": f"http://{daemon.json('GET', '/qm/status')['host']}",
         "--exclude-path-regex": ELSEWHERE,
-        "--max-examples": os.environ.get("QM_FUZZ_EXAMPLES", "3"),
+        "--max-examples": EXAMPLES,
         "--seed": os.environ.get("QM_FUZZ_SEED", "1"),
         "--request-timeout": "60",
         "--suppress-health-check": "all",
