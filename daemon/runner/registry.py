@@ -12,6 +12,7 @@ from ..devices import CPU, RPC, Device, Devices, RemoteDevice
 from .greeting import unanswered
 
 _KINDS: Final = {0: "cpu", 1: "gpu", 2: "igpu", 3: "accel"}
+_ADDED: Final[set[str]] = set()  # workers that are registered
 _NAMES: Final[dict[str, str]] = {}  # ours, of remote devices, as ggml's registry is one a process
 _Pointer = ctypes.c_void_p
 
@@ -163,6 +164,8 @@ def _added(endpoint: str) -> str:
     registry = ggml("ggml_backend_reg_by_name", _Pointer, RPC.encode())
     if not registry:
         return "the installed llama-cpp-python was built without RPC"
+    if endpoint in _ADDED:  # we are its one client, so a greeting would wait for us
+        return ""
     if why := unanswered(endpoint):
         return why
     address = ggml(
@@ -176,4 +179,5 @@ def _added(endpoint: str) -> str:
     if not added:
         return "it has no devices"
     ggml("ggml_backend_register", None, _Pointer(added))
+    _ADDED.add(endpoint)
     return ""
