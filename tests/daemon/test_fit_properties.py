@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from qm.daemon.facts import ModelFacts
 from qm.daemon.fit import fit
@@ -17,6 +17,8 @@ from qm.modelfiles.parameters import KV_TYPES
 from .test_fit import GIB, MIB, MODELS, gpus, machine
 
 N = int(os.environ.get("QM_TEST_EXAMPLES", "1000"))  # of each property
+# A machine that is busy with other things draws cases slowly, which says nothing about them.
+MANY = settings(max_examples=N, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 sizes = st.integers(0, 96 * 1024).map(lambda mebibytes: mebibytes * MIB)
 models = st.sampled_from(sorted(MODELS)).map(MODELS.__getitem__)
 options = st.builds(
@@ -59,7 +61,7 @@ def placed(
         return None
 
 
-@settings(max_examples=N, deadline=None)
+@MANY
 @given(cases())
 def test_a_placement_never_exceeds_any_memory(
     case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs],
@@ -82,7 +84,7 @@ def test_a_placement_never_exceeds_any_memory(
         assert found.placement.n_ctx == max(4, min(wishes.num_ctx, facts.n_ctx_train))
 
 
-@settings(max_examples=N, deadline=None)
+@MANY
 @given(cases(), st.integers(0, 4), st.integers(1, 16 * GIB))
 def test_more_memory_is_never_worse(
     case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs], where: int, more: int
@@ -100,7 +102,7 @@ def test_more_memory_is_never_worse(
         assert after.rank >= before.rank
 
 
-@settings(max_examples=N, deadline=None)
+@MANY
 @given(cases())
 def test_no_single_change_that_fits_is_better(
     case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs],
