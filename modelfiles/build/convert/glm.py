@@ -7,13 +7,18 @@ from typing import ClassVar
 
 from gguf import MODEL_ARCH
 
-from . import bpe
+from . import bpe, sentencepiece
 from .errors import MissingTokenizer
 from .family import Defaults, Family, Names
 from .pairs import Pairs
-from .vocabulary import Vocabulary
+from .vocabulary import TokenType, Vocabulary, placeholders
 
 _END, _USER = "<|endoftext|>", "<|user|>"
+_FIRST = (b"<unk>", b"<bos>", b"<eos>")
+_ADDED = (
+    *(b"[MASK]", b"[gMASK]", b"[sMASK]", b"sop", b"eop"),
+    *(b"<|system|>", b"<|user|>", b"<|assistant|>", b"<|observation|>"),
+)
 
 
 class ChatGlm(Family):
@@ -60,6 +65,8 @@ class ChatGlm(Family):
         pairs.f32(".rope.freq_base", 10000.0 * (config.number_or_none("rope_ratio") or 1.0))
 
     def vocabulary(self) -> Vocabulary:
+        if self._is_version_3:
+            return self._of_version_3()
         files = bpe.read_tokenizer(self.path)
         found = bpe.byte_level(files, self.config)
         added = {entry["content"]: number for number, entry in files.added.items()}
@@ -67,6 +74,26 @@ class ChatGlm(Family):
             raise MissingTokenizer(f"the tokenizer lacks {_END} or {_USER}, which end an answer")
         special = dict.fromkeys(self.ends, added[_END]) | {"eot": added[_USER]}
         return replace(found, special=special)
+
+    @property
+    def _is_version_3(self) -> bool:
+        """Whether its tokenizer is the makers' own code around a file of SentencePiece."""
+        newer = (self.path / "tokenizer.json").is_file()
+        return (self.path / "tokenizer.model").is_file() and not newer
+
+    def _of_version_3(self) -> Vocabulary:
+        """SentencePiece's tokens, then those of the makers' own code, then rows without any."""
+        pieces = sentencepiece.read_model(self.path / "tokenizer.model").pieces
+        known = [*_FIRST, *(piece.text for piece in pieces[len(_FIRST) :])]
+        size = self.config.vocabulary_size() or len(known) + len(_ADDED)
+        bpe.check_size(len(known) + len(_ADDED) - 1, size)
+        rest = size - len(known) - len(_ADDED)
+        unused = [name.encode() for name in placeholders(rest, len(known) + len(_ADDED))]
+        types = [sentencepiece.piece_type(piece) for piece in pieces]
+        types += [TokenType.CONTROL] * len(_ADDED) + [TokenType.UNUSED] * rest
+        scores = [piece.score for piece in pieces] + [0.0] * (len(_ADDED) + rest)
+        tokens = [*known, *_ADDED, *unused]
+        return Vocabulary("llama", "chatglm-spm", tokens, types, scores, n_special=size)
 
 
 class Glm4(ChatGlm):

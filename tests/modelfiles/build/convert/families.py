@@ -53,6 +53,28 @@ def _model(architecture: str, model_type: str, *bases: Json, **values: Any) -> J
     return config | values
 
 
+def _chatglm3() -> dict[str, list[int]]:
+    """The makers' own names, which transformers does not know."""
+    tensors = {
+        "embedding.word_embeddings.weight": [384, 64],
+        "encoder.final_layernorm.weight": [64],
+        "output_layer.weight": [384, 64],
+        "rotary_pos_emb.inv_freq": [4],
+    }
+    for number in range(2):
+        layer = f"encoder.layers.{number}"
+        tensors |= {
+            f"{layer}.input_layernorm.weight": [64],
+            f"{layer}.self_attention.query_key_value.weight": [128, 64],
+            f"{layer}.self_attention.query_key_value.bias": [128],
+            f"{layer}.self_attention.dense.weight": [64, 64],
+            f"{layer}.post_attention_layernorm.weight": [64],
+            f"{layer}.mlp.dense_h_to_4h.weight": [192, 64],
+            f"{layer}.mlp.dense_4h_to_h.weight": [64, 96],
+        }
+    return {f"transformer.{name}": shape for name, shape in tensors.items()}
+
+
 FAMILIES: dict[str, Json] = {
     "llama2": {
         "config": _model("LlamaForCausalLM", "llama", _DECODER, rms_norm_eps=1e-5),
@@ -367,6 +389,29 @@ FAMILIES: dict[str, Json] = {
             use_parallel_residual=True,
         ),
         "no_upstream": True,
+    },
+    "chatglm3": {
+        "config": {
+            "architectures": ["ChatGLMModel"],
+            "model_type": "chatglm",
+            "_name_or_path": "THUDM/chatglm3-6b",
+            "add_qkv_bias": True,
+            "hidden_size": 64,
+            "ffn_hidden_size": 96,
+            "num_layers": 2,
+            "num_attention_heads": 4,
+            "multi_query_attention": True,
+            "multi_query_group_num": 2,
+            "padded_vocab_size": 384,
+            "seq_length": 512,
+            "layernorm_epsilon": 1e-5,
+            "eos_token_id": 2,
+            "pad_token_id": 0,
+        },
+        "tensors": _chatglm3(),
+        "tokenizer": "sentencepiece",
+        "own_tokenizer": True,
+        "no_logits": True,
     },
     "glm": {
         "config": _model(

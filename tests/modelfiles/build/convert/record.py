@@ -79,6 +79,8 @@ def upstream(path: Path, family: dict[str, Any]) -> dict[str, Any]:
         "f32": gguf.LlamaFileType.ALL_F32,
         "auto": gguf.LlamaFileType.GUESSED,
     }
+    if family.get("own_tokenizer"):
+        transformers.AutoTokenizer.from_pretrained = lambda *_, **__: MakersOwn(path)
     out = path.with_name("out.gguf")
     known = ModelBase.load_hparams
     if family.get("raw_config"):  # this converter does not know what transformers 5 calls it
@@ -93,6 +95,30 @@ def upstream(path: Path, family: dict[str, Any]) -> dict[str, Any]:
         ModelBase.load_hparams = known
     found: dict[str, Any] = described(out)
     return found
+
+
+class MakersOwn:
+    """What ChatGLM 3's own code does with its file, as far as the converter asks."""
+
+    ADDED = ("[MASK]", "[gMASK]", "[sMASK]", "sop", "eop")
+    ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
+
+    def __init__(self, path: Path) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        self.sp_model = SentencePieceProcessor(model_file=str(path / "tokenizer.model"))
+        self.tokenizer = self
+        first = self.sp_model.vocab_size()
+        self.added = dict(enumerate((*self.ADDED, *self.ROLES), first))
+
+    def get_vocab(self) -> dict[str, int]:
+        return {text: number for number, text in self.added.items()}
+
+    def _convert_id_to_token(self, number: int) -> str:
+        if number in self.added:
+            return self.added[number]
+        is_known = 2 < number < self.sp_model.vocab_size()
+        return str(self.sp_model.IdToPiece(number)) if is_known else ""
 
 
 def logits(path: Path, family: dict[str, Any]) -> list[float]:
