@@ -25,6 +25,8 @@ from qm.modelfiles.build.texts import CALIBRATION, EVALUATION
 from qm.modelfiles.quality import Quality
 from qm.modelfiles.quantization import parse_quantize
 
+from tests.modelfiles.build.split import split_gguf
+
 RECORDED: dict[str, Any] = json.loads(
     (Path(__file__).parent / "recorded/measured.json").read_text()
 )
@@ -65,7 +67,11 @@ def test_a_ladder_measures_what_single_models_do(
 
 
 def imatrix(child: ProcessPoolExecutor, model: Path, text: bytes = TEXT) -> Imatrix:
-    return child.submit(compute_imatrix, [model], text, "text.txt", print).result(60)
+    return imatrix_of(child, [model], text)
+
+
+def imatrix_of(child: ProcessPoolExecutor, parts: list[Path], text: bytes = TEXT) -> Imatrix:
+    return child.submit(compute_imatrix, parts, text, "text.txt", print).result(60)
 
 
 def test_perplexity_equals_llama_perplexity(child: ProcessPoolExecutor, tiny_llama: Path) -> None:
@@ -79,6 +85,20 @@ def test_perplexity_equals_llama_perplexity(child: ProcessPoolExecutor, tiny_lla
     assert 16 < found.bits_per_weight < 16.1
     assert found.prompt_tokens_per_s > 0
     assert found.generated_tokens_per_s > 0
+
+
+def test_a_model_in_parts_is_measured_as_a_whole(
+    child: ProcessPoolExecutor, tiny_llama: Path, tmp_path: Path
+) -> None:
+    """Beside a base in parts too; the files may have any names, as blobs do."""
+    parts = split_gguf(tiny_llama, tmp_path / "part.gguf", 6)
+    assert len(parts) > 2
+    blobs = [path.rename(tmp_path / f"sha256-{9 - number}") for number, path in enumerate(parts)]
+    found = measured(child, Subject(blobs, blobs))
+    assert found.perplexity == pytest.approx(RECORDED["perplexity"], rel=1e-4)
+    assert found.kld_mean == pytest.approx(0, abs=1e-9)
+    assert found.size_bytes == sum(path.stat().st_size for path in blobs)
+    assert imatrix_of(child, blobs).chunk_count == RECORDED["imatrix"]["chunk_count"]
 
 
 def test_divergence_equals_llama_perplexity(
