@@ -117,7 +117,8 @@ class Gemma3(Family):
             return self.config.count("vocab_size")
         files = bpe.read_tokenizer(self.path)
         added = files.description.get("added_tokens") or ()
-        return len(files.model.get("vocab") or ()) + len(added)
+        known = len(files.model.get("vocab") or ()) + len(added)
+        return max(known, self.config.vocabulary_size() or 0)
 
     @property
     def _has_sentencepiece(self) -> bool:
