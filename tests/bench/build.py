@@ -12,6 +12,7 @@ and perplexity are over the first `--chunks` chunks of the text, which cost as m
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import statistics
 import subprocess
@@ -73,7 +74,8 @@ class Run:
 
 
 def run(*commands: Sequence[str | Path]) -> Run:
-    """All commands, one after the other."""
+    """All commands, one after the other; none pays for what another left to be written."""
+    os.sync()
     began_s, peak_bytes = time.perf_counter(), 0
     for command in commands:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -86,8 +88,6 @@ def run(*commands: Sequence[str | Path]) -> Run:
 
 def wait4(pid: int) -> tuple[int, int, resource.struct_rusage]:
     """Of exactly this child."""
-    import os
-
     return os.wait4(pid, 0)
 
 

@@ -15,7 +15,7 @@ from .pairs import Pairs
 from .pooling import pooling_number, write_pooling
 from .pretokenizer import pretokenizer
 from .tensor import Tensor
-from .vocabulary import TokenType, Vocabulary
+from .vocabulary import KINDS_OF_TEXT, TokenType, Vocabulary
 
 _SPACE = "\u2581"
 _DROPPED = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")
@@ -78,8 +78,13 @@ class Bert(Family):
         super().write_vocabulary(pairs)
 
     def _write_token_types(self, pairs: Pairs) -> None:
+        pairs.u32(KINDS_OF_TEXT, self.token_types)
+
+    @property
+    def token_types(self) -> int:
+        """How many kinds of text the model tells apart."""
         count = self.config.whole_or_none("type_vocab_size")
-        pairs.u32("tokenizer.ggml.token_type_count", 1 if count is None else count)
+        return 1 if count is None else count
 
 
 class DistilBert(Bert):
@@ -90,6 +95,10 @@ class DistilBert(Bert):
     )
     defaults: ClassVar[Defaults] = {"layer_norm_eps": 1e-12, "max_position_embeddings": 512}
     prefix: ClassVar[str] = "distilbert."
+
+    def write_parameters(self, pairs: Pairs, file_type: int) -> None:
+        pairs.f32(".attention.layer_norm_epsilon", self.config.number("layer_norm_eps"))
+        super().write_parameters(pairs, file_type)
 
     def rename(self, name: str) -> str | None:
         return None if name.startswith("vocab_") else super().rename(name)
@@ -130,7 +139,11 @@ class XlmRoberta(Roberta):
             raise BadConfig("config.json: several adapters in one model are not supported")
 
     def vocabulary(self) -> Vocabulary:
-        return unigram.vocabulary(self.path, self.config)
+        found = unigram.vocabulary(self.path, self.config)
+        return replace(found, token_types=self.token_types)
+
+    def write_vocabulary(self, pairs: Pairs) -> None:
+        self.vocabulary().write(pairs, self.path)
 
 
 def word_pieces(files: bpe.TokenizerFiles, family: Family) -> Vocabulary:

@@ -105,6 +105,9 @@ class Family:
         """Tensors that the repository does not have."""
         yield from ()
 
+    def write_first(self, pairs: Pairs) -> None:
+        """What upstream says while it makes the tensors, before anything else."""
+
     def write_parameters(self, pairs: Pairs, file_type: int) -> None:
         write_common(pairs, self.config, self.rope, self.blocks)
         pairs.u32("general.file_type", file_type)

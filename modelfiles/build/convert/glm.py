@@ -72,7 +72,8 @@ class ChatGlm(Family):
         added = {entry["content"]: number for number, entry in files.added.items()}
         if _END not in added or _USER not in added:
             raise MissingTokenizer(f"the tokenizer lacks {_END} or {_USER}, which end an answer")
-        special = dict.fromkeys(self.ends, added[_END]) | {"eot": added[_USER]}
+        special = {"eos": added[_END], "eot": added[_USER]}
+        special |= dict.fromkeys(self.ends, added[_END])
         return replace(found, special=special)
 
     @property

@@ -54,10 +54,12 @@ class Phi3(Family):
                 )
             yield f"rope_factors_{kind}.weight", of_array(np.array(numbers, dtype=np.float32))
 
-    def write_parameters(self, pairs: Pairs, file_type: int) -> None:
-        config = self.config
+    def write_first(self, pairs: Pairs) -> None:
         if self.rope.values.sequence("long_factor"):
             pairs.f32(".rope.scaling.attn_factor", self._attention_factor())
+
+    def write_parameters(self, pairs: Pairs, file_type: int) -> None:
+        config = self.config
         pairs.u32(".context_length", config.count("n_positions", "max_position_embeddings"))
         pairs.u32(".rope.scaling.original_context_length", self._original_context)
         pairs.u32(".embedding_length", self.hidden)

@@ -117,6 +117,7 @@ def _plan(family: Family, weights: Mapping[str, Tensor], out_type: OutType) -> _
 
 def _pairs(family: Family, plan: _Plan, repository: Repository, name: str) -> Pairs:
     pairs = Pairs(family.name())
+    family.write_first(pairs)
     pairs.text("general.type", "model")
     write_general(pairs, repository.path, name, plan.counts)
     family.write_parameters(pairs, _FILE_TYPES[plan.kind])

@@ -12,6 +12,8 @@ from .errors import BadConfig
 from .pairs import Pairs, Text, Type
 from .special import Special, merges
 
+KINDS_OF_TEXT = "tokenizer.ggml.token_type_count"
+
 
 class TokenType(IntEnum):
     """llama.cpp's numbers."""
@@ -37,6 +39,7 @@ class Vocabulary:
     special: Mapping[str, int] = field(default_factory=dict)  # where the files are silent
     n_special: int | None = None  # special tokens beyond it are ignored
     adds_space: bool | None = None  # before the first word
+    token_types: int | None = None  # kinds of text that the model tells apart
     removes_spaces: bool | None = None  # where there are several
     character_map: bytes = b""  # of SentencePiece's normaliser
 
@@ -49,6 +52,8 @@ class Vocabulary:
         pairs.numbers("tokenizer.ggml.token_type", Type.I32, self.types)
         if self.adds_space is not None:
             pairs.flag("tokenizer.ggml.add_space_prefix", self.adds_space)
+        if self.token_types is not None:
+            pairs.u32(KINDS_OF_TEXT, self.token_types)
         if self.removes_spaces is not None:
             pairs.flag("tokenizer.ggml.remove_extra_whitespaces", self.removes_spaces)
         pairs.numbers("tokenizer.ggml.precompiled_charsmap", Type.U8, list(self.character_map))
