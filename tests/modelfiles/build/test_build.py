@@ -136,18 +136,19 @@ def test_a_ladder_is_built_and_compared(
     text, modelfile = tmp_path / "text.txt", tmp_path / "Modelfile"
     text.write_bytes(EVALUATION.data[:6000])
     modelfile.write_text(f"FROM {smollm2_repository}\n")
-    assert daemon.qm("create", "full", "-f", str(modelfile)).returncode == 0
+    made = daemon.qm("create", "full", "-f", str(modelfile), limit_s=BUILD_LIMIT_S)
+    assert made.returncode == 0, made.stderr
     options = ("--text", str(text), "--imatrix", "none", "--chunks", "2")
-    done = daemon.qm(
-        "compare", "full", "--types", "Q4_0,Q8_0", *options, "--chart", str(tmp_path / "chart.png")
-    )
+    chart = ("--chart", str(tmp_path / "chart.png"))
+    compare = ("compare", "full", "--types")
+    done = daemon.qm(*compare, "Q4_0,Q8_0", *options, *chart, limit_s=BUILD_LIMIT_S)
     assert done.returncode == 0, done.stderr
     header, *rows = [line.split() for line in done.stdout.splitlines()[:4]]
     assert header == ["TYPE", "BPW", "SIZE", "PERPLEXITY", "KLD", "TOP-1", "MS/TOKEN"]
     assert [row[0] for row in rows] == ["Q4_0", "Q8_0", "BF16"]
     assert done.stdout.count("█") > 40
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
-    again = daemon.qm("compare", "full", "--types", "Q8_0", *options, "--json")
+    again = daemon.qm(*compare, "Q8_0", *options, "--json", limit_s=BUILD_LIMIT_S)
     assert "quantizing" not in again.stderr
     small, base = json.loads(again.stdout)
     assert (small["type"], base["type"]) == ("Q8_0", "BF16")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Case = tuple[Change, str, str]  # what is done to the repository, more of the Modelfile, the error
 
+LIMIT_S = 600  # builds stand back behind whatever else the machine does
 GGUF = b"GGUF\x03\x00\x00\x00" + bytes(64)
 TEXT = "CALIBRATION {repository}/text.txt\n"
 
@@ -88,7 +89,7 @@ def test_one_clear_error_and_nothing_else(daemon: LiveDaemon, case: str, tmp_pat
     change(repository)
     first = "" if more.startswith("FROM") else f"FROM {repository}\n"
     (tmp_path / "Modelfile").write_text(first + more.format(repository=repository))
-    done = daemon.qm("create", "bad", "-f", str(tmp_path / "Modelfile"))
+    done = daemon.qm("create", "bad", "-f", str(tmp_path / "Modelfile"), limit_s=LIMIT_S)
     assert done.returncode == 1
     *before, error = done.stderr.splitlines()
     assert error.startswith("Error: ")

@@ -16,6 +16,7 @@ from tests.modelfiles.build.convert.test_refused import make
 if TYPE_CHECKING:
     from tests.conftest import LiveDaemon
 
+LIMIT_S = 600  # builds stand back behind whatever else the machine does
 CARD = "---\nlicense: mit\ntags:\n- small\nbase_model: org/Large-1B\n---\n# Tiny\n"
 
 
@@ -47,7 +48,7 @@ def daemon(
 
 def test_how_texts_become_vectors_comes_along(daemon: LiveDaemon) -> None:
     """It lies in a folder of its own, beside another config.json."""
-    done = daemon.qm("create", "bert", "--from", "hf.co/org/bert")
+    done = daemon.qm("create", "bert", "--from", "hf.co/org/bert", limit_s=LIMIT_S)
     assert done.returncode == 0, done.stderr
     info = daemon.json("POST", "/api/show", {"model": "bert"})["model_info"]
     assert info["bert.pooling_type"] == 1
@@ -58,7 +59,7 @@ def test_parameters_and_licence_as_a_pull_takes_them(daemon: LiveDaemon, tmp_pat
     """What the Modelfile says itself holds."""
     text = "FROM hf.co/org/chat\nPARAMETER top_k 9\nSYSTEM Be long.\nQUANTIZE Q8_0\n"
     (tmp_path / "Modelfile").write_text(text)
-    done = daemon.qm("create", "chat", "-f", str(tmp_path / "Modelfile"))
+    done = daemon.qm("create", "chat", "-f", str(tmp_path / "Modelfile"), limit_s=LIMIT_S)
     assert done.returncode == 0, done.stderr
     shown = daemon.json("POST", "/api/show", {"model": "chat"})
     lines = {" ".join(line.split()) for line in shown["parameters"].splitlines()}
@@ -71,7 +72,8 @@ def test_the_card_becomes_metadata(daemon: LiveDaemon, tmp_path: Path) -> None:
     """From the hub and from a directory alike, as the upstream converter has it."""
     path = make(tmp_path / "chat", "llama3")
     (path / "README.md").write_text(CARD)
-    assert daemon.qm("create", "local", "--from", str(path)).returncode == 0
+    made = daemon.qm("create", "local", "--from", str(path), limit_s=LIMIT_S)
+    assert made.returncode == 0, made.stderr
     shutil.rmtree(path)
     for name in ("chat", "local"):
         info = daemon.json("POST", "/api/show", {"model": name, "verbose": True})["model_info"]
