@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from qm.store.errors import QmError
+from qm.store.pull.choice import EXTRAS, GENERATION, LICENSES, MAX_EXTRA_BYTES
 from qm.store.pull.choose import RepoFile
 
 from ..parameters import PARAMETERS, OptionError, Value, check
@@ -19,13 +20,6 @@ from ..template import Template
 from .jinja import check_template
 
 Progress: TypeAlias = Callable[[dict[str, object]], None]
-
-_LICENSES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE")
-_GENERATION = "generation_config.json"
-EXTRAS = frozenset({"template", "system", "params", _GENERATION, *_LICENSES})
-"""The files of a repository's root that are read."""
-
-MAX_EXTRA_BYTES = 1 << 20
 
 # of generation_config.json: its name, and ours
 _SAMPLING = {
@@ -50,7 +44,7 @@ def extras(
     spec: ModelSpec, texts: Mapping[str, bytes], license_id: str, on_progress: Progress
 ) -> ModelSpec:
     """`spec` with what the files say; `license_id` stands in for a missing licence text."""
-    licenses = [_text(texts[name]) for name in _LICENSES if name in texts] or [license_id]
+    licenses = [_text(texts[name]) for name in LICENSES if name in texts] or [license_id]
     return replace(
         spec,
         template=_template(texts, on_progress),
@@ -82,13 +76,13 @@ def _params(texts: Mapping[str, bytes], on_progress: Progress) -> dict[str, Valu
 
 def _generation(texts: Mapping[str, bytes], on_progress: Progress) -> dict[str, Value]:
     """Sampling that the makers recommend; none where they don't sample."""
-    document = _object(texts, _GENERATION, on_progress)
+    document = _object(texts, GENERATION, on_progress)
     values: dict[str, Value] = {}
     if document.get("do_sample") is False:
         return values
     for theirs, ours in _SAMPLING.items():
         if document.get(theirs) is not None:
-            _put(values, ours, document[theirs], on_progress, _GENERATION)
+            _put(values, ours, document[theirs], on_progress, GENERATION)
     return values
 
 

@@ -5,15 +5,13 @@ listing → choice → files, each as a blob → template, parameters, licence �
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TypeAlias
 
-from qm.store.hashing import digest_text
 from qm.store.image import Manifest
 from qm.store.leases import hold
 from qm.store.manifests import ModelNotFound
-from qm.store.pull.choose import RepoFile, choose
+from qm.store.pull.choice import CHOICE, make_choice
 from qm.store.pull.download import Limits
 from qm.store.pull.fetch import RepoFetch
 from qm.store.pull.freshness import REVISION
@@ -29,7 +27,6 @@ Progress: TypeAlias = Callable[[dict[str, object]], None]
 
 SOURCE = "org.opencontainers.image.source"
 FILE = "qm.file."  # + digest: the file's path in the repository
-CHOICE = "qm.files"  # digest of the list of files that the model was made from
 _LIST = "pulling manifest"
 _REGISTER = "writing manifest"
 
@@ -49,20 +46,22 @@ def pull(
     """
     on_progress({"status": _LIST})
     listing = list_repo(reference.repo, reference.revision, endpoint)
-    chosen = choose(listing.files, reference, memory_bytes)
-    files = [*chosen.variant.parts, *([chosen.projector] if chosen.projector else [])]
-    beside = readable_extras(listing.files, on_progress)
-    choice = _digest([*files, *beside])
-    if (present := _present(store, reference, choice)) is not None:
+    choice = make_choice(listing.files, reference, memory_bytes)
+    if (present := _present(store, reference, choice.digest)) is not None:
         return present
+    beside = readable_extras(listing.files, on_progress)
     with hold(store.layout) as lease:
         fetch = RepoFetch(store, lease, listing, on_progress, limits or Limits())
-        fetched = fetch.fetch(files)
+        fetched = fetch.fetch(choice.files)
         texts = {path: each.path.read_bytes() for path, each in fetch.fetch(beside).items()}
         on_progress({"status": "verifying sha256 digest"})  # done while the bytes came
         weights = tuple(Source(path, each.digest) for path, each in fetched.items())
         spec = extras(ModelSpec(from_=weights), texts, listing.license, on_progress)
-        annotations = {SOURCE: f"hf.co/{listing.repo}", REVISION: listing.commit, CHOICE: choice}
+        annotations = {
+            SOURCE: f"hf.co/{listing.repo}",
+            REVISION: listing.commit,
+            CHOICE: choice.digest,
+        }
         annotations |= {f"{FILE}{each.digest}": path for path, each in fetched.items()}
         return create(
             store, reference.name, spec, _registering(on_progress), annotations=annotations
@@ -77,11 +76,6 @@ def _present(store: Store, reference: Reference, choice: str) -> Manifest | None
         return None
     same = manifest.annotations.get(CHOICE) == choice
     return manifest if same and all(map(store.blobs.has, manifest.blobs())) else None
-
-
-def _digest(files: Iterable[RepoFile]) -> str:
-    lines = sorted(f"{file.digest or file.git_oid} {file.path}" for file in files)
-    return digest_text(hashlib.sha256("\n".join(lines).encode()).hexdigest())
 
 
 def _registering(on_progress: Progress) -> Progress:

@@ -4,7 +4,8 @@
                                       ended: `done`, `killed`, or the error's code
 
 An order: {"root", "endpoint", "die_before": step or -1, "die_after_s": seconds or null,
-           "errno": error in place of dying or 0, "repair": digest of a blob to mend instead}
+           "errno": error in place of dying or 0, "repair": digest of a blob to mend instead,
+           "create": GGUF file to make the model `made` of instead}
 Every change of the disk is a step, whichever thread makes it.
 """
 
@@ -29,6 +30,8 @@ from qm.store.pull.fetch import RepoFetch
 from qm.store.pull.hub import list_repo
 from qm.store.pull.repair import repair
 from qm.store.store import Store, open_store
+
+from tests.crash import working
 
 CALLS = (
     *("open", "write", "pwrite", "fsync", "fchmod", "ftruncate", "posix_fallocate", "link"),
@@ -87,6 +90,8 @@ def perform(order: dict[str, Any]) -> None:
     try:
         if digest := order.get("repair"):
             repair(store, digest, lambda _done: None)
+        elif file := order.get("create"):
+            working.make(store.layout.root, Path(file))
         else:
             pull(store, order["endpoint"])
     except QmError as refusal:

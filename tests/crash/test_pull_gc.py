@@ -1,21 +1,28 @@
-"""Garbage collection all the time, against pulls, removals and re-references."""
+"""Garbage collection all the time, against pulls, builds, removals and re-references."""
 
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from qm.store.gc import GcRefused, collect
 from qm.store.manifests import ModelNotFound
+from qm.store.name import Name
 from qm.store.store import Store
 
+from tests.crash import working
 from tests.crash.conftest import SOAK, Puller
 from tests.crash.pulling import MODEL
+from tests.modelfiles.build.tiny_llama import write_tiny_llama
 
 SOAK_S = float(os.environ.get("QM_SOAK_S") or (600 if SOAK else 0))
-PULLS = 5  # at least
+ROUNDS = 3  # at least, in which all was done
+MADE = Name.parse(working.MADE)
 EVERY_S = 0.1
 
 
@@ -29,26 +36,41 @@ def collect_often(store: Store, over: threading.Event, failures: list[str]) -> N
 
 
 @pytest.mark.slow
-def test_collecting_all_the_time_harms_no_pull(puller: Puller) -> None:
-    """Models are pulled and removed; what is left behind is pulled again before it is collected."""
+def test_collecting_all_the_time_harms_nobody(
+    puller: Puller, other_puller: Puller, tmp_path: Path
+) -> None:
+    """Models are pulled, made and removed, at the same time; some of that is killed. What is left
+    behind is taken up again before it is collected.
+    """
+    mine = str(tmp_path / "mine.gguf")
+    write_tiny_llama(Path(mine))
     store, over, failures = puller.fresh(), threading.Event(), list[str]()
     collector = threading.Thread(target=collect_often, args=[store, over, failures])
     collector.start()
-    deadline, pulls = time.monotonic() + SOAK_S, 0
+    deadline, rounds = time.monotonic() + SOAK_S, 0
     try:
-        while pulls < PULLS or time.monotonic() < deadline:
-            dies = puller.chance.uniform(0.02, 0.2) if puller.chance.random() < 0.4 else None
-            end = puller.pull(store, die_after_s=dies)
-            assert end in ("done", "killed")
-            pulls += end == "done"
-            if end == "done" and puller.chance.random() < 0.7:
-                try:
-                    store.manifests.delete(MODEL)
-                except ModelNotFound:
-                    pytest.fail("a model that was pulled is there")
+        while rounds < ROUNDS or time.monotonic() < deadline:
+            chance = puller.chance
+            puller.begin(store, die_after_s=some_time(chance))
+            other_puller.begin(
+                store, create=str(tmp_path / "mine.gguf"), die_after_s=some_time(chance)
+            )
+            ends = {MODEL: puller.end(), MADE: other_puller.end()}
+            assert set(ends.values()) <= {"done", "killed"}
+            rounds += set(ends.values()) == {"done"}
+            for name, end in ends.items():
+                if end == "done" and chance.random() < 0.7:
+                    store.manifests.delete(name)  # a model that was reported done is there
     finally:
         over.set()
         collector.join()
     assert failures == []
     assert puller.pull(store) == "done"
+    with suppress(ModelNotFound):
+        store.manifests.delete(MADE)
     puller.check(store, complete=True)
+
+
+def some_time(chance: random.Random) -> float | None:
+    """Until somebody is killed, if somebody is."""
+    return chance.uniform(0.02, 0.3) if chance.random() < 0.4 else None

@@ -37,8 +37,13 @@ def pull(home: Path) -> None:
 
 def create(home: Path) -> None:
     """Of the user's own file, which is shared by link."""
-    adopted = KINDS["adopt"](home, {"path": str(home.with_name("mine.gguf"))}, _ignore)
-    _build(home, MADE, {"files": {"mine.gguf": adopted["digest"]}})
+    make(home, home.with_name("mine.gguf"))
+
+
+def make(home: Path, file: Path) -> None:
+    """The model `made` of a GGUF file."""
+    adopted = KINDS["adopt"](home, {"path": str(file)}, _ignore)
+    _build(home, MADE, {"files": {file.name: adopted["digest"]}})
 
 
 def build(home: Path) -> None:
