@@ -54,7 +54,10 @@ def _has_come(connection: socket.socket) -> bool:
 
 def _warm_up() -> None:
     """Nothing that looks at the environment when it is imported: that comes with the order."""
-    for name in ("qm.store.store", "qm.store.pull.reference", "qm.store.pull.registry"):
+    for name in (
+        *("qm.store.store", "qm.store.pull.choice", "qm.store.pull.registry"),
+        "huggingface_hub",  # the bare package, which imports its parts when they are used
+    ):
         importlib.import_module(name)
 
 

@@ -181,9 +181,12 @@ class _Source:
     def _hashed(self) -> tuple[str, os.stat_result]:
         """The digest of the bytes that are on the disk, and the file's status at that."""
         before = os.fstat(self.fd)
-        digest = hash_file(self.fd, self.on_progress)
-        refuse_other(digest, self.expected)
-        sync_file(self.fd)
+        try:
+            digest = hash_file(self.fd, self.on_progress)
+            refuse_other(digest, self.expected)
+            sync_file(self.fd)
+        except OSError as error:
+            raise disk_error(error, f"reading {self.path}") from error
         _refuse_changed(self.path, before, os.fstat(self.fd))
         return digest, before
 

@@ -1,10 +1,11 @@
 """Publications in processes of their own, which die before a given change of the disk.
 
     python publishing.py ROOT SCENARIO     performs it and prints the number of its steps
-    python publishing.py                   reads lines of `ROOT SCENARIO STEP`, dies before STEP
+    python publishing.py                   reads lines of `ROOT SCENARIO STEP ERRNO`, dies before
+                                           STEP, or has it fail where ERRNO is not 0
 
-Every change of the disk is a step: the functions of `os`
-below are the only ones that the store changes files with.
+Every change of the disk is a step: the functions of `os` below are the only ones that the store
+changes files with. Of those some may fail.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 from qm.store import adopt as adopt_module
 from qm.store.adopt import Fallback, How
 from qm.store.claims import CLAIM_AGE_S
+from qm.store.errors import QmError
 from qm.store.gc import collect
 from qm.store.image import CONFIG_TYPE, MODEL_TYPE, Descriptor, Manifest
 from qm.store.layout import Layout
@@ -44,6 +46,8 @@ CALLS = (
     "rmdir",
     "utime",
 )
+MAY_FAIL = frozenset({"write", "pwrite", "fsync", "posix_fallocate", "link", "rename"})
+TOLD = 3  # exit status: the failure became an error for the user
 OLD, NEW = b"GGUF old weights", b"GGUF new weights"
 
 
@@ -114,42 +118,59 @@ SCENARIOS: dict[str, Callable[[Store, Path], None]] = {
 }
 
 
-def count_steps(die_before: int) -> Callable[[], int]:
-    """Puts a counter in front of every call; SIGKILL instead of call number `die_before`."""
+def count_steps(die_before: int, error: int = 0) -> Callable[[], int]:
+    """Puts a counter in front of every call; SIGKILL instead of call number `die_before`, or the
+    `error` of those that may fail.
+    """
     count = 0
 
-    def counted(call: Callable[..., Any]) -> Callable[..., Any]:  # Any: a dozen signatures
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:  # Any: a dozen kinds
         def step(*args: Any, **options: Any) -> Any:
             nonlocal count
-            if count == die_before:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if error and name not in MAY_FAIL:
+                return call(*args, **options)
             count += 1
-            return call(*args, **options)
+            if count - 1 != die_before:
+                return call(*args, **options)
+            if error:
+                raise OSError(error, os.strerror(error))
+            os.kill(os.getpid(), signal.SIGKILL)
 
         return step
 
     for name in CALLS:
         if hasattr(os, name):
-            setattr(os, name, counted(getattr(os, name)))
+            setattr(os, name, counted(name, getattr(os, name)))
     return lambda: count
 
 
-def run(root: Path, scenario: str, die_before: int) -> int:
+def run(root: Path, scenario: str, die_before: int, error: int = 0) -> int:
     """Performs the scenario in this process; the number of its steps."""
     store = open_store(root)
-    steps = count_steps(die_before)
-    SCENARIOS[scenario](store, root.parent / "source.gguf")
+    steps = count_steps(die_before, error)
+    try:
+        SCENARIOS[scenario](store, root.parent / "source.gguf")
+    except QmError:
+        if not error:
+            raise
+        sys.exit(TOLD)
     return steps()
 
 
-def run_forked(root: Path, scenario: str, die_before: int) -> str:
-    """The same in a fork, which is quicker than a new interpreter: `killed` or `lived`."""
+def run_forked(root: Path, scenario: str, die_before: int, error: int) -> str:
+    """The same in a fork, which is quicker than a new interpreter: `killed`, `told` or `lived`."""
     child = os.fork()
     if child == 0:
-        run(root, scenario, die_before)
-        os._exit(0)
+        status = 1
+        try:
+            run(root, scenario, die_before, error)
+            status = 0
+        except SystemExit as told:
+            status = int(str(told.code))
+        finally:
+            os._exit(status)
     _, status = os.waitpid(child, 0)
-    return {signal.SIGKILL: "killed", 0: "lived"}[status]
+    return {signal.SIGKILL: "killed", 0: "lived", TOLD << 8: "told"}.get(status, "crashed")
 
 
 def main() -> None:
@@ -158,8 +179,8 @@ def main() -> None:
         print(run(Path(sys.argv[1]), sys.argv[2], -1))  # noqa: T201  the answer to the test
         return
     for line in sys.stdin:
-        root, scenario, step = line.split()
-        print(run_forked(Path(root), scenario, int(step)), flush=True)  # noqa: T201
+        root, scenario, step, error = line.split()
+        print(run_forked(Path(root), scenario, int(step), int(error)), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

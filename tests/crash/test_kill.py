@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -21,6 +22,7 @@ from qm.store.verify import verify_store
 PROGRAM = Path(__file__).with_name("publishing.py")
 OLD, NEW = b"GGUF old weights", b"GGUF new weights"
 MODEL = Name.parse("m")
+FAILING = range(39, -1, -1 if os.environ.get("QM_SOAK") else -4)  # more than there are
 RANDOM_RUNS = 300 if os.environ.get("QM_SOAK") else 20
 
 
@@ -80,7 +82,7 @@ def test_killed_before_any_step_nothing_breaks(tmp_path: Path, scenario: str) ->
     steps = count_steps(fresh(tmp_path / "counted").layout.root, scenario)
     assert steps > 10
     stores = [fresh(tmp_path / f"step{step}") for step in range(steps)]
-    lines = [f"{store.layout.root} {scenario} {step}\n" for step, store in enumerate(stores)]
+    lines = [f"{store.layout.root} {scenario} {step} 0\n" for step, store in enumerate(stores)]
     output, _ = start().communicate("".join(lines), timeout=120)
     assert output.split() == ["killed"] * steps
     for store in stores:
@@ -88,6 +90,28 @@ def test_killed_before_any_step_nothing_breaks(tmp_path: Path, scenario: str) ->
     assert count_steps(stores[-1].layout.root, "create")
     assert weights(stores[-1]) == NEW
     check_promises(stores[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", ["create", "adopt", "in-place", "collect", "remove"])
+def test_a_failing_call_is_told_and_breaks_nothing(tmp_path: Path, scenario: str) -> None:
+    """Whichever write, fsync, link or rename it is; the same again succeeds."""
+    errors = (errno.ENOSPC, errno.EIO)
+    stores = {
+        (step, error): fresh(tmp_path / f"{step}-{error}") for step in FAILING for error in errors
+    }
+    lines = [
+        f"{store.layout.root} {scenario} {step} {error}\n"
+        for (step, error), store in stores.items()
+    ]
+    output, _ = start().communicate("".join(lines), timeout=120)
+    ends = dict(zip(stores, output.split(), strict=True))
+    assert [place for place, end in ends.items() if end == "crashed"] == []
+    assert "told" in ends.values()
+    assert ends[39, errno.EIO] == "lived", "there are more steps than were tried"
+    for (step, error), store in stores.items():
+        if ends[step, error] == "told":
+            check_promises(store, may_be_gone=scenario == "remove")
 
 
 @pytest.mark.slow
