@@ -241,6 +241,11 @@ class Scheduler:
         """When `on_timer` is due; infinite for never."""
         return min((one.expires_s for one in self.residents.values() if one.idle), default=math.inf)
 
+    def beside(self, key: str) -> list[Resident]:
+        """The models but `key` that have memory, and are not about to give it back."""
+        others = (one for one in self.residents.values() if one.key != key)
+        return [one for one in others if one.state is not State.UNLOADING]
+
     @property
     def n_users(self) -> int:
         return sum(len(one.users) for one in self.residents.values())

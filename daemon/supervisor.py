@@ -234,12 +234,7 @@ class Supervisor:
 
     def _question(self, model: Model, wishes: Options, *, unloading: bool = True) -> Question:
         """Where the model would go beside others, of which some may be unloaded for it."""
-        own = runner_key(model)
-        others = [
-            one
-            for one in self._scheduler.residents.values()
-            if one.key != own and one.state is not State.UNLOADING
-        ]
+        others = self._scheduler.beside(runner_key(model))
         staying = [one for one in others if one.pinned or not unloading]
         return replace(
             self._memory.question(model, wishes),

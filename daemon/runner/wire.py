@@ -84,10 +84,9 @@ class TensorOverride(msgspec.Struct, frozen=True):
 class Placement(msgspec.Struct, frozen=True):
     """Where a model goes; decided by `daemon.fit`, performed by the runner.
 
-    `layers[i]` of the model go to `devices[i]` (names as ggml's backend registry prints them, but
-    for `remotes`, those of them that workers have); the rest stays on the CPU. `n_ctx` counts the
-    tokens of the whole KV cache, shared by `n_parallel` sequences; one sequence may hold at most
-    `n_ctx_seq` of them (0: all).
+    `layers[i]` go to `devices[i]` (named as in ggml's backend registry, but for `remotes`, those
+    that workers have); the rest stays on the CPU. `n_ctx` counts the tokens of the whole KV cache,
+    shared by `n_parallel` sequences; one may hold at most `n_ctx_seq` of them (0: all).
     """
 
     n_ctx: int
