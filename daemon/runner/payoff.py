@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 HOPE: Final = 0.3  # what one more token may cost, of a step with one, before it was measured
+LESS_THAN_LAST: Final = 0.8  # what one more may cost, of what the last ones did
 WORTH: Final = 1.05  # so much faster it must promise to be
 PATIENCE: Final = 1.25  # so much longer a step may take for those who have no guess in it
 FORGOTTEN_STEPS: Final = 500  # what was measured so long ago counts no more
@@ -39,9 +40,12 @@ class StepCosts:
         smaller = [n for n in self._known if n < n_tokens and self._measured(n) is not None]
         if not smaller:
             return 0.0
-        near = max(smaller)
-        per_token = self._known[min(smaller)][0] / min(smaller)
-        return self._known[near][0] + HOPE * per_token * (n_tokens - near)
+        near, least = max(smaller), min(smaller)
+        near_s, least_s = self._known[near][0], self._known[least][0]
+        one_more_s = HOPE * least_s / least
+        if near > least:
+            one_more_s = LESS_THAN_LAST * max(near_s - least_s, 0.0) / (near - least)
+        return near_s + one_more_s * (n_tokens - near)
 
     def _measured(self, n_tokens: int) -> float | None:
         seconds, step = self._known.get(n_tokens, (0.0, -FORGOTTEN_STEPS))

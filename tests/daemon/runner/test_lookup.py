@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 from qm.daemon.runner.lookup import WIDTH, Lookup
@@ -129,3 +131,10 @@ def test_what_was_measured_long_ago_is_tried_again() -> None:
     for _ in range(FORGOTTEN_STEPS):
         costs.learn(1, 1.0)
     assert allot([0.9], [1], 1, costs) == [1]
+
+
+def test_many_answers_show_what_one_more_token_costs() -> None:
+    """Where each of eight has made the step longer by half, nobody tries whether a ninth would."""
+    costs = measured(1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5)
+    assert math.isclose(costs.of(10), 4.5 + 2 * 0.4)
+    assert allot([0.7] * 8, [4] * 8, 8, costs) == [0] * 8
