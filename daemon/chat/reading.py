@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..runner.process import GenerateEvent
@@ -29,28 +28,30 @@ class AnswerReader:
     _tokens: int = 0
     _reasoning_tokens: int = 0
 
-    def read(self, frame: GenerateEvent) -> Iterator[Event]:
+    def read(self, frame: GenerateEvent) -> list[Event]:
         match frame:
             case Chunk():
-                yield from self._grow(frame)
+                return self._grow(frame)
             case Done():
                 rest = self.parser.finish() if self.parser else Delta()
-                yield from _shown(self._wanted(rest))
-                yield self._finished(frame)
+                return [*_shown(self._wanted(rest)), self._finished(frame)]
             case Evaluated():
                 raise AssertionError("a prompt is counted once")
 
-    def _grow(self, chunk: Chunk) -> Iterator[Event]:
+    def _grow(self, chunk: Chunk) -> list[Event]:
         self._evaluated_ns = self._evaluated_ns or time.monotonic_ns()
         self._tokens += chunk.n_tokens
+        if self.parser is None:
+            return _shown(Delta(chunk.text, logprobs=chunk.logprobs))
         reasons = self._reasons()
-        delta = self.parser.feed(chunk.text) if self.parser else Delta(chunk.text)
+        delta = self.parser.feed(chunk.text)
         if reasons or self._reasons():  # the marks around it are counted, too
             self._reasoning_tokens += chunk.n_tokens
         delta = self._wanted(delta)
-        yield from _shown(replace(delta, logprobs=chunk.logprobs) if chunk.logprobs else delta)
+        events = _shown(replace(delta, logprobs=chunk.logprobs) if chunk.logprobs else delta)
         if self.one_call and self._called():
-            yield Finished(FinishReason.TOOL_CALLS, self._so_far())
+            events.append(Finished(FinishReason.TOOL_CALLS, self._so_far()))
+        return events
 
     def _wanted(self, delta: Delta) -> Delta:
         """All of it, or without any call but the first."""
@@ -97,6 +98,5 @@ class AnswerReader:
         return Finished(reason, metrics, done.stop_sequence, done.context)
 
 
-def _shown(delta: Delta) -> Iterator[Event]:
-    if delta != Delta():
-        yield delta
+def _shown(delta: Delta) -> list[Event]:
+    return [delta] if delta.is_whole or delta.tool_parts else []

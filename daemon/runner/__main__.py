@@ -8,6 +8,7 @@ the kernel kills it when its parent dies, and the end of the socket ends it too.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -53,6 +54,7 @@ def main() -> int:
             speculate=order.speculate,
             draft=draft,
         )
+        gc.freeze()  # what lives as long as we do needn't be searched between two steps
         engine.run()
         reuse.put_away()
         if draft is not None:
