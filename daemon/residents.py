@@ -18,6 +18,7 @@ from .runner.wire import Options
 
 _log = logs.Log("residents")
 _BACK_LIMIT_S = 3.0  # for the system to count an ended process's memory as available
+_STILL_S = 0.2  # nothing came back for so long: somebody else has taken what is missing
 _BACK_STEP_S = 0.02
 _NEARLY = 32 << 20  # others take and give meanwhile
 
@@ -69,9 +70,11 @@ class Residents:
 
         `before_bytes` were available while it ran, `own_bytes` were its own.
         """
-        deadline = time.monotonic() + _BACK_LIMIT_S
+        limit_s, most, grown_s = time.monotonic() + _BACK_LIMIT_S, 0, time.monotonic()
         while (now := self._machine().available_bytes) < before_bytes + own_bytes - _NEARLY:
-            if time.monotonic() >= deadline:
+            if now > most:
+                most, grown_s = now, time.monotonic()
+            if time.monotonic() >= min(limit_s, grown_s + _STILL_S):
                 short = before_bytes + own_bytes - now
                 _log.warning("memory_not_back", model=process.model.name, short_bytes=short)
                 return

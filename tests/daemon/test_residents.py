@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -39,6 +40,19 @@ async def test_memory_that_others_took_is_not_waited_for_forever(
     monkeypatch.setattr(residents, "_BACK_LIMIT_S", 0.05)
     one = Residents(lambda: Machine(4000 * MIB, 1000 * MIB, 2), 0, 0)
     await one.wait_until_back(process(), 1000 * MIB, 1000 * MIB)
+
+
+async def test_memory_that_has_stopped_coming_back_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Others have taken the rest meanwhile, and the next load needn't wait for them."""
+    monkeypatch.setattr(residents, "_BACK_LIMIT_S", 3600.0)
+    monkeypatch.setattr(residents, "_STILL_S", 0.05)
+    told = [1000, 1200, 1500]
+    one = Residents(lambda: Machine(4000 * MIB, (told.pop(0) if told else 1500) * MIB, 2), 0, 0)
+    async with asyncio.timeout(60):
+        await one.wait_until_back(process(), 1000 * MIB, 1000 * MIB)
+    assert told == []
 
 
 def test_what_a_runner_has_for_itself_is_measured() -> None:
