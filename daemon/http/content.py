@@ -78,10 +78,19 @@ def image_data(url: str) -> bytes:
             "image URLs are not currently supported, please use base64 encoded data instead"
         )
     data = url.partition(",")[2] if url.startswith("data:") else url
+    return _decoded(data, "image")
+
+
+def audio_data(data: str) -> bytes:
+    """The bytes of a sound given as base64; they tell their format. Raises InvalidContent."""
+    return _decoded(data, "audio")
+
+
+def _decoded(data: str, what: str) -> bytes:
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidContent("invalid image input") from error
+        raise InvalidContent(f"invalid {what} input") from error
 
 
 def arguments(text: object) -> JsonObject:

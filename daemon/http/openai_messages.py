@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..chat.request import Message, Role, ToolCall
-from .content import InvalidContent, arguments, image_data
+from .content import InvalidContent, arguments, audio_data, image_data
 from .fields import Fields, as_object
 
 _ROLES = {"developer": Role.SYSTEM, "function": Role.TOOL}
@@ -42,7 +42,7 @@ _TOOL_ROLES = ("tool", "function")
 
 
 def content(fields: Fields, name: str = "content") -> tuple[str, tuple[bytes, ...]]:
-    """The text and the images of a turn: a text, or a list of parts."""
+    """The text of a turn, and its images and sounds: a text, or a list of parts."""
     value = fields.raw(name)
     if value is None or isinstance(value, str):
         return value or "", ()
@@ -60,6 +60,8 @@ def content(fields: Fields, name: str = "content") -> tuple[str, tuple[bytes, ..
                 texts.append(part.text("refusal"))
             case "image_url" | "input_image":
                 images.append(image_data(_image_url(part)))
+            case "input_audio":
+                images.append(audio_data(part.fields("input_audio").text("data")))
             case _:
                 raise InvalidContent("invalid message format")
     return "\n\n".join(text for text in texts if text), tuple(images)

@@ -33,6 +33,7 @@ DATA_URL: JsonObject = {
     "type": "string",
     "pattern": "^data:image/(png|jpeg);base64,([A-Za-z0-9+/]{4})*$",
 }
+BASE64: JsonObject = {"type": "string", "pattern": "^([A-Za-z0-9+/]{4})*$"}
 EFFORT: JsonObject = {
     "enum": ["none", "minimal", "low", "medium", "high", "xhigh", "max", None],
 }
@@ -51,6 +52,7 @@ SAMPLING: JsonObject = {name: OPTION_SHAPES[name] for name in (*_SENT, *_PENALTI
 _PART = any_of(
     shape({"type": {"const": "text"}, "text": TEXT}),
     shape({"type": {"const": "image_url"}, "image_url": shape({"url": DATA_URL})}),
+    shape({"type": {"const": "input_audio"}, "input_audio": shape({"data": BASE64})}),
 )
 _CALLED = shape({"name": FUNCTION_NAME}, arguments=any_of(OBJECT, {"const": ""}, NULL))
 _TURN = shape(

@@ -188,6 +188,7 @@ def test_turns_of_a_chat() -> None:
     parts = [
         {"type": "text", "text": "a"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}},
+        {"type": "input_audio", "input_audio": {"data": "aG8=", "format": "wav"}},
     ]
     turns = (
         chat(
@@ -201,7 +202,7 @@ def test_turns_of_a_chat() -> None:
         .requests[0]
         .messages
     )
-    assert (turns[0].role, turns[1].content, turns[1].images) == ("system", "a", (b"hi",))
+    assert (turns[0].role, turns[1].content, turns[1].images) == ("system", "a", (b"hi", b"ho"))
     assert turns[2].tool_calls == (ToolCall("f", {"a": 1}, "c", 0),)
     assert (turns[2].thinking, turns[3].tool_name) == ("r", "f")
 
@@ -212,6 +213,17 @@ def test_turns_of_a_chat() -> None:
         ({"messages": []}, r"\[\] is too short"),
         ({"messages": [{"role": "user", "content": 3}]}, "invalid message content type: float64"),
         ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, "invalid message format"),
+        (
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "input_audio", "input_audio": {"data": "?"}}],
+                    }
+                ]
+            },
+            "invalid audio input",
+        ),
         ({"messages": [{"role": "user", "content": [3]}]}, r"messages\[0\].content\[0\] of type"),
         ({"max_tokens": "5"}, r"string into Go struct field .*\.max_tokens of type int"),
         ({"max_tokens": -2}, "max_tokens must not be negative"),
