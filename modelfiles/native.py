@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.machinery
-import importlib.metadata
 import importlib.util
 import sys
 import types
+from pathlib import Path
 from typing import Any, Final
+
+_DISTRIBUTION: Final = "llama_cpp_python"
 
 
 def _bind() -> Any:  # Any: ctypes functions, typed by the wrappers around them
@@ -39,8 +41,22 @@ def bind_media() -> Any:  # Any: ctypes functions
 
 
 def binding_version() -> str:
-    """Version of llama-cpp-python."""
-    return importlib.metadata.version("llama-cpp-python")
+    """Version of llama-cpp-python: as what it was installed beside says in its name.
+
+    `importlib.metadata` would tell too, and take a quarter of a runner's start to be imported.
+    """
+    (package,) = sys.modules["llama_cpp"].__path__
+    found = [path.stem for path in Path(package).parent.glob(f"{_DISTRIBUTION}-*.dist-info")]
+    if len(found) == 1:
+        return found[0].removeprefix(f"{_DISTRIBUTION}-")
+    return _registered_version()
+
+
+def _registered_version() -> str:
+    """Where the package was installed in another way."""
+    from importlib.metadata import version  # noqa: PLC0415
+
+    return version(_DISTRIBUTION)
 
 
 def fill(params: Any, values: dict[str, object]) -> Any:
