@@ -17,11 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp  # noqa: F401  whole, for the tests that use it, before qm binds but a part of it
 import pytest
 from qm.modelfiles.build.convert import convert
+
+if TYPE_CHECKING:
+    from .fakehub import FakeHub
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("qm")
@@ -274,6 +277,19 @@ def start_module_daemon() -> Iterator[Callable[..., LiveDaemon]]:
     """As `start_daemon`, for daemons that the tests of one module share."""
     with _launcher() as start:
         yield start
+
+
+@pytest.fixture(scope="module")
+def start_hub_daemon(
+    start_module_daemon: Callable[..., LiveDaemon], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[FakeHub], LiveDaemon]:
+    """`start(hub)`: a daemon for the module that takes models from there, none cached before."""
+
+    def start(hub: FakeHub) -> LiveDaemon:
+        cache = str(tmp_path_factory.mktemp("hf"))
+        return start_module_daemon(HF_ENDPOINT=hub.url, HF_HOME=cache)
+
+    return start
 
 
 @pytest.fixture(scope="session")

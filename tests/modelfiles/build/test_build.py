@@ -33,14 +33,9 @@ def hub(smollm2_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="module")
-def daemon(
-    hub: FakeHub,
-    start_module_daemon: Callable[..., LiveDaemon],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> LiveDaemon:
+def daemon(hub: FakeHub, start_hub_daemon: Callable[[FakeHub], LiveDaemon]) -> LiveDaemon:
     """One for this module, so that its build cache starts empty."""
-    cache = str(tmp_path_factory.mktemp("hf"))
-    return start_module_daemon(HF_ENDPOINT=hub.url, HF_HOME=cache)
+    return start_hub_daemon(hub)
 
 
 @pytest.fixture(scope="module")

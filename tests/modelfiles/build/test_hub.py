@@ -37,13 +37,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
 
 
 @pytest.fixture(scope="module")
-def daemon(
-    hub: FakeHub,
-    start_module_daemon: Callable[..., LiveDaemon],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> LiveDaemon:
-    cache = str(tmp_path_factory.mktemp("hf"))
-    return start_module_daemon(HF_ENDPOINT=hub.url, HF_HOME=cache)
+def daemon(hub: FakeHub, start_hub_daemon: Callable[[FakeHub], LiveDaemon]) -> LiveDaemon:
+    return start_hub_daemon(hub)
 
 
 def test_how_texts_become_vectors_comes_along(daemon: LiveDaemon) -> None:
