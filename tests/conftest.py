@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import llama_cpp  # noqa: F401  whole, for the tests that use it, before qm binds but a part of it
 import pytest
 from qm.modelfiles.build.convert import convert
@@ -33,6 +34,15 @@ READY_LIMIT_S = 30.0
 # A suite that was started in the background ignores SIGINT, and so would every command under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The same examples each time, however busy the machine is; QM_SOAK=1 looks for new ones.
+hypothesis.settings.register_profile(
+    "suite",
+    derandomize=not os.environ.get("QM_SOAK"),
+    database=None,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("suite")
 
 # Every process that a test starts inherits it.
 RUN_MARK = "TEST_RUN_OF_PID"

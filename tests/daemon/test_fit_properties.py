@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from qm.daemon.facts import ModelFacts
 from qm.daemon.fit import fit
@@ -17,8 +17,7 @@ from qm.modelfiles.parameters import KV_TYPES
 from .test_fit import GIB, MIB, MODELS, gpus, machine
 
 N = int(os.environ.get("QM_TEST_EXAMPLES", "1000"))  # of each property
-# A machine that is busy with other things draws cases slowly, which says nothing about them.
-MANY = settings(max_examples=N, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=N)
 sizes = st.integers(0, 96 * 1024).map(lambda mebibytes: mebibytes * MIB)
 models = st.sampled_from(sorted(MODELS)).map(MODELS.__getitem__)
 options = st.builds(

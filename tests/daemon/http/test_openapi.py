@@ -101,7 +101,7 @@ def test_schemathesis_finds_nothing_by_its_own_checks(
     daemon = start_daemon()
     file = tmp_path / "openapi.json"
     file.write_text(json.dumps(daemon.json("GET", "/openapi.json")))
-    tried(daemon, file, "--phases", PHASES, "--workers", "2")
+    tried(daemon, file, "--phases", PHASES)
 
 
 def tried(daemon: Any, document: Path, *options: str) -> None:
