@@ -8,7 +8,7 @@ from typing import Any
 import litellm
 from litellm.exceptions import NotFoundError
 
-TURNS = [{"role": "user", "content": "Say hello."}]
+TURNS = [{"role": "user", "content": "Repeat: one two three four five six seven eight nine."}]
 
 
 def main(url: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-TURNS = [{"role": "user", "content": "Say hello."}]
+TURNS = [{"role": "user", "content": "Repeat: one two three four five six seven eight nine."}]
 TOOL: dict[str, Any] = {
     "type": "function",
     "function": {

@@ -5,7 +5,7 @@ import Anthropic from "@anthropic-ai/sdk";
 const client = new Anthropic({ baseURL: process.argv[2], apiKey: "x", maxRetries: 0 });
 const asked = {
   model: "smollm2",
-  messages: [{ role: "user", content: "Say hello." }],
+  messages: [{ role: "user", content: "Repeat: one two three four five six seven eight nine." }],
   temperature: 0,
   max_tokens: 8,
 };

@@ -5,7 +5,7 @@ import { Ollama } from "ollama";
 const client = new Ollama({ host: process.argv[2] });
 const asked = {
   model: "smollm2",
-  messages: [{ role: "user", content: "Say hello." }],
+  messages: [{ role: "user", content: "Repeat: one two three four five six seven eight nine." }],
   options: { temperature: 0, num_predict: 8 },
 };
 const listed = await client.list();

@@ -5,7 +5,7 @@ import OpenAI from "openai";
 const client = new OpenAI({ baseURL: `${process.argv[2]}/v1`, apiKey: "x", maxRetries: 0 });
 const asked = {
   model: "smollm2",
-  messages: [{ role: "user", content: "Say hello." }],
+  messages: [{ role: "user", content: "Repeat: one two three four five six seven eight nine." }],
   temperature: 0,
   max_tokens: 8,
 };
@@ -19,7 +19,7 @@ for await (const chunk of await client.chat.completions.create(options)) {
 }
 assert.equal(streamed, whole.choices[0].message.content);
 assert.deepEqual(usage, whole.usage);
-const response = { model: "smollm2", input: "Say hello.", temperature: 0, max_output_tokens: 8 };
+const response = { model: "smollm2", input: "Repeat: one two three four five six seven eight nine.", temperature: 0, max_output_tokens: 8 };
 const answered = await client.responses.create(response);
 let text = "";
 for await (const event of await client.responses.create({ ...response, stream: true })) {

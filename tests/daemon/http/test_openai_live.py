@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 MODEL = "smollm2"
-TURNS: Any = [{"role": "user", "content": "Say hello."}]
+TURNS: Any = [{"role": "user", "content": "Repeat: one two three four five six seven eight nine."}]
 LONG: Any = [{"role": "user", "content": "Write a very long story about a dog."}]
 
 
