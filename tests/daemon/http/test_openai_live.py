@@ -47,7 +47,7 @@ def test_chat_streams_what_it_answers_whole(client: openai.OpenAI) -> None:
 
 def test_several_choices(client: openai.OpenAI) -> None:
     """n answers, each with its index, streamed side by side; a seed makes them differ."""
-    asked: dict[str, Any] = {"model": MODEL, "messages": TURNS, "seed": 7, "max_tokens": 8, "n": 3}
+    asked: dict[str, Any] = {"model": MODEL, "messages": LONG, "seed": 7, "max_tokens": 8, "n": 3}
     whole = client.chat.completions.create(**asked, temperature=1.5)
     assert [choice.index for choice in whole.choices] == [0, 1, 2]
     assert len({choice.message.content for choice in whole.choices}) > 1
