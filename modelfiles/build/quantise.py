@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qm.store.durable import disk_error, write_all
-from qm.store.errors import InvalidRequest, QmError
+from qm.store.errors import QmError
 
 from ..native import C, fill
 from ..quantization import COPY, TENSOR_TYPE_NUMBERS, Quantize
@@ -34,12 +34,6 @@ class QuantiseFailed(QmError):
     """llama.cpp's quantiser gave up; the message has its reason."""
 
     code = "quantize_failed"
-
-
-class AlreadyQuantised(InvalidRequest):
-    """Quantising what is quantised costs quality, so it must be asked for."""
-
-    code = "already_quantized"
 
 
 @dataclass(frozen=True, slots=True)

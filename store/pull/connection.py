@@ -21,7 +21,6 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PRIVATE_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 _DRAIN_BYTES = 64 << 10
 
-Broken: TypeAlias = OSError | http.client.HTTPException
 BROKEN: tuple[type[Exception], ...] = (OSError, http.client.HTTPException)
 """What goes wrong on the way, and may go well another time."""
 
