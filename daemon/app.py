@@ -35,12 +35,15 @@ async def running_services(
 ) -> AsyncIterator[Services]:
     """Every part, working; at the end all that they started is stopped and reaped."""
     renderer, meter, models = Renderer(), Meter(), Models(store)
-    jobs = Jobs(
-        settings.home, max_running=settings.max_jobs, log_directory=settings.log_file.parent
-    )
     prober = Prober(settings.log_file.parent)
     planner = Planner(settings, prober, store.layout)
     supervisor_ = Supervisor(settings, meter=meter, planner=planner, layout=store.layout)
+    jobs = Jobs(
+        settings.home,
+        max_running=settings.max_jobs,
+        log_directory=settings.log_file.parent,
+        board=supervisor_.board,
+    )
     async with supervisor_.running() as supervisor:
         prober.warm()
         try:

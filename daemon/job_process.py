@@ -1,8 +1,10 @@
-"""A job process: `python -m qm.daemon.job_process FD`, FD being its end of a socketpair.
+"""A job process: `python -m qm.daemon.job_process FD [TURNS]`.
 
-It reads one line, `{"kind", "home", "args", "environment"}`, and writes lines: `{"progress": …}`
-any number of times, then `{"result": …}` or `{"error": {"status", "code", "message"}}`. Until the
-line comes it imports what most jobs need.
+FD is its end of a socketpair; TURNS is the board where turns on the CPU are taken.
+
+It reads one line, `{"kind", "home", "args", "environment", "seat"}`, and writes lines:
+`{"progress": …}` any number of times, then `{"result": …}` or
+`{"error": {"status", "code", "message"}}`. Until the line comes it imports what most jobs need.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from qm.modelfiles.build.queue import line_up
 from qm.store.errors import QmError
 
 from .job_kinds import KINDS, JsonObject
 from .lifeline import die_with_parent, watch
 from .runner.isolation import forgo_amx
+from .turns import JOB_WEIGHT, Turns
 
 PROGRESS_INTERVAL_S = 0.1  # between two lines of the same status; a bar needs no more
 TERMINATED = 143
@@ -43,6 +47,7 @@ def main() -> int:
             return 0
         order = json.loads(line)
         os.environ.update(order.get("environment", {}))
+        _take_turns(order.get("seat"))
         watch(connection)
         _write(stream, _outcome(order, Reporter(stream)))
     return 0
@@ -77,6 +82,12 @@ class Reporter:
             return
         self._said, self._next_s = said, now + PROGRESS_INTERVAL_S
         _write(self._stream, {"progress": step})
+
+
+def _take_turns(seat: int | None) -> None:
+    """Lets answers go first wherever this process runs a model."""
+    if seat is not None:
+        line_up(Turns(int(sys.argv[2]), seat, weight=JOB_WEIGHT))
 
 
 def _outcome(order: JsonObject, report: Reporter) -> JsonObject:

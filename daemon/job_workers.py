@@ -17,6 +17,7 @@ from qm.store.errors import QmError
 
 from . import logs
 from .runner.environment import child_environment
+from .turns import Board
 
 LOG_FILES = 8  # jobs write to so many files in turn
 IDLE_S = 300.0  # a process that nobody needs for so long ends
@@ -52,9 +53,13 @@ class Worker:
 
 
 class Workers:
-    """At most one idle process; `take` hands it over, `warm` starts the next."""
+    """At most one idle process; `take` hands it over, `warm` starts the next.
 
-    def __init__(self, log_directory: Path) -> None:
+    Each can be given a seat at the `board`, once it is known whether it needs one.
+    """
+
+    def __init__(self, log_directory: Path, board: Board | None = None) -> None:
+        self._board = board
         self._log_directory = log_directory
         self._log_numbers = itertools.cycle(range(LOG_FILES))
         self._starting: asyncio.Task[Worker] | None = None
@@ -117,20 +122,23 @@ class Workers:
         with theirs, ExitStack() as unwinding:
             reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
             unwinding.callback(writer.close)
-            process = await _spawn(theirs, log_path)
+            process = await _spawn(theirs, log_path, self._board)
             unwinding.pop_all()
         return Worker(process, reader, writer, log_path)
 
 
-async def _spawn(theirs: socket.socket, log_path: Path) -> asyncio.subprocess.Process:
+async def _spawn(
+    theirs: socket.socket, log_path: Path, board: Board | None
+) -> asyncio.subprocess.Process:
     """It knows no tokens: those come with an order that takes them."""
+    fds = (theirs.fileno(), *((board.fd,) if board else ()))
     with log_path.open("wb") as log:
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "qm.daemon.job_process", str(theirs.fileno())),
+            *(sys.executable, "-P", "-m", "qm.daemon.job_process", *map(str, fds)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            pass_fds=(theirs.fileno(),),
+            pass_fds=fds,
             env=child_environment(os.environ),
             start_new_session=True,  # a Ctrl-C in the daemon's terminal is not for jobs
         )

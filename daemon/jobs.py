@@ -10,8 +10,8 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,12 +21,15 @@ from qm.store.errors import Conflict, InvalidRequest, NotFound, QmError, Unavail
 from . import logs
 from .job_workers import EXIT_LIMIT_S, JobBroken, Worker, Workers, reap
 from .runner.environment import network_environment
+from .turns import Board
 
 JsonObject: TypeAlias = dict[str, Any]  # Any: a JSON document, checked by who reads it
 
 _log = logs.Log("jobs")
 # these kinds may know proxies and tokens
 DOWNLOADING = frozenset({"fetch", "peek", "pull", "push", "repair"})
+# these kinds may run models
+COMPUTING = frozenset({"compare", "create", "evaluate", "rebuild"})
 _TAIL_BYTES = 2048
 _FAMILIES: dict[int, type[QmError]] = {
     one.status: one for one in (InvalidRequest, NotFound, Conflict, Unavailable)
@@ -82,13 +85,19 @@ class _Job:
 
 
 class Jobs:
-    """Starts jobs on the store at `home`, at most `max_running` at once."""
+    """Starts jobs on the store at `home`, at most `max_running` at once.
 
-    def __init__(self, home: Path, *, max_running: int, log_directory: Path) -> None:
+    Those that run models take turns on the CPU with whoever shares the `board`.
+    """
+
+    def __init__(
+        self, home: Path, *, max_running: int, log_directory: Path, board: Board | None = None
+    ) -> None:
+        self._board = board
         self._home = home
         self._max_running = max_running
         self._slots = asyncio.Semaphore(max_running)
-        self._workers = Workers(log_directory)
+        self._workers = Workers(log_directory, board)
         self._jobs: dict[str, _Job] = {}  # those that may be joined
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -196,9 +205,20 @@ class Jobs:
             if not self._closed:
                 self._workers.warm()
 
+    @contextmanager
+    def _seat(self, job: _Job) -> Iterator[int | None]:
+        """A place at the board while the job's process lives, if it may run models."""
+        seat = self._board.sit() if self._board and job.kind in COMPUTING else None
+        try:
+            yield seat.number if seat else None
+        finally:
+            if seat is not None:
+                seat.leave()
+
     async def _in_process(self, job: _Job) -> None:
         worker = await self._workers.take()
-        with closing(worker.writer):  # last of all: its end would cut the process short
+        # The writer's end would cut the process short; nobody else may have its seat until then.
+        with self._seat(job) as seat, closing(worker.writer):
             job.pid = worker.process.pid
             _log.info("job_started", kind=job.kind, pid=job.pid)
             worker.order(
@@ -207,6 +227,7 @@ class Jobs:
                     "home": str(self._home),
                     "args": job.args,
                     "environment": _environment(job),
+                    "seat": seat,
                 }
             )
             try:

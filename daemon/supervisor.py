@@ -95,8 +95,8 @@ class Supervisor:
         self._meter = meter or Meter()
         self._settings = settings
         self._layout = layout or Layout(settings.home)
-        self._board = Board()
-        spawn = spawn or partial(Runner.spawn, board=self._board)
+        self.board = Board()
+        spawn = spawn or partial(Runner.spawn, board=self.board)
         self._spare = Spare(spawn, settings.log_file.parent)
         self._memory = Residents(machine, settings.memory_limit_bytes, settings.model_memory_bytes)
         self._planner = planner or Planner(settings, None, self._layout)
@@ -124,7 +124,7 @@ class Supervisor:
             yield self
         finally:
             await self.shutdown()
-            self._board.close()
+            self.board.close()
 
     @asynccontextmanager
     async def use(

@@ -12,7 +12,9 @@ What they share is one file without a name, inherited by every child. Its locks 
 and its owner's: they come back from whoever dies. Two are needed: who holds `_NOW` computes, who
 holds `_NEXT` is first in the queue, so that nobody can take a turn twice past one who waits.
 
-Turns are a courtesy. Who waits too long for a process that is stuck computes without one.
+Turns are a courtesy. Who waits too long for a process that is stuck computes without one. A build
+has a `weight`: its seconds count more, so it gets a small part of the time, and answers hardly wait
+for it, since at the lowest priority it may hold its turn for long where others compute as well.
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ import fcntl
 import mmap
 import os
 import signal
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from typing import Any, Final
 SEATS: Final = 32
 SLICE_S: Final = 0.02  # how far one may get ahead of another that waits
 PATIENCE_S: Final = 3.0  # who holds the turn for longer has stopped, or isn't worth waiting for
+JOB_WEIGHT: Final = 6.0  # a second of a build counts as so many of an answer
+JOB_PATIENCE_S: Final = 0.05  # that an answer has with a build: many nodes of a small model's graph
 IMPATIENCE_S: Final = 10.0  # and for so long nobody is waited for again
 _NOW, _NEXT = 0, 1
 _SIZE_BYTES: Final = 2 * SEATS * 8
@@ -40,20 +43,20 @@ class Board:
     """The daemon's side: makes the shared file, and says who sits where."""
 
     def __init__(self) -> None:
-        self._fd = _nameless_file()
-        self._shared = _map(self._fd)
+        self.fd = _nameless_file()
+        self._shared = _map(self.fd)
         self._free = set(range(SEATS))
 
     def sit(self) -> Seat | None:
         """A seat for a new process; None when all are taken."""
-        return Seat(self._fd, self._free.pop(), self._leave) if self._free else None
+        return Seat(self.fd, self._free.pop(), self._leave) if self._free else None
 
     def _leave(self, number: int) -> None:
         self._shared[_wants(number)] = self._shared[_used(number)] = 0.0
         self._free.add(number)
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +79,21 @@ class Seat:
 class Turns:
     """One process's side; for its main thread. Waits are timed with SIGALRM."""
 
-    def __init__(self, fd: int, seat: int) -> None:
+    def __init__(self, fd: int, seat: int, *, weight: float = 1.0) -> None:
+        """Of two who always want to compute, one of twice the `weight` gets half the time."""
         self._fd = fd
+        self._weight = weight
         self._seat = seat
         self._shared = _map(fd)
         self._holding = False
         self._waiting = False
-        self._hurry_until_s = 0.0
+        self._hurry_until_s = {True: 0.0, False: 0.0}  # where peers compute, and where none do
         signal.signal(signal.SIGALRM, self._on_alarm)
 
     @property
     def contended(self) -> bool:
-        """Whether another process wants to compute."""
-        own: float = self._shared[_wants(self._seat)]
-        return float(sum(self._shared[:SEATS].tolist())) > own
+        """Whether another process wants to compute that deserves as much as this one, or more."""
+        return any(0 < weight <= self._weight for weight in self._others())
 
     def take(self) -> None:
         """Returns when it is this process's turn, or when there is no point in waiting for it."""
@@ -101,7 +105,7 @@ class Turns:
 
     def give(self, seconds: float) -> None:
         """Counts `seconds` of computing; the turn goes on to who has used less."""
-        self._shared[_used(self._seat)] += seconds
+        self._shared[_used(self._seat)] += seconds * self._weight
         least = self._least_used()
         if least is not None and self._shared[_used(self._seat)] > least + SLICE_S:
             self._release()
@@ -118,13 +122,20 @@ class Turns:
         if least is not None:
             used = max(self._shared[_used(self._seat)], least - SLICE_S)
             self._shared[_used(self._seat)] = used
-        self._shared[_wants(self._seat)] = 1.0
+        self._shared[_wants(self._seat)] = self._weight
+
+    def _others(self) -> list[float]:
+        """The weights of those who want to compute, and 0 for the others."""
+        wants: list[float] = self._shared[:SEATS].tolist()
+        del wants[self._seat]
+        return wants
 
     def _least_used(self) -> float | None:
         """What the neediest of the others has used; None when nobody else wants to compute."""
-        if not self.contended:
-            return None
         shared = self._shared
+        own: float = shared[_wants(self._seat)]
+        if float(sum(shared[:SEATS].tolist())) <= own:  # fast, for it is asked after every step
+            return None
         others = (seat for seat in range(SEATS) if seat != self._seat)
         return min((shared[_used(seat)] for seat in others if shared[_wants(seat)]), default=None)
 
@@ -138,18 +149,20 @@ class Turns:
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, which)
         except (BlockingIOError, PermissionError):
-            return time.monotonic() > self._hurry_until_s and self._wait_for(which)
+            peers = self.contended
+            return time.monotonic() > self._hurry_until_s[peers] and self._wait_for(which, peers)
         return True
 
-    def _wait_for(self, which: int) -> bool:
+    def _wait_for(self, which: int, peers: bool) -> bool:
+        patience_s = PATIENCE_S * self._weight if peers else JOB_PATIENCE_S
         try:
             self._waiting = True
-            signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, PATIENCE_S)
+            signal.setitimer(signal.ITIMER_REAL, patience_s, patience_s)
             fcntl.lockf(self._fd, fcntl.LOCK_EX, 1, which)
             self._waiting = False  # from here on the alarm does nothing
         except _WaitedLongEnough:
             self._waiting = False
-            self._hurry_until_s = time.monotonic() + IMPATIENCE_S
+            self._hurry_until_s[peers] = time.monotonic() + IMPATIENCE_S
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, which)  # it may have come just now
             return False
         finally:
@@ -190,6 +203,8 @@ def _nameless_file() -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("qm-turns")
     else:
+        import tempfile  # noqa: PLC0415  hardly any system needs it, and all would wait for it
+
         fd, path = tempfile.mkstemp(prefix="qm-turns-")
         os.unlink(path)  # noqa: PTH108  it never had more than this moment
     os.ftruncate(fd, _SIZE_BYTES)
@@ -201,7 +216,7 @@ def _map(fd: int) -> Any:  # Any: a memoryview of doubles, whose items are read 
 
 
 def _wants(seat: int) -> int:
-    """Where it stands: 1 while it wants to compute, else 0; all in a row, to be read at once."""
+    """Where its weight stands while it wants to compute, else 0: all in a row, read at once."""
     return seat
 
 

@@ -16,6 +16,7 @@ from qm.store.errors import QmError
 
 from ..native import C, fill
 from .native_log import native_log
+from .sharing import sharing
 
 CHUNK_TOKENS = 512
 """How much of a text is looked at together; what llama-imatrix and llama-perplexity default to."""
@@ -52,13 +53,17 @@ class Loaded:
                 raise ModelUnusable("the text has too many tokens to count")
             room = -count
 
-    def decode(self, tokens: Sequence[int], *, position: int = 0, outputs_from: int = 0) -> None:
-        """Takes tokens in; those from `outputs_from` on get logits."""
+    def decode(self, tokens: Sequence[int], *, position: int = 0, outputs_from: int = 0) -> float:
+        """Takes tokens in; those from `outputs_from` on get logits. Gives the seconds it computed,
+        without those in which others had the CPU.
+        """
         self.batch.fill(tokens, position, outputs_from)
-        status = C.llama_decode(self.context, self.batch.struct)
-        C.llama_synchronize(self.context)
+        status, seconds = sharing().compute(
+            self.context, self.batch.struct, in_pieces=len(tokens) > 1
+        )
         if status:
             raise ModelUnusable(native_log().last_words(f"llama.cpp can't run it ({status})"))
+        return seconds
 
     def chunk(self, tokens: Sequence[int], *, outputs_from: int = 0) -> None:
         """Takes one chunk in, by itself, its first token replaced by the mark of a beginning."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
+from qm.daemon import turns
 from qm.daemon.turns import Board, Seat
 
 LIMIT_S = 30.0
@@ -19,8 +20,9 @@ LIMIT_S = 30.0
 _WORKER = """
 import sys, time
 from qm.daemon import turns
-turns.PATIENCE_S, turns.IMPATIENCE_S = 0.3, 0.5
-mine = turns.Turns(int(sys.argv[1]), int(sys.argv[2]))
+turns.PATIENCE_S = turns.JOB_PATIENCE_S = float(sys.argv[6])
+turns.IMPATIENCE_S = 0.5
+mine = turns.Turns(int(sys.argv[1]), int(sys.argv[2]), weight=float(sys.argv[5]))
 step, n = float(sys.argv[3]), int(sys.argv[4])
 print("up", flush=True)
 sys.stdin.readline()
@@ -41,11 +43,22 @@ sys.stdin.readline()
 class Worker:
     """One process at the board."""
 
-    def __init__(self, seat: Seat | None, step_s: float, n: int) -> None:
+    def __init__(
+        self,
+        seat: Seat | None,
+        step_s: float,
+        n: int,
+        *,
+        weight: float = 1.0,
+        patience_s: float = 0.3,
+    ) -> None:
         assert seat is not None
         self.seat = seat
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _WORKER, *seat.arguments, str(step_s), str(n)],
+            [
+                *(sys.executable, "-c", _WORKER, *seat.arguments),
+                *map(str, (step_s, n, weight, patience_s)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -154,3 +167,37 @@ def test_a_seat_is_free_again_once_it_is_left(board: Board) -> None:
     again = board.sit()
     assert again is not None
     assert again.number == seats[0].number
+
+
+def test_a_build_gets_a_small_part_of_the_time(board: Board, workers: list[Worker]) -> None:
+    """Beside an answer that always computes it goes on, with less than half of that one's time."""
+    workers += [
+        Worker(board.sit(), 0.004, 200, weight=weight, patience_s=LIMIT_S)
+        for weight in (1.0, turns.JOB_WEIGHT)
+    ]
+    for worker in workers:
+        worker.go()
+    answer, build = (worker.steps() for worker in workers)
+    beside = [step for step in build if answer[0][0] < step[0] < answer[-1][1]]
+    assert beside
+    assert seconds(beside) < seconds(answer) / 2
+    assert len(build) == 200
+
+
+def test_answers_hardly_wait_for_a_build_that_stands_still(
+    board: Board, workers: list[Worker]
+) -> None:
+    """Whatever keeps it from its next step, an answer goes on without having had its turn."""
+    workers += [
+        Worker(board.sit(), 60.0, 1, weight=turns.JOB_WEIGHT),
+        Worker(board.sit(), 0.001, 50),
+    ]
+    workers[0].go()
+    assert workers[0].line() == "in"
+    workers[1].go()
+    assert len(workers[1].steps()) == 50
+    assert workers[0].process.poll() is None
+
+
+def seconds(steps: list[tuple[float, float]]) -> float:
+    return sum(end - start for start, end in steps)
