@@ -41,8 +41,9 @@ class StepRecord:
 class Provenance:
     """Where the files came from, `repository` and `commit` for the hub's, and every step.
 
-    `sources` has what else came from the hub: `delta`, `adapter`, `imatrix` or `calibration`, as
-    `hf.co/org/repo[/file]@commit`. `choice` says why the type is as it is, where qm chose it.
+    `sources` has what else came from the hub: `delta`, `adapter`, `imatrix`, `calibration` or
+    `draft`, as `hf.co/org/repo[/file]@commit`. `choice` says why the type is as it is, where qm
+    chose it.
     """
 
     repository: str = ""

@@ -21,7 +21,6 @@ _HUB_PREFIXES = ("hf.co/", "huggingface.co/", "hf:", "https://hf.co/", "https://
 IMATRIX_WORDS = ("", "auto", "none")
 _VERSION = re.compile(r"v?\d+(\.\d+){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 _NOT_YET = (
-    "DRAFT",
     "RENDERER",
     "PARSER",
 )
@@ -106,7 +105,6 @@ class ModelSpec:
     def refuse_unperformable(self) -> None:
         """Raises NotYet for the first instruction that this version can't carry out."""
         asked = {
-            "DRAFT": any(each.is_hub for each in self.drafts),
             "RENDERER": self.renderer,
             "PARSER": self.parser,
         }

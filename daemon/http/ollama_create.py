@@ -42,8 +42,7 @@ async def _built(
 ) -> AsyncGenerator[JsonObject]:
     """The steps of fetching, if there is something to fetch, then those of building."""
     for wanted in await asyncio.to_thread(_to_fetch, services, spec):
-        full = bool(spec.quantize or spec.deltas or spec.adapters)
-        arguments = {"reference": wanted.text, "part": wanted.part, "full": full}
+        arguments = {"reference": wanted.text, "part": wanted.part, "full": wanted.full}
         fetched: JsonObject = {}
         async with aclosing(services.jobs.run("fetch", arguments, network)) as steps:
             async for fetched in steps:
@@ -66,15 +65,18 @@ class _Wanted:
     role: str
     files: str  # the request's key for files that are here
     named: str  # its key for what is on the hub
+    full: bool = False  # weights that can still be quantised are preferred
 
 
 def _to_fetch(services: Services, spec: ModelSpec) -> list[_Wanted]:
     """What the spec names on the hub. A model that is here and called so is not fetched."""
+    full = bool(spec.quantize or spec.deltas or spec.adapters)
     wanted = [
-        _Wanted(source.text, "model", "model", "files", "from")
-        for source in spec.from_
-        if source.is_hub and not source.digest and not _is_here(services, source.text)
-    ][:1]
+        *_models(services, spec.from_, "model", "files", "from", full=full),
+        *_models(
+            services, spec.drafts, "draft", "draft_files", "draft", full=bool(spec.draft_quantize)
+        ),
+    ]
     for part, role, sources, files, named in (
         ("delta", "delta", spec.deltas, "delta_files", "delta_from"),
         ("adapter", "adapter", spec.adapters, "adapters", "adapter_from"),
@@ -87,6 +89,23 @@ def _to_fetch(services: Services, spec: ModelSpec) -> list[_Wanted]:
             if each.is_hub and not each.digest
         ]
     return wanted
+
+
+def _models(
+    services: Services,
+    sources: tuple[Source, ...],
+    role: str,
+    files: str,
+    named: str,
+    *,
+    full: bool,
+) -> list[_Wanted]:
+    """The first of the models of the hub that is not here."""
+    return [
+        _Wanted(each.text, "model", role, files, named, full)
+        for each in sources
+        if each.is_hub and not each.digest and not _is_here(services, each.text)
+    ][:1]
 
 
 def _one(source: Source | None) -> tuple[Source, ...]:

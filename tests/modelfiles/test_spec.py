@@ -107,7 +107,6 @@ def test_retired_parameters_warn() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "DRAFT hf.co/org/repo",
         "RENDERER qwen3-coder",
         "PARSER qwen3-coder",
     ],
@@ -122,7 +121,9 @@ def test_what_cannot_be_done_yet_is_an_error_with_its_line(text: str) -> None:
 
 def test_everything_else_can_be_done() -> None:
     """No false alarm for what this version builds."""
-    spec("FROM a\nSYSTEM s\nADAPTER ./x.gguf\nREQUIRES 1.0.0").refuse_unperformable()
+    spec(
+        "FROM a\nSYSTEM s\nDRAFT hf.co/org/repo\nADAPTER ./x.gguf\nREQUIRES 1.0.0"
+    ).refuse_unperformable()
 
 
 @pytest.mark.parametrize(

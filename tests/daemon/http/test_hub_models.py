@@ -23,9 +23,10 @@ OPTIONS = {"temperature": 0, "num_predict": 8, "ignore_eos": True}
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
     root = tmp_path_factory.mktemp("repos")
-    for name in ("whole", "split", "eyes", "lacking"):
+    for name in ("whole", "split", "eyes", "lacking", "small"):
         (root / "org" / name).mkdir(parents=True)
     write_tiny_llama(root / "org/whole/tiny-F32.gguf", np.float32)
+    write_tiny_llama(root / "org/small/small-F16.gguf", np.float16)
     write_tiny_llama(root / "org/split/tiny-F32.gguf", np.float32, tensors_a_part=8)
     write_tiny_llama(root / "org/eyes/tiny-F32.gguf", np.float32)
     write_tiny_projector(root / "org/eyes/mmproj-F16.gguf")
@@ -68,6 +69,38 @@ def test_a_part_that_is_missing_is_named(daemon: Any) -> None:
     told = pull(daemon, "hf.co/org/lacking")
     assert "the repository lacks" in told
     assert "parts" in told
+
+
+def create(daemon: Any, name: str, **body: str) -> str:
+    status, data = daemon.call("POST", "/api/create", {"model": name, **body})
+    assert status == 200, data
+    last = json.loads(data.splitlines()[-1])
+    return str(last.get("error") or last["status"])
+
+
+def test_a_draft_comes_from_the_hub(daemon: Any, hub: FakeHub) -> None:
+    """Fetched where it isn't here; a layer of the new model, whose answers stay what they are."""
+    assert (
+        create(daemon, "quick", **{"from": "hf.co/org/whole", "draft": "hf.co/org/small"})
+        == "success"
+    )
+    assert "\nDRAFT /" in daemon.json("POST", "/api/show", {"model": "quick"})["modelfile"]
+    assert create(daemon, "plain", **{"from": "hf.co/org/whole"}) == "success"
+    assert generate(daemon, "quick") == generate(daemon, "plain")
+    assert pull(daemon, "hf.co/org/small") == "success"
+    before = len(hub.log)
+    assert create(daemon, "again", **{"from": "plain", "draft": "hf.co/org/small"}) == "success"
+    assert len(hub.log) == before
+
+
+def test_a_draft_of_the_hub_that_cannot_be_is_refused(daemon: Any) -> None:
+    """Nothing is made of it."""
+    for draft, why in (
+        ("hf.co/org/none", "no repository org/none"),
+        ("hf.co/org/lacking", "lacks"),
+    ):
+        assert why in create(daemon, "slow", **{"from": "hf.co/org/whole", "draft": draft})
+    assert daemon.call("POST", "/api/show", {"model": "slow"})[0] == 404
 
 
 @pytest.mark.slow
