@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .connect import connect
+from .naming import as_on_hub
 from .pickles import opened_pickles
 from .progress import Progress
 from .sources import MissingFile, bring, is_path, local_files, with_repository_files
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = "Modelfile"
 STDIN = "-"
+NAMING_SOURCES = {"FROM", "DELTA", "ADAPTER", "DRAFT", "IMATRIX", "CALIBRATION"}
 
 
 @click.command()
@@ -51,7 +53,7 @@ def create_command(
     from qm.modelfiles.spec import check_quantize, from_modelfile
 
     modelfile, folder = _modelfile(file, source)
-    spec = from_modelfile(modelfile)
+    spec = from_modelfile(_on_hub(modelfile))
     if quantize:
         check_quantize(quantize)
         spec = replace(spec, quantize=quantize)
@@ -103,6 +105,19 @@ def _modelfile(file: str | None, source: str | None) -> tuple[Modelfile, Path]:
     return modelfile, folder
 
 
+def _on_hub(modelfile: Modelfile) -> Modelfile:
+    """The same, with the hub's own addresses for those of its mirror."""
+    return replace(
+        modelfile,
+        instructions=tuple(
+            replace(each, argument=as_on_hub(each.argument))
+            if each.keyword in NAMING_SOURCES
+            else each
+            for each in modelfile.instructions
+        ),
+    )
+
+
 def _read(file: str) -> bytes:
     if file == STDIN:
         return sys.stdin.buffer.read()
@@ -115,4 +130,5 @@ def _read(file: str) -> bytes:
 def _from_here(source: str) -> str:
     """--from starts where the user stands, whatever folder the Modelfile is in."""
     path = Path(source).expanduser()
-    return str(path.absolute()) if path.exists() or is_path(source) else source
+    is_file = path.exists() or (is_path(source) and "://" not in source)
+    return str(path.absolute()) if is_file else source

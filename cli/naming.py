@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,7 +12,8 @@ from qm.store.errors import QmError
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-_OTHER_FORMS = ("hf:", "huggingface.co/", "http://", "https://")
+_ADDRESSES = ("http://", "https://")
+_OTHER_FORMS = ("hf:", "huggingface.co/", *_ADDRESSES)
 
 
 def model_argument(
@@ -31,18 +33,30 @@ def model_argument(
     )
 
 
-def _named(_ctx: click.Context, _parameter: click.Parameter, value: Any) -> Any:  # Any: click's
-    if isinstance(value, tuple):
-        return tuple(map(_name, value))
-    return value if value is None else _name(value)
+def as_on_hub(text: str) -> str:
+    """The hub's address of a page that `text` shows on HF_ENDPOINT's mirror; all else as it is."""
+    endpoint = os.environ.get("HF_ENDPOINT")
+    if not endpoint or not text.strip().lower().startswith(_ADDRESSES):
+        return text
+    from qm.store.pull.mirror import of_hub
+
+    return of_hub(text, endpoint)
 
 
-def _name(text: str) -> str:
-    if "@" not in text and not text.lower().startswith(_OTHER_FORMS):
+def local_name(text: str) -> str:
+    """The name that a model has here, by whatever `qm pull` took for it."""
+    if "@" not in text and not text.strip().lower().startswith(_OTHER_FORMS):
         return text
     from qm.store.pull.reference import is_hub, parse_reference
 
+    text = as_on_hub(text)
     return str(parse_reference(text).name) if is_hub(text) else text
+
+
+def _named(_ctx: click.Context, _parameter: click.Parameter, value: Any) -> Any:  # Any: click's
+    if isinstance(value, tuple):
+        return tuple(map(local_name, value))
+    return value if value is None else local_name(value)
 
 
 def _complete(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:

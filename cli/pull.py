@@ -9,7 +9,7 @@ import click
 
 from .client import Client, Refused
 from .connect import connect
-from .naming import model_argument
+from .naming import as_on_hub, local_name, model_argument
 from .progress import Progress
 from .table import size_text
 
@@ -37,13 +37,13 @@ def pull_command(
 
     What came stays when this is interrupted; the same command goes on from there.
     """
-    rate = _rate(limit_rate)
+    rate, model = _rate(limit_rate), as_on_hub(model)
     try:
         if quantize:
             name = build(connect(), model, quantize)
         else:
             pull(connect(), model, rate, insecure=insecure)
-            name = model
+            name = local_name(model)
     except KeyboardInterrupt:
         click.echo(f"stopped; what came is kept: qm pull {model} goes on", err=True)
         ctx.exit(INTERRUPTED)
@@ -101,7 +101,7 @@ def here(client: Client, model: str, *, insecure: bool = False) -> str:
     """
     from qm.store.pull.reference import is_hub, parse_reference
 
-    if is_hub(model):
+    if is_hub(model := as_on_hub(model)):
         name = str(parse_reference(model).name)
     elif _names_registry(model):
         name = model

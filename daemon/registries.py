@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from qm.store.errors import QmError
+from qm.store.errors import InvalidRequest, QmError
 from qm.store.name import Name
 
 from .settings import Settings
@@ -14,6 +15,7 @@ JsonObject: TypeAlias = dict[str, Any]  # Any: a JSON document
 
 _PLAIN = "http://"
 _SECURE = "https://"
+_PAGES = re.compile(r"(https?://[^/\s]+)/.*/(?:blob|resolve|raw|tree)/", re.IGNORECASE)
 
 
 class InsecureRefused(QmError):
@@ -21,6 +23,12 @@ class InsecureRefused(QmError):
 
     status = 403
     code = "insecure_refused"
+
+
+class UnknownHub(InvalidRequest):
+    """The address of a page that a hub has, on a host that is not known for one."""
+
+    code = "unknown_hub"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +59,11 @@ def endpoint(name: Name, settings: Settings, asker: Asker) -> JsonObject:
 
 
 def parse_image(text: str) -> Name:
-    """The name in what people write for a model on a registry. Raises InvalidName."""
+    """The name in what people write for a model on a registry. Raises InvalidName, UnknownHub."""
+    if page := _PAGES.match(text.strip()):
+        raise UnknownHub(
+            f"{page[1]} is not the hub; if it is a mirror of it, set HF_ENDPOINT={page[1]}"
+        )
     for scheme in (_SECURE, _PLAIN):
         text = text.strip().removeprefix(scheme)
     return Name.parse(text)

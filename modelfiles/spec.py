@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qm.store.errors import InvalidRequest
+from qm.store.pull.reference import is_hub
 
 from .parameters import PARAMETERS, RETIRED, OptionError, Value, parse_texts
 from .parser import Modelfile, ModelfileError
 from .quantization import check_pattern, parse_quantize, tensor_type_name
 from .template import Template
 
-_HUB_PREFIXES = ("hf.co/", "huggingface.co/", "hf:", "https://hf.co/", "https://huggingface.co/")
 IMATRIX_WORDS = ("", "auto", "none")
 _VERSION = re.compile(r"v?\d+(\.\d+){0,2}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 _NOT_YET = (
@@ -51,7 +51,7 @@ class Source:
     @property
     def is_hub(self) -> bool:
         """It names a repository of the Hugging Face hub."""
-        return self.text.lower().startswith(_HUB_PREFIXES)
+        return is_hub(self.text)
 
 
 @dataclass(frozen=True, slots=True)

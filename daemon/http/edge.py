@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 
 import msgspec
 from aiohttp import web
 from qm.store.errors import QmError
+from qm.store.pull.mirror import of_hub
 
 from ..network import HEADER, from_header
 from ..patience import in_time
@@ -180,3 +182,9 @@ def is_local(request: web.Request) -> bool:
 def network_of(request: web.Request) -> dict[str, str]:
     """What a command of this user says about tokens, proxies and so on; nobody else is heard."""
     return from_header(request.headers.get(HEADER, "")) if is_local(request) else {}
+
+
+def as_on_hub(request: web.Request, text: str) -> str:
+    """What names a model, by the hub's own address where it is a page of the mirror in use."""
+    network = os.environ | network_of(request)
+    return of_hub(text, network.get("HF_ENDPOINT", ""))

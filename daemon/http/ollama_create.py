@@ -17,7 +17,7 @@ from qm.store.name import InvalidName, Name
 from qm.store.pull.reference import parse_file_reference
 
 from ..services import Services
-from .edge import Stream, answer, network_of, read_fields
+from .edge import Stream, answer, as_on_hub, network_of, read_fields
 from .fields import JsonObject
 from .ollama_request import model_name
 from .progress import last_progress, progress_lines
@@ -30,6 +30,8 @@ async def create(request: web.Request, services: Services) -> web.StreamResponse
     fields = await read_fields(request, "api.CreateRequest")
     name = Name.parse(model_name(fields))
     document = fields.folded()
+    if isinstance(source := document.get("from"), str):
+        document["from"] = as_on_hub(request, source)
     spec, network = from_create_request(document), network_of(request)
     progress = _built(services, {"name": str(name), "request": document}, spec, network)
     if fields.boolean("stream", True):

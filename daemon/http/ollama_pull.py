@@ -7,7 +7,7 @@ from qm.store.pull.reference import is_hub, parse_reference
 
 from ..registries import Asker, endpoint, parse_image
 from ..services import Services
-from .edge import Stream, answer, is_local, network_of, read_fields
+from .edge import Stream, answer, as_on_hub, is_local, network_of, read_fields
 from .fields import Fields, JsonObject
 from .ollama_request import InvalidField, model_name
 from .progress import last_progress, progress_lines
@@ -22,7 +22,7 @@ async def pull(request: web.Request, services: Services) -> web.StreamResponse:
     """
     fields = await read_fields(request)
     arguments = _limit(fields)
-    if is_hub(model := model_name(fields)):
+    if is_hub(model := as_on_hub(request, model_name(fields))):
         reference = parse_reference(model)
         str(reference.name)  # refuses what could not be kept under any name
         arguments |= {"model": model.strip()}

@@ -24,7 +24,7 @@ from ..runner.wire import Options
 from ..services import Services
 from ..setting_values import parse_budgets
 from .dialect import Route
-from .edge import answer, network_of, read_fields
+from .edge import answer, as_on_hub, network_of, read_fields
 from .fields import JsonObject
 from .ollama_request import InvalidField, model_name
 
@@ -32,7 +32,7 @@ from .ollama_request import InvalidField, model_name
 async def _plan(request: web.Request, services: Services) -> web.Response:
     """Where a model would go; `options` as in a chat, `gpu_memory` instead of QM_GPU_MEMORY."""
     fields = await read_fields(request)
-    called = model_name(fields)
+    called = as_on_hub(request, model_name(fields))
     known, _ = check_all(fields.document("options"))
     budget_text = fields.text("gpu_memory")
     try:

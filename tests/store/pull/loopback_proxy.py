@@ -23,62 +23,73 @@ class Proxy:
     asked: list[str] = field(default_factory=list)
     passwords: list[str] = field(default_factory=list)
 
+    def note(self, head: bytes) -> tuple[str, str]:
+        """The method and the target of a request."""
+        first, *headers = head.decode("latin-1").splitlines()
+        method, target, _ = first.split(" ")
+        self.asked.append(f"{method} {target}")
+        for text in headers:
+            name, _, value = text.partition(": ")
+            if name.lower() == "proxy-authorization":
+                self.passwords.append(value)
+        return method, target
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, proxy: Proxy) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.proxy = proxy
+
+    def handle_error(self, *_about: object) -> None:
+        """Clients that hang up are none of ours."""
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = self.rfile.readline()
+            if not line:
+                return
+            head += line
+        method, target = self.server.proxy.note(head)
+        parts = urlsplit(target if "://" in target else f"//{target}")
+        assert parts.hostname is not None
+        with socket.create_connection((parts.hostname, parts.port or 80), _LIMIT_S) as other:
+            if method == "CONNECT":
+                self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                path = target.split(parts.netloc, 1)[1] or "/"
+                other.sendall(_as_origin_sees(f"{method} {path} HTTP/1.1", head))
+            _shuttle(self.connection, other)
+
+
+def _as_origin_sees(request: str, head: bytes) -> bytes:
+    headers = head.split(b"\r\n")[1:]
+    kept = [one for one in headers if not one.lower().startswith(b"connection:")]
+    return b"\r\n".join([request.encode(), b"Connection: close", *kept])
+
+
+def _shuttle(one: socket.socket, other: socket.socket) -> None:
+    """Until either ends, or both are silent."""
+    pairs = {one: other, other: one}
+    while ready := select.select(list(pairs), [], [], _LIMIT_S)[0]:
+        for each in ready:
+            data = each.recv(_BLOCK)
+            if not data:
+                return
+            pairs[each].sendall(data)
+
 
 @contextmanager
 def loopback_proxy() -> Iterator[Proxy]:
     proxy = Proxy("")
-
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            head = b""
-            while not head.endswith(b"\r\n\r\n"):
-                line = self.rfile.readline()
-                if not line:
-                    return
-                head += line
-            method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
-            proxy.asked.append(f"{method} {target}")
-            for text in head.decode("latin-1").splitlines():
-                name, _, value = text.partition(": ")
-                if name.lower() == "proxy-authorization":
-                    proxy.passwords.append(value)
-            self._forward(method, target, head)
-
-        def _forward(self, method: str, target: str, head: bytes) -> None:
-            parts = urlsplit(target if "://" in target else f"//{target}")
-            assert parts.hostname is not None
-            with socket.create_connection((parts.hostname, parts.port or 80), _LIMIT_S) as other:
-                if method == "CONNECT":
-                    self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                else:
-                    path = target.split(parts.netloc, 1)[1] or "/"
-                    lines = head.split(b"\r\n")
-                    lines[0] = f"{method} {path} HTTP/1.1".encode()
-                    kept = [one for one in lines if not one.lower().startswith(b"connection:")]
-                    kept.insert(1, b"Connection: close")
-                    other.sendall(b"\r\n".join(kept))
-                self._shuttle(other)
-
-        def _shuttle(self, other: socket.socket) -> None:
-            pairs = {self.connection: other, other: self.connection}
-            while True:
-                ready, _, _ = select.select(list(pairs), [], [], _LIMIT_S)
-                for one in ready:
-                    data = one.recv(_BLOCK)
-                    if not data:
-                        return
-                    pairs[one].sendall(data)
-                if not ready:
-                    return
-
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-        allow_reuse_address = True
-
-        def handle_error(self, *_about: object) -> None:
-            """Clients that hang up are none of ours."""
-
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with _Server(proxy) as server:
         proxy.url = f"http://user:secret@127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from qm.store.name import InvalidName
+from qm.store.pull.mirror import of_hub
 from qm.store.pull.reference import InvalidReference, Reference, is_hub, parse_reference
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -83,3 +84,28 @@ def test_a_name_that_can_not_be_kept_is_refused() -> None:
     """Names here are shorter than the hub's may be."""
     with pytest.raises(InvalidName):
         str(parse_reference(f"hf.co/o/r:{'x' * 90}").name)
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint", "meant"),
+    [
+        ("https://m.io/o/r", "https://m.io", "https://huggingface.co/o/r"),
+        (
+            " http://M.io/o/r/blob/main/x%20y.gguf?a",
+            "https://m.io/",
+            "https://huggingface.co/o/r/blob/main/x%20y.gguf",
+        ),
+        ("https://m.io:8443/hf/o/r", "https://m.io:8443/hf", "https://huggingface.co/o/r"),
+        ("https://m.io/hfo/r", "https://m.io/hf", None),
+        ("https://m.io:1/o/r", "https://m.io", None),
+        ("https://evil.com/o/r", "https://m.io", None),
+        ("https://m.io.evil.com/o/r", "https://m.io", None),
+        ("m.io/o/r", "https://m.io", None),
+        ("https://m.io/o/r", "m.io", None),
+        ("https://[x/o/r", "https://[x", None),
+        ("llama3", "", None),
+    ],
+)
+def test_a_page_of_a_mirror_is_one_of_the_hub(text: str, endpoint: str, meant: str | None) -> None:
+    """Of the mirror that is configured alone."""
+    assert of_hub(text, endpoint) == (meant or text)
