@@ -17,6 +17,7 @@ from .errors import Conflict, InvalidRequest
 from .filesystem import network_file_system
 from .hashing import Progress, chunks, hash_file
 from .layout import Layout
+from .locks import publishing, try_share
 from .publish import publish, publish_in_place
 from .watch import Watch
 from .writer import open_writer, refuse_other
@@ -204,19 +205,26 @@ def _linked(layout: Layout, fd: int, path: Path) -> Iterator[Path | None]:
     """A temporary second name for the open file, None where it can't have one."""
     temporary = layout.partial / f"link-{secrets.token_hex(12)}"
     try:
-        os.link(path, temporary, follow_symlinks=False)
-    except FileNotFoundError:
-        yield None
-        return
-    except OSError as error:
-        if error.errno not in _CANT_LINK:
-            raise disk_error(error, f"linking {path}") from error
-        yield None
-        return
-    try:
-        yield temporary if os.path.samestat(temporary.lstat(), os.fstat(fd)) else None
+        linked = _link(layout, fd, path, temporary)
+        yield temporary if linked and os.path.samestat(temporary.lstat(), os.fstat(fd)) else None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _link(layout: Layout, fd: int, path: Path, temporary: Path) -> bool:
+    """The lock tells collections that the name is in use; a file that another program wants alone
+    is not shared.
+    """
+    with publishing(layout):
+        try:
+            os.link(path, temporary, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno not in _CANT_LINK:
+                raise disk_error(error, f"linking {path}") from error
+            return False
+        return try_share(fd)
 
 
 def _refuse_changed(path: Path, before: os.stat_result, after: os.stat_result) -> None:

@@ -45,8 +45,17 @@ def naming(layout: Layout) -> Iterator[None]:
 
 def try_lock(fd: int) -> bool:
     """Takes the lock of an open file for as long as `fd` stays open; False if another has it."""
+    return _try(fd, fcntl.LOCK_EX)
+
+
+def try_share(fd: int) -> bool:
+    """The same together with others who share; False if somebody wants it alone."""
+    return _try(fd, fcntl.LOCK_SH)
+
+
+def _try(fd: int, kind: int) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

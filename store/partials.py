@@ -15,7 +15,6 @@ from .layout import Layout
 from .locks import try_lock
 
 PARTIAL_AGE_S = 7 * 24 * 3600.0
-LINK_AGE_S = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +47,9 @@ def remove_partial(partial: Partial) -> None:
 
 
 def _age_limit_s(path: Path) -> float:
-    """Plain writes can't be resumed; second names of adopted files carry no lock of ours."""
-    if path.name.startswith(("write-", "replace-")):
-        return float("-inf")
-    return LINK_AGE_S if path.name.startswith("link-") else PARTIAL_AGE_S
+    """Plain writes, and second names of files to be adopted, can't be resumed."""
+    ends_with_its_process = path.name.startswith(("write-", "replace-", "link-"))
+    return float("-inf") if ends_with_its_process else PARTIAL_AGE_S
 
 
 def _partial(path: Path) -> Partial | None:

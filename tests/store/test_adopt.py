@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from qm.store import adopt as adopt_module
 from qm.store.adopt import How, NotAGguf, SourceChanged
 from qm.store.blobs import BlobChanged, BlobKind
+from qm.store.gc import collect
 from qm.store.manifests import Descriptor, Manifest
 from qm.store.name import Name
 from qm.store.store import Store
@@ -250,6 +254,31 @@ def test_a_file_replaced_while_it_is_read_is_refused(
     with pytest.raises(SourceChanged):
         store.blobs.adopt(source, on_progress=replace_once)
     assert store.blobs.list() == []
+
+
+def test_a_collection_leaves_an_adoption_under_way(
+    store: Store, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its second name is locked, as nobody else's is."""
+    monkeypatch.setattr(BlobWriter, "clone", lambda *_: False)
+    publish, seen = adopt_module.publish, list[Path]()
+
+    def after_a_collection(*args: Any, **options: Any) -> bool:
+        collect(store)
+        seen.extend(store.layout.partial.iterdir())
+        return publish(*args, **options)
+
+    monkeypatch.setattr(adopt_module, "publish", after_a_collection)
+    assert store.blobs.adopt(source).how is How.LINK
+    assert len(seen) == 1
+    assert list(store.layout.partial.iterdir()) == []
+
+
+def test_a_file_that_somebody_wants_alone_is_copied(store: Store, source: Path) -> None:
+    """Nothing of ours would tell a collection that its second name is in use."""
+    with source.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert store.blobs.adopt(source).how in (How.COPY, How.REFLINK)
 
 
 def test_two_processes_adopt_the_same_bytes(store: Store, source: Path, tmp_path: Path) -> None:

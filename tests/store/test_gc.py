@@ -19,7 +19,7 @@ from qm.store.image import CONFIG_TYPE, MODEL_TYPE, Descriptor, Manifest
 from qm.store.leases import LeaseUnreadable, hold
 from qm.store.locks import StoreBusy, collecting, publishing
 from qm.store.name import Name
-from qm.store.partials import LINK_AGE_S, PARTIAL_AGE_S
+from qm.store.partials import PARTIAL_AGE_S
 from qm.store.pull.origin import Origin, write_origin
 from qm.store.store import Store, open_store
 
@@ -250,19 +250,17 @@ def test_trash_of_a_killed_collection_is_emptied(store: Store) -> None:
 
 
 def test_unfinished_files_expire(store: Store) -> None:
-    """Dead writes at once, second names in a day, downloads in a week, what is in use never."""
+    """Dead writes and second names at once, downloads in a week, what is in use never."""
     partial = store.layout.partial
     now_s = time.time()
-    for name in ("write-dead", "replace-dead", "link-young", "download"):
+    for name in ("write-dead", "replace-dead", "link-dead", "download"):
         (partial / name).write_bytes(b"x")
     (partial / "directory").mkdir()
     (partial / "directory" / "data").write_bytes(b"x")
     with store.blobs.writer() as writer:
         writer.write(b"in use")
         gone = {p.path.name for p in collect(store, now_s=now_s).partials}
-        assert gone == {"write-dead", "replace-dead"}
-        gone = {p.path.name for p in collect(store, now_s=now_s + LINK_AGE_S + 60).partials}
-        assert gone == {"link-young"}
+        assert gone == {"write-dead", "replace-dead", "link-dead"}
         gone = {p.path.name for p in collect(store, now_s=now_s + PARTIAL_AGE_S + 60).partials}
         assert gone == {"download", "directory"}
         writer.commit()
