@@ -38,7 +38,7 @@ def as_on_hub(text: str) -> str:
     endpoint = os.environ.get("HF_ENDPOINT")
     if not endpoint or not text.strip().lower().startswith(_ADDRESSES):
         return text
-    from qm.store.pull.mirror import of_hub
+    from qm.store.pull.reference import of_hub
 
     return of_hub(text, endpoint)
 

@@ -10,7 +10,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 import msgspec
 from aiohttp import web
 from qm.store.errors import QmError
-from qm.store.pull.mirror import of_hub
+from qm.store.pull.reference import of_hub
 
 from ..network import HEADER, from_header
 from ..patience import in_time

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..errors import InvalidRequest
 from ..name import Name
 
 HOST = "hf.co"
+_HUB = "https://huggingface.co/"
+_SCHEMES = ("http", "https")
 MAIN = "main"
 _PREFIXES = ("hf.co/", "huggingface.co/", "hf:")
 _SITES = frozenset({"hf.co", "huggingface.co", "www.huggingface.co"})
@@ -53,6 +55,19 @@ class Reference:
         which = f":{self.quant or file_stem(self.file or '')}" if self.quant or self.file else ""
         revision = "" if self.revision == MAIN else f"@{self.revision}"
         return f"{HOST}/{self.repo}{which}{revision}"
+
+
+def of_hub(text: str, endpoint: str) -> str:
+    """The hub's own address of what `text` shows on the mirror at `endpoint`; any other text as it
+    is. How the mirror is asked does not change by that: it stays what answers for the hub.
+    """
+    page, mirror = _split(text), _split(endpoint)
+    if page is None or mirror is None or _host(page) != _host(mirror):
+        return text
+    below = f"{mirror.path.rstrip('/')}/"
+    if not page.path.startswith(below):
+        return text
+    return _HUB + page.path.removeprefix(below)
 
 
 def is_hub(text: str) -> bool:
@@ -112,6 +127,21 @@ def _from_address(text: str, rest: str, suffix: str = ".gguf") -> Reference:
                 raise _invalid(text, "the file is no GGUF")
             return Reference(repo, file="/".join(path), revision=_revision(text, revision))
     raise _invalid(text, "that page is neither a repository nor a file")
+
+
+def _split(text: str) -> SplitResult | None:
+    """None for what is no address."""
+    try:
+        address = urlsplit(text.strip())
+        readable = address.scheme in _SCHEMES and bool(address.hostname) and address.port != 0
+    except ValueError:
+        return None
+    return address if readable else None
+
+
+def _host(address: SplitResult) -> tuple[str | None, int | None]:
+    """Either scheme is meant: who copies an address may have lost its `s`."""
+    return address.hostname, address.port
 
 
 def _without_site(text: str) -> str | None:

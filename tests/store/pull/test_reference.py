@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 from qm.store.name import InvalidName
-from qm.store.pull.mirror import of_hub
-from qm.store.pull.reference import InvalidReference, Reference, is_hub, parse_reference
+from qm.store.pull.reference import (
+    InvalidReference,
+    Reference,
+    is_hub,
+    of_hub,
+    parse_reference,
+)
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
