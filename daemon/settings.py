@@ -7,12 +7,12 @@ The environment wins over the file, the file over the default. `SETTINGS` is the
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from qm.store.errors import InvalidRequest
 
 from .setting_values import (
@@ -213,10 +213,32 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """The settings in force. Raises InvalidSetting, which names the variable or key."""
     environ = os.environ if environ is None else environ
     values: dict[str, Any] = _parsed(_texts(environ))  # Any: each field's type is its parser's
-    values["home"] = values["home"] or platformdirs.user_data_path("qm")
+    values["home"] = values["home"] or data_directory(environ)
     values["socket"] = values["socket"] or _default_socket(values["home"], environ)
     values["log_file"] = values["log_file"] or values["home"] / "logs" / "daemon.log"
     return Settings(**values)
+
+
+def data_directory(environ: Mapping[str, str]) -> Path:
+    """Where models live if nothing is said."""
+    if sys.platform == "linux":
+        return _xdg_directory(environ.get("XDG_DATA_HOME", ""), "~/.local/share")
+    import platformdirs  # noqa: PLC0415  takes longer to import than all else here
+
+    return platformdirs.user_data_path("qm")
+
+
+def _config_directory(environ: Mapping[str, str]) -> Path:
+    if sys.platform == "linux":
+        return _xdg_directory(environ.get("XDG_CONFIG_HOME", ""), "~/.config")
+    import platformdirs  # noqa: PLC0415  as above
+
+    return platformdirs.user_config_path("qm")
+
+
+def _xdg_directory(given: str, usual: str) -> Path:
+    """As platformdirs has it."""
+    return Path(given if given.startswith("/") else usual).expanduser() / "qm"
 
 
 def model_folders(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
@@ -238,7 +260,7 @@ def model_folders(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
 def config_path(environ: Mapping[str, str]) -> Path:
     """The TOML file that is read, whether or not it exists."""
     given = environ.get("QM_CONFIG")
-    return Path(given).expanduser() if given else platformdirs.user_config_path("qm") / "qm.toml"
+    return Path(given).expanduser() if given else _config_directory(environ) / "qm.toml"
 
 
 def _texts(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
@@ -298,7 +320,7 @@ def _default_socket(home: Path, environ: Mapping[str, str]) -> Path:
     So that a command and its daemon, given the same QM_HOME, always find each other.
     """
     runtime = _runtime_directory(environ)
-    if runtime and home == platformdirs.user_data_path("qm"):
+    if runtime and home == data_directory(environ):
         return runtime / "qm" / "qm.sock"
     beside = home / "qm.sock"
     if len(os.fsencode(beside)) <= _MAX_SOCKET_PATH_BYTES:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 
+import platformdirs
 import pytest
 from qm.daemon.setting_values import (
     Address,
@@ -15,7 +17,14 @@ from qm.daemon.setting_values import (
     parse_keep_alive,
     parse_size,
 )
-from qm.daemon.settings import SETTINGS, InvalidSetting, Settings, load_settings
+from qm.daemon.settings import (
+    SETTINGS,
+    InvalidSetting,
+    Settings,
+    config_path,
+    data_directory,
+    load_settings,
+)
 
 
 def load(tmp_path: Path, toml: str = "", **environ: str) -> Settings:
@@ -186,3 +195,18 @@ def test_the_usual_store_has_its_socket_in_the_runtime_directory(tmp_path: Path)
     environ = {"QM_CONFIG": str(tmp_path / "c"), "XDG_RUNTIME_DIR": str(tmp_path)}
     (tmp_path / "c").touch()
     assert load_settings(environ).socket == tmp_path / "qm" / "qm.sock"
+
+
+@pytest.mark.parametrize("given", [None, "", "relative", "/srv/of user"])
+def test_directories_are_those_of_the_platform(
+    monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    """Where platformdirs has them, whose import Linux is spared."""
+    for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+        if given is not None:
+            monkeypatch.setenv(name, given)
+    assert data_directory(os.environ) == platformdirs.user_data_path("qm")
+    assert config_path({**os.environ, "QM_CONFIG": ""}) == (
+        platformdirs.user_config_path("qm") / "qm.toml"
+    )

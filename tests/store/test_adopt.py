@@ -17,6 +17,7 @@ from qm.store.blobs import BlobChanged, BlobKind
 from qm.store.gc import collect
 from qm.store.manifests import Descriptor, Manifest
 from qm.store.name import Name
+from qm.store.publish import publish
 from qm.store.store import Store
 from qm.store.watch import WatchUnreadable
 from qm.store.writer import BlobWriter
@@ -261,7 +262,7 @@ def test_a_collection_leaves_an_adoption_under_way(
 ) -> None:
     """Its second name is locked, as nobody else's is."""
     monkeypatch.setattr(BlobWriter, "clone", lambda *_: False)
-    publish, seen = adopt_module.publish, list[Path]()
+    seen = list[Path]()
 
     def after_a_collection(*args: Any, **options: Any) -> bool:
         collect(store)
