@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import msgspec
 from qm.store.errors import Conflict, InvalidRequest, NotFound, QmError
@@ -33,6 +34,10 @@ class KeyFileInvalid(QmError):
     """The file of keys can't be read as one; nobody gets in by it."""
 
     code = "key_file_invalid"
+
+    @classmethod
+    def of(cls, path: Path, error: Exception) -> Self:
+        return cls(f"the API keys in {path} can't be read: {error}")
 
     @property
     def hint(self) -> str:
@@ -83,11 +88,12 @@ class KeyRing:
     def all(self) -> tuple[Key, ...]:
         """Raises KeyFileInvalid."""
         try:
-            return msgspec.json.decode(self.path.read_bytes(), type=_File).keys
+            status = self.path.stat()
         except FileNotFoundError:
             return ()
-        except (msgspec.MsgspecError, UnicodeError, RecursionError, OSError) as error:
-            raise KeyFileInvalid(f"the API keys in {self.path} can't be read: {error}") from error
+        except OSError as error:
+            raise KeyFileInvalid.of(self.path, error) from error
+        return _read(self.path, (status.st_ino, status.st_size, status.st_mtime_ns))
 
     def add(self, name: str, scopes: Iterable[Scope]) -> str:
         """The new key, which nobody can learn again. Raises KeyExists and InvalidKey."""
@@ -128,6 +134,17 @@ class KeyRing:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self.path)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, _stamp: tuple[int, int, int]) -> tuple[Key, ...]:
+    """The keys in a file that looks so; it is replaced whole, so another look is another file."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_File).keys
+    except FileNotFoundError:
+        return ()
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OSError) as error:
+        raise KeyFileInvalid.of(path, error) from error
 
 
 def key_ring(settings: Settings) -> KeyRing:

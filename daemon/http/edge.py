@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from qm.store.errors import QmError
 from qm.store.pull.reference import of_hub
 
@@ -89,13 +89,16 @@ def sse(document: object, event: str = "") -> bytes:
 
 
 class Stream:
-    """An answer that is sent as it grows. An error after the first byte becomes its last piece."""
+    """An answer that is sent as it grows. An error after the first byte becomes its last piece.
+
+    Its headers go out with its first piece, so that the client is woken once, and has the piece.
+    """
 
     def __init__(self, request: web.Request, content_type: str = NDJSON) -> None:
         headers = {"Content-Type": content_type}
         if content_type == SSE:
             headers["Cache-Control"] = "no-cache"
-        self.response = web.StreamResponse(headers=headers)
+        self.response = _unsent_response(request, headers)
         self._request = request
         request[STREAM] = self
 
@@ -104,7 +107,7 @@ class Stream:
         async with aclosing(pieces):
             async with self._opened_late():
                 first = await anext(pieces, b"")
-            await self._open()
+            await self.response.prepare(self._request)
             await self._write(first)
             async for piece in pieces:
                 await self._write(piece)
@@ -136,8 +139,9 @@ class Stream:
                 await asyncio.wait({task})
 
     async def _open(self) -> None:
-        if not self.response.prepared:
-            await self.response.prepare(self._request)
+        writer = await self.response.prepare(self._request)
+        if writer is not None:
+            writer.send_headers()
 
     async def _write(self, piece: bytes) -> None:
         if piece:
@@ -155,6 +159,15 @@ class Stream:
         """Whether the client has taken all that was written, so that nobody waits for it."""
         transport = self._request.transport
         return transport is not None and not transport.get_write_buffer_size()
+
+
+def _unsent_response(request: web.Request, headers: dict[str, str]) -> web.StreamResponse:
+    """One that keeps its headers until it has something to send with them, where HTTP allows."""
+    if request.version < HttpVersion11:
+        return web.StreamResponse(headers=headers)
+    response = web.Response(headers=headers)
+    response.enable_chunked_encoding()
+    return response
 
 
 STREAM = web.RequestKey("stream", Stream)

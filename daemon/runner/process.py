@@ -282,20 +282,24 @@ class Runner:
         waiting = bool(self._unsent)
         self._unsent += wire.encode(message)
         if not waiting:
-            self._on_writable()
+            self._send_on()
+            if self._unsent:
+                self._loop.add_writer(self._connection.fileno(), self._on_writable)
 
     def _on_writable(self) -> None:
+        self._send_on()
+        if not self._unsent:
+            self._loop.remove_writer(self._connection.fileno())
+
+    def _send_on(self) -> None:
         try:
             sent = self._connection.send(self._unsent)
         except BlockingIOError:
             sent = 0
         except OSError:
+            self._unsent.clear()
             return  # the reader sees the end too, and reports it once
         del self._unsent[:sent]
-        if self._unsent:
-            self._loop.add_writer(self._connection.fileno(), self._on_writable)
-        else:
-            self._loop.remove_writer(self._connection.fileno())
 
     def _on_readable(self) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from . import calls
@@ -101,6 +102,7 @@ _KNOWN: Final[tuple[tuple[str, ToolFormat], ...]] = (
 )
 
 
+@lru_cache(maxsize=64)
 def choose(template: str) -> ToolFormat:
     """The format that a template's words announce; plain JSON when they announce none."""
     return next((found for pattern, found in _KNOWN if re.search(pattern, template)), PLAIN)

@@ -24,6 +24,8 @@ from qm.daemon.services import SERVICES, Lifecycle, Services
 from qm.daemon.settings import Settings, load_settings
 from qm.store.errors import Conflict
 
+LIMIT_S = 60
+
 
 class Teapot(Conflict):
     """An error of the handlers below."""
@@ -73,11 +75,18 @@ async def _breaks_late() -> AsyncGenerator[bytes]:
 
 
 async def _slow_start() -> AsyncGenerator[bytes]:
-    await asyncio.sleep(0.2)
+    await HEARD[-1].wait()
     raise Teapot("after the headers")
     yield b""
 
 
+async def _pauses() -> AsyncGenerator[bytes]:
+    yield b'{"n":1}\n'
+    await HEARD[-1].wait()
+    yield b'{"n":2}\n'
+
+
+HEARD: list[asyncio.Event] = []  # the running test's own, set when its client has the first bytes
 CLOSED: list[asyncio.Event] = []  # the running test's own, set when its stream is closed
 
 
@@ -101,6 +110,7 @@ TEST = Dialect(
         Route("POST", "/early", _streaming(_fails_early)),
         Route("POST", "/breaks", _streaming(_breaks_late)),
         Route("POST", "/slow", _streaming(_slow_start)),
+        Route("POST", "/pauses", _streaming(_pauses)),
         Route("POST", "/endless", _streaming(_endless)),
     ),
     native_error_body,
@@ -306,9 +316,36 @@ async def test_a_stream_that_fails_later_says_so_in_its_last_line() -> None:
 async def test_headers_go_out_while_nothing_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client with a limit on the first byte keeps waiting; the error comes in-stream then."""
     monkeypatch.setattr(edge, "EARLY_HEADERS_S", 0.01)
-    async with serving() as (url, _):
-        status, _, body = await ask(f"{url}/slow")
-    assert (status, body) == (200, '{"error":"after the headers"}\n')
+    HEARD.append(asyncio.Event())
+    async with (
+        serving() as (url, _),
+        aiohttp.ClientSession() as session,
+        asyncio.timeout(LIMIT_S),
+        session.post(f"{url}/slow") as response,
+    ):
+        HEARD[-1].set()
+        body = await response.text()
+    assert (response.status, body) == (200, '{"error":"after the headers"}\n')
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_headers_come_with_the_first_piece(version: str) -> None:
+    """A client is woken once for both, and gets the piece before there is another."""
+    HEARD.append(asyncio.Event())
+    async with serving() as (url, _), asyncio.timeout(LIMIT_S):
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = f"POST /pauses HTTP/{version}\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+        writer.write(head.encode())
+        first = await reader.read(65_536)
+        if b'"n"' not in first and version == "1.0":  # without chunks headers can't wait
+            first += await reader.readuntil(b"}\n")
+        assert first.startswith(f"HTTP/{version} 200 OK".encode())
+        assert b'{"n":1}' in first
+        HEARD[-1].set()
+        assert b'{"n":2}' in await reader.readuntil(b'{"n":2}')
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_hanging_up_closes_the_source() -> None:
