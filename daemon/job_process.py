@@ -1,10 +1,11 @@
-"""A job process: `python -m qm.daemon.job_process FD [TURNS]`.
+"""A job process: `python -m qm.daemon.job_process FD [TURNS] [build]`.
 
 FD is its end of a socketpair; TURNS is the board where turns on the CPU are taken.
 
 It reads one line, `{"kind", "home", "args", "environment", "seat"}`, and writes lines:
 `{"progress": …}` any number of times, then `{"result": …}` or
-`{"error": {"status", "code", "message"}}`. Until the line comes it imports what most jobs need.
+`{"error": {"status", "code", "message"}}`. Until the line comes it imports what most jobs need, or
+what builds do.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
@@ -31,6 +33,15 @@ from .turns import JOB_WEIGHT, Turns
 
 PROGRESS_INTERVAL_S = 0.1  # between two lines of the same status; a bar needs no more
 TERMINATED = 143
+# Nothing that looks at the environment when it is imported: that comes with the order.
+_MOVING = (
+    *("qm.store.store", "qm.store.pull.choice", "qm.store.pull.registry"),
+    "huggingface_hub",  # the bare package, which imports its parts when they are used
+)
+_BUILDING = (
+    *("qm.modelfiles.build.create", "qm.modelfiles.build.convert"),
+    "qm.modelfiles.build.quantise",
+)
 
 
 def main() -> int:
@@ -41,7 +52,7 @@ def main() -> int:
     connection = socket.socket(fileno=int(sys.argv[1]))
     with connection, connection.makefile("rb") as orders, connection.makefile("wb") as stream:
         if not _has_come(connection):
-            _warm_up()
+            _warm_up(_BUILDING if sys.argv[-1] == "build" else _MOVING)
         line = orders.readline()
         if not line:  # nobody needs us any more
             return 0
@@ -57,12 +68,8 @@ def _has_come(connection: socket.socket) -> bool:
     return bool(select.select([connection], [], [], 0)[0])
 
 
-def _warm_up() -> None:
-    """Nothing that looks at the environment when it is imported: that comes with the order."""
-    for name in (
-        *("qm.store.store", "qm.store.pull.choice", "qm.store.pull.registry"),
-        "huggingface_hub",  # the bare package, which imports its parts when they are used
-    ):
+def _warm_up(modules: Iterable[str]) -> None:
+    for name in modules:
         importlib.import_module(name)
 
 

@@ -66,13 +66,16 @@ class Workers:
         self._expiry: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
-    def warm(self) -> None:
-        """Start one in the background, unless there is one; it waits for IDLE_S."""
+    def warm(self, *, for_build: bool = False) -> None:
+        """Start one in the background, unless there is one; it waits for IDLE_S.
+
+        One `for_build` has imported what converts and quantises.
+        """
         if self._expiry is not None:
             self._expiry.cancel()
         self._expiry = asyncio.get_running_loop().call_later(IDLE_S, self._expire)
         if self._starting is None:
-            self._starting = asyncio.create_task(self._start(), name="warm job process")
+            self._starting = asyncio.create_task(self._start(for_build), name="warm job process")
 
     async def take(self) -> Worker:
         """The one that waits if it is well, else a new one. Raises OSError."""
@@ -115,26 +118,27 @@ class Workers:
             _log.warning("worker_failed", error=error)
             return None
 
-    async def _start(self) -> Worker:
+    async def _start(self, for_build: bool = False) -> Worker:
         log_path = self._log_directory / f"job-{next(self._log_numbers)}.log"
         log_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
         with theirs, ExitStack() as unwinding:
             reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
             unwinding.callback(writer.close)
-            process = await _spawn(theirs, log_path, self._board)
+            process = await _spawn(theirs, log_path, self._board, for_build=for_build)
             unwinding.pop_all()
         return Worker(process, reader, writer, log_path)
 
 
 async def _spawn(
-    theirs: socket.socket, log_path: Path, board: Board | None
+    theirs: socket.socket, log_path: Path, board: Board | None, *, for_build: bool
 ) -> asyncio.subprocess.Process:
     """It knows no tokens: those come with an order that takes them."""
     fds = (theirs.fileno(), *((board.fd,) if board else ()))
     with log_path.open("wb") as log:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "qm.daemon.job_process", *map(str, fds)),
+            *(("build",) if for_build else ()),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -30,6 +30,7 @@ _log = logs.Log("jobs")
 DOWNLOADING = frozenset({"fetch", "peek", "pull", "push", "repair"})
 # these kinds may run models
 COMPUTING = frozenset({"compare", "create", "evaluate", "rebuild"})
+BEFORE_BUILDS = frozenset({"adopt", "fetch"})  # mostly a build follows, for what they bring
 _TAIL_BYTES = 2048
 _FAMILIES: dict[int, type[QmError]] = {
     one.status: one for one in (InvalidRequest, NotFound, Conflict, Unavailable)
@@ -220,6 +221,8 @@ class Jobs:
         # The writer's end would cut the process short; nobody else may have its seat until then.
         with self._seat(job) as seat, closing(worker.writer):
             job.pid = worker.process.pid
+            if job.kind in BEFORE_BUILDS and not self._closed:
+                self._workers.warm(for_build=True)
             _log.info("job_started", kind=job.kind, pid=job.pid)
             worker.order(
                 {

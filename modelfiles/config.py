@@ -30,6 +30,8 @@ _FIM_TOKENS = frozenset(
     }
 )
 _FIM_KEYS = ("tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id")
+_TOKENS = "tokenizer.ggml.tokens"
+NEEDED_ARRAYS = frozenset({_TOKENS})  # of a header, to know a model's facts
 _POOLING_NONE = 0
 UNKNOWN = "unknown"  # a quantisation that the GGUF does not name
 
@@ -136,7 +138,7 @@ class Config:
 def facts_of(headers: tuple[Header, ...], projectors: tuple[Header, ...] = ()) -> Facts:
     """What the parts of one model say; the first part has the metadata.
 
-    The headers must be read with their arrays, as the vocabulary tells about filling in.
+    The headers must be read with NEEDED_ARRAYS: the vocabulary tells about filling in.
     """
     first = headers[0]
     family = first.architecture or ""
@@ -191,7 +193,7 @@ def human_count(number: int) -> str:
 def _has_fim(header: Header) -> bool:
     if any(key in header.metadata for key in _FIM_KEYS):
         return True
-    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    tokens = header.metadata.get(_TOKENS)
     return isinstance(tokens, Iterable) and not _FIM_TOKENS.isdisjoint(map(str, tokens))
 
 

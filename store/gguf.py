@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import stat
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,10 +105,10 @@ class Header:
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def read_header(path: Path, *, arrays: bool = False) -> Header:
+def read_header(path: Path, *, arrays: bool | Container[str] = False) -> Header:
     """The header of the GGUF file at `path`; raises GgufInvalid that says what is wrong and where.
 
-    Arrays of more than 1024 items come as LongArray, unless `arrays` asks for all of them.
+    Arrays of more than 1024 items come as LongArray, unless `arrays` asks for them, or for all.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -122,7 +123,7 @@ def read_header(path: Path, *, arrays: bool = False) -> Header:
         os.close(fd)
 
 
-def _header(reader: Reader, *, arrays: bool) -> Header:
+def _header(reader: Reader, *, arrays: bool | Container[str]) -> Header:
     version = _version(reader)
     tensor_count = reader.count("tensors", MAX_TENSORS)
     pair_count = reader.count("key-value pairs", MAX_PAIRS)
@@ -148,7 +149,7 @@ def _version(reader: Reader) -> int:
     raise GgufInvalid(f"GGUF version {version} is not supported, only {_VERSIONS}")
 
 
-def _metadata(reader: Reader, count: int, *, arrays: bool) -> dict[str, Value]:
+def _metadata(reader: Reader, count: int, *, arrays: bool | Container[str]) -> dict[str, Value]:
     metadata: dict[str, Value] = {}
     for _ in range(count):
         key = reader.identifier("a key", _MAX_KEY_BYTES)
@@ -156,7 +157,8 @@ def _metadata(reader: Reader, count: int, *, arrays: bool) -> dict[str, Value]:
             raise reader.invalid("a key is empty")
         if key in metadata:
             raise reader.invalid(f"the key {key[:100]!r} comes twice")
-        metadata[key] = read_value(reader, key, arrays=arrays)
+        whole = arrays if isinstance(arrays, bool) else key in arrays
+        metadata[key] = read_value(reader, key, arrays=whole)
     return metadata
 
 

@@ -59,6 +59,10 @@ class BlobWriter:
         else:
             self._behind.wrote(self.written_bytes)
 
+    def reserve(self, size_bytes: int) -> None:
+        """Gives the file the size that it will have, and the room for it. Raises StoreFull."""
+        _reserve(self._fd, size_bytes)
+
     @contextmanager
     def hashing_behind(self) -> Iterator[None]:
         """Within it threads of their own hash and flush what is written: for gigabytes."""

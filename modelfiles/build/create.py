@@ -30,7 +30,7 @@ from qm.store.manifests import ModelNotFound, StoredManifest
 from qm.store.name import InvalidName, Name
 from qm.store.store import Store
 
-from ..config import Config, Facts, capabilities, facts_of, human_count
+from ..config import NEEDED_ARRAYS, Config, Facts, capabilities, facts_of, human_count
 from ..model import ModelBroken
 from ..parameters import to_json
 from ..spec import ModelSpec, NotYet, Source
@@ -254,7 +254,8 @@ def _facts(layers: Layers, base: Config, *, changed: bool) -> Facts:
         return base.facts
     blobs = layers.store.blobs
     weights = [
-        read_header(blobs.path(layer.digest), arrays=True) for layer in layers.of(MODEL_TYPE)
+        read_header(blobs.path(layer.digest), arrays=NEEDED_ARRAYS)
+        for layer in layers.of(MODEL_TYPE)
     ]
     projectors = [read_header(blobs.path(layer.digest)) for layer in layers.of(PROJECTOR_TYPE)]
     return facts_of(tuple(weights), tuple(projectors))

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from ..native import C
 
 _ERROR, _CONTINUED = 4, 5
-# llama_model_quantize tells its progress in its log only: "[  12/ 272] blk.0.…"
-_TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
+# llama_model_quantize tells its progress in its log only, before it reads the tensor that it names:
+# "[  12/ 272] blk.0.attn_k.weight - …"
+_TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\] (\S+)")
 
 
 class NativeLog:
@@ -19,7 +20,7 @@ class NativeLog:
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=8)
-        self.on_tensor: Callable[[int, int], None] | None = None
+        self.on_tensor: Callable[[str, int, int], None] | None = None
         self.on_line: Callable[[str], None] | None = None
         self._last_level = 0
         self._callback = C.llama_log_callback(self._on_line)  # referenced: C keeps a bare pointer
@@ -35,7 +36,7 @@ class NativeLog:
         self._last_level = level
         line = text.decode(errors="replace").strip()
         if self.on_tensor is not None and (match := _TENSOR.match(line)):
-            self.on_tensor(int(match[1]), int(match[2]))
+            self.on_tensor(match[3], int(match[1]), int(match[2]))
         if self.on_line is not None:
             self.on_line(line)
         if level == _ERROR and line:

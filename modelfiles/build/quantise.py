@@ -46,9 +46,12 @@ class Order:
 
 
 def quantise(
-    source: Path, target: Path, order: Order, on_tensor: Callable[[int, int], None]
+    source: Path, target: Path, order: Order, on_tensor: Callable[[str, int, int], None]
 ) -> None:
-    """Writes `target`, which may exist and is overwritten. Raises QuantiseFailed."""
+    """Writes `target`, which may exist and is overwritten. Raises QuantiseFailed.
+
+    `on_tensor` gets the name of a tensor before it is read, its number, and how many there are.
+    """
     log = native_log()
     parameters, kept = _parameters(order)
     log.errors.clear()

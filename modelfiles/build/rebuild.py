@@ -53,16 +53,23 @@ def rebuild(store: Store, name: Name, on_progress: Progress) -> list[Checked]:
     with hold(store.layout, stored.manifest.blobs()) as lease:
         workshop = Workshop(store, lease, on_progress, PERFORMERS, fresh=True)
         _bring_inputs(store, workshop, config.provenance)
-        return [_again(workshop, record) for record in config.provenance.steps]
+        records = config.provenance.steps
+        outputs = workshop.perform_all([_step(record) for record in records])
+        return [
+            Checked(record, output, _tool(record))
+            for record, output in zip(records, outputs, strict=True)
+        ]
 
 
-def _again(workshop: Workshop, record: StepRecord) -> Checked:
-    kind = StepKind(record.kind)
+def _step(record: StepRecord) -> Step:
+    return Step(StepKind(record.kind), record.tool, record.inputs, record.parameters)
+
+
+def _tool(record: StepRecord) -> str:
+    """The one that does such a step now."""
     versions = tools()
-    converts = kind in (StepKind.CONVERT, StepKind.ADAPTER)
-    tool = versions.convert if converts else versions.llama_cpp
-    step = Step(kind, record.tool, record.inputs, record.parameters)
-    return Checked(record, workshop.perform(step), tool)
+    converts = record.kind in (StepKind.CONVERT, StepKind.ADAPTER)
+    return versions.convert if converts else versions.llama_cpp
 
 
 def _bring_inputs(store: Store, workshop: Workshop, made: Provenance) -> None:

@@ -140,8 +140,7 @@ def _performed(
     for text in (CALIBRATION, EVALUATION):
         if any(text.digest in step.inputs.values() for step in planned.steps):
             text.put(layers.store, layers.lease)
-    for step in planned.steps:
-        workshop.perform(step)
+    workshop.perform_all(planned.steps)
     return planned, {}
 
 

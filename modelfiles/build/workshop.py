@@ -7,7 +7,7 @@ its last finished step ended.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -16,6 +16,7 @@ from qm.store.leases import Lease
 from qm.store.store import Store
 
 from ..quality import Quality, parse_quality
+from .ahead import Ahead
 from .plan import KEY_PREFIX, Step, StepKind
 from .register import Progress
 from .step_cache import StepCache
@@ -43,6 +44,15 @@ class Workshop:
     performers: Mapping[str, Performer]
     fresh: bool = False
     done: list[Done] = field(default_factory=list)
+    following: Step | None = None  # the one after that which is performed
+    ahead: Ahead | None = None  # the following step, where it is under way already
+
+    def perform_all(self, steps: Sequence[Step]) -> list[str]:
+        """The digests of what the steps make, in order; one may begin while its input is made."""
+        outputs = []
+        for step, self.following in zip(steps, (*steps[1:], None), strict=True):
+            outputs.append(self.perform(step))
+        return outputs
 
     def perform(self, step: Step) -> str:
         """The digest of the step's output, made now or before."""
@@ -63,6 +73,10 @@ class Workshop:
             if each.step.key in wanted:
                 wanted.update(each.step.inputs.values())
         return [each for each in self.done if each.step.key in wanted]
+
+    def is_due(self, step: Step) -> bool:
+        """Whether it has to be done at all."""
+        return self.fresh or self._cached(step) is None
 
     def digest(self, reference: str) -> str:
         """Of an input: it is a digest, or the key of a step that is done."""

@@ -21,6 +21,8 @@ _MAX_NAME_BYTES = 63
 _MAX_DIMENSIONS = 4
 
 Progress = Callable[[int, int], None]
+Laid = Callable[[int], None]
+"""Called when header and table are written, with the size that the file will have."""
 
 
 class Output(Protocol):
@@ -43,20 +45,24 @@ class Entry:
 
 
 def write_gguf(
-    out: Output, pairs: Pairs, entries: Sequence[Entry], on_progress: Progress | None
+    out: Output,
+    pairs: Pairs,
+    entries: Sequence[Entry],
+    on_progress: Progress | None,
+    on_laid_out: Laid | None = None,
 ) -> int:
     """How many bytes were written; raises BadTensor for a NaN or an infinity among the numbers."""
     head = _head(pairs, entries)
     written = _write(out, head + _padding(len(head)))
-    total = written + sum(entry.size_bytes for entry in entries)
+    total = written + sum(_padded(entry.size_bytes) for entry in entries)
+    if on_laid_out is not None:
+        on_laid_out(total)
     for entry in entries:
         for chunk in _chunks(entry):
             written += _write(out, chunk)
             if on_progress is not None:
                 on_progress(written, total)
-        padding = _padding(entry.size_bytes)
-        total += len(padding)
-        written += _write(out, padding)
+        written += _write(out, _padding(entry.size_bytes))
     return written
 
 
@@ -86,7 +92,7 @@ def _table(entries: Sequence[Entry]) -> bytes:
         table += struct.pack("<Q", len(name)) + name
         table += struct.pack(f"<I{len(shape)}Q", len(shape), *reversed(shape))
         table += struct.pack("<IQ", _NUMBERS[entry.kind], offset)
-        offset += entry.size_bytes + len(_padding(entry.size_bytes))
+        offset += _padded(entry.size_bytes)
     return bytes(table)
 
 
@@ -106,3 +112,7 @@ def _chunks(entry: Entry) -> Iterator[memoryview]:
 
 def _padding(size: int) -> bytes:
     return bytes(-size % _ALIGNMENT)
+
+
+def _padded(size: int) -> int:
+    return size + -size % _ALIGNMENT

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,8 @@ class Pairs:
 
     def texts(self, key: str, values: Iterable[Text]) -> None:
         texts = [each.encode() if isinstance(each, str) else each for each in values]
-        pack = struct.Struct("<Q").pack
-        items = [part for text in texts for part in (pack(len(text)), text)]
+        sizes = map(struct.Struct("<Q").pack, map(len, texts))
+        items = chain.from_iterable(zip(sizes, texts, strict=True))
         self._array(key, Type.STRING, len(texts), b"".join(items))
 
     def numbers(self, key: str, kind: Type, values: Sequence[Any]) -> None:

@@ -17,7 +17,7 @@ from .fallback import convert_with_extra, has_extra
 from .families import family_of
 from .family import Family
 from .general import write_general
-from .output import Entry, Output, Progress, write_gguf
+from .output import Entry, Laid, Output, Progress, write_gguf
 from .pairs import Pairs
 from .quantised import tensors_of
 from .report import ConvertReport
@@ -59,12 +59,13 @@ def convert(
     allow_pickle: bool = False,
     scratch: Path | None = None,
     on_progress: Progress | None = None,
+    on_laid_out: Laid | None = None,
 ) -> ConvertReport:
     """Writes the repository `source` as GGUF to `out`, the same bytes for the same input.
 
     `name` is the model's name where the repository does not say one. `auto` keeps the type that
     the repository has. `scratch` is where opened pickles and what the extra makes may lie for a
-    while. Raises a ConversionError.
+    while. `on_laid_out` is called where tensors follow one by one. Raises a ConversionError.
     """
     forget_json()  # of another time
     repository = _described(source, deltas)
@@ -89,7 +90,7 @@ def convert(
         plan = _plan(family, weights, out_type)
         pairs = _pairs(family, plan, repository, name)
         forget_json()
-        written = write_gguf(out, pairs, plan.entries, on_progress)
+        written = write_gguf(out, pairs, plan.entries, on_progress, on_laid_out)
     return ConvertReport(
         family.name(), plan.kind.value, len(plan.entries), plan.counts.total, written
     )

@@ -1,0 +1,160 @@
+"""Quantising a file while it is still being converted: one pass over the weights.
+
+llama.cpp's quantiser maps its source and tells in its log which tensor it takes next. It is made to
+wait there until the conversion has written that tensor, so the bytes are those of two passes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Condition, Lock
+from typing import TypeAlias
+
+from qm.store.gguf import Header, read_header
+from qm.store.writer import BlobWriter
+
+from .register import Progress
+
+Task: TypeAlias = Callable[[Path, Header, Callable[[str], None], Progress], str]
+"""Quantises a file with such a header, calls before each tensor, and gives the blob's digest."""
+
+_NOT_A_NUMBER = b"\xff\xff\xff\xff"  # as F32, F16 or BF16
+
+
+class Unobserved(Exception):
+    """The quantiser did not say of every tensor that it takes it next."""
+
+
+class Front:
+    """How far a file is written whose tensors somebody waits for."""
+
+    def __init__(self, header: Header) -> None:
+        self._ends = {
+            tensor.name: header.data_offset + tensor.offset + tensor.size_bytes
+            for tensor in header.tensors
+        }
+        self._waited: set[str] = set()
+        self._written_bytes = 0
+        self._changed = Condition()
+
+    def reached(self, written_bytes: int) -> None:
+        with self._changed:
+            self._written_bytes = written_bytes
+            self._changed.notify()
+
+    def wait_for(self, name: str) -> None:
+        """Returns when the tensor is there; for an unknown name when all are."""
+        self._waited.add(name)
+        end = self._ends.get(name) or max(self._ends.values(), default=0)
+        with self._changed:
+            self._changed.wait_for(lambda: self._written_bytes >= end)
+
+    def missing(self) -> list[str]:
+        """The tensors that are not written."""
+        return [name for name, end in self._ends.items() if end > self._written_bytes]
+
+    def check(self) -> None:
+        """Raises Unobserved unless every tensor was waited for."""
+        if self._waited != set(self._ends):
+            raise Unobserved
+
+
+class Later:
+    """Takes progress and keeps the last, until somebody wants to hear it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._last: dict[str, object] = {}
+        self._listener: Progress | None = None
+
+    def __call__(self, item: dict[str, object]) -> None:
+        with self._lock:
+            self._last = item
+            if self._listener is not None:
+                self._listener(item)
+
+    def tell(self, listener: Progress) -> None:
+        with self._lock:
+            self._listener = listener
+            if self._last:
+                listener(self._last)
+
+
+class Ahead:
+    """A task that is begun while its input is written by `writer`; see `beginning_ahead`."""
+
+    def __init__(self, writer: BlobWriter, task: Task) -> None:
+        self._writer = writer
+        self._task = task
+        self._front: Front | None = None
+        self.header: Header | None = None
+        self._result: Future[str] | None = None
+        self._progress = Later()
+
+    def laid_out(self, total_bytes: int) -> None:
+        """Begins: the head of the file is written, the rest will come front to back."""
+        self._writer.reserve(total_bytes)
+        self.header = read_header(self._writer.path)
+        self._front = Front(self.header)
+        # its own: the quantiser may open the file when it has its name in the store already
+        fd = os.open(self._writer.path, os.O_RDONLY)
+        pool = ThreadPoolExecutor(1, thread_name_prefix="quantise ahead")
+        self._result = pool.submit(self._run, fd, self.header, self._front)
+        pool.shutdown(wait=False)
+
+    def written(self, written_bytes: int) -> None:
+        if self._front is not None:
+            self._front.reached(written_bytes)
+
+    def result(self, on_progress: Progress) -> str | None:
+        """What the task gave, None where it was not begun or can't be trusted."""
+        if self._result is None:
+            return None
+        self._progress.tell(on_progress)
+        with suppress(Unobserved):
+            return self._result.result()
+        return None
+
+    def give_up(self) -> None:
+        """Ends the task soon: what it still waits for becomes numbers that it refuses."""
+        if self._front is None or self.header is None or self._result is None:
+            return
+        missing = set(self._front.missing())
+        with self._writer.path.open("r+b") as file:
+            for tensor in self.header.tensors:
+                if tensor.name in missing:
+                    file.seek(self.header.data_offset + tensor.offset)
+                    file.write(_NOT_A_NUMBER)
+        self._front.reached(self.header.file_bytes)
+        self._result.exception()
+
+    def _run(self, fd: int, header: Header, front: Front) -> str:
+        try:
+            source = Path(f"/proc/self/fd/{fd}")
+            digest = self._task(source, header, front.wait_for, self._progress)
+        finally:
+            os.close(fd)
+        front.check()
+        return digest
+
+
+@contextmanager
+def beginning_ahead(writer: BlobWriter, task: Task | None) -> Iterator[Ahead | None]:
+    """Within it the conversion is written; None where the task has to wait for its end.
+
+    Only Linux has the file in memory once for who writes and who maps it.
+    """
+    if task is None or sys.platform != "linux":
+        yield None
+        return
+    ahead = Ahead(writer, task)
+    try:
+        yield ahead
+    except BaseException:
+        ahead.give_up()
+        raise

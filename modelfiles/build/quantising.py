@@ -1,0 +1,142 @@
+"""The step that quantises, after its input is made or, where it can, while it is being made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from qm.store.errors import QmError
+from qm.store.gguf import Header, read_header
+from qm.store.store import Store
+
+from ..memory import read_memory
+from ..quantization import Quantize
+from ..spec import TensorType, tensor_type
+from .ahead import Task
+from .links import linked
+from .needs import check_disk, check_memory, largest_bytes
+from .plan import KEY_PREFIX, Step, StepKind, parts_of
+from .register import Progress
+from .workshop import Workshop
+
+_COPIES = 3  # of the largest tensor: as it is stored, as F32, as it is written
+
+
+class ResultInvalid(QmError):
+    """A step made a file that is not what it should be; nothing of it was kept."""
+
+    code = "build_result_invalid"
+
+
+def quantize_step(workshop: Workshop, step: Step) -> str:
+    """The quantised GGUF."""
+    ahead, workshop.ahead = workshop.ahead, None
+    if ahead is not None and (made := ahead.result(workshop.on_progress)):
+        return made
+    weights = [workshop.path(part) for part in parts_of(step.inputs)]
+    headers = [read_header(path) for path in weights]
+    work = _work(workshop, step)
+    with in_order(workshop, weights) as paths:
+        return work.done(paths[0], headers, lambda _: None, workshop.on_progress)
+
+
+def task_ahead(workshop: Workshop, step: Step, needed_bytes: int) -> Task | None:
+    """What the step after `step` does, where that can go on beside it: where it needs nothing but
+    its output, was not done before, and memory is free for `needed_bytes` of both.
+    """
+    following = workshop.following
+    if following is None or following.kind != StepKind.QUANTIZE:
+        return None
+    if following.inputs.get("model") != step.key or not workshop.is_due(following):
+        return None
+    if following.inputs.get("imatrix", "").startswith(KEY_PREFIX):
+        return None
+    if read_memory().available_bytes < 2 * needed_bytes:
+        return None
+    work = _work(workshop, following)
+    return lambda source, header, before, tell: work.done(source, [header], before, tell)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is to be done; `done` needs no workshop, so that a thread can do it."""
+
+    store: Store
+    wish: Quantize
+    tensor_types: tuple[TensorType, ...]
+    imatrix: Path | None
+
+    def done(
+        self,
+        source: Path,
+        headers: list[Header],
+        before_tensor: Callable[[str], None],
+        on_progress: Progress,
+    ) -> str:
+        """The digest of the blob that was made."""
+        from .imatrix_file import read_imatrix  # noqa: PLC0415  brings numpy
+        from .quantise import Order, quantise  # noqa: PLC0415  brings llama.cpp
+
+        matrix = read_imatrix(self.imatrix) if self.imatrix else None
+        order = Order(self.wish, self.tensor_types, matrix)
+        check_disk(self.store.layout, _most_bytes(headers, self.wish), "quantizing")
+        check_memory(_COPIES * largest_bytes(headers), "quantizing")
+        status = f"quantizing {headers[0].file_type_name or 'the'} model to {self.wish.type}"
+
+        def on_tensor(name: str, number: int, count: int) -> None:
+            on_progress({"status": status, "completed": number, "total": count, "unit": "tensors"})
+            before_tensor(name)
+
+        with self.store.blobs.writer() as writer:
+            on_progress({"status": status, "completed": 0, "total": 0, "unit": "tensors"})
+            writer.filled_by(lambda target: quantise(source, target, order, on_tensor))
+            on_progress({"status": "verifying quantization"})
+            _check_result(read_header(writer.path), headers)
+            return writer.commit()
+
+
+def _work(workshop: Workshop, step: Step) -> _Work:
+    matrix = step.inputs.get("imatrix")
+    wish, tensor_types = _wish(step.parameters)
+    path = workshop.path(matrix) if matrix else None
+    return _Work(workshop.store, wish, tensor_types, path)
+
+
+def _wish(parameters: Mapping[str, object]) -> tuple[Quantize, tuple[TensorType, ...]]:
+    said = {key: value for key, value in parameters.items() if key != "tensor_types"}
+    listed = parameters.get("tensor_types")
+    types = tuple(tensor_type(str(each)) for each in listed) if isinstance(listed, list) else ()
+    return Quantize(**said), types  # type: ignore[arg-type]  # what `plan._parameters` wrote
+
+
+def _most_bytes(headers: list[Header], wish: Quantize) -> int:
+    """No result is larger than the source, but F32, or a quantised source that is unpacked."""
+    if wish.type == "F32":
+        return 4 * sum(header.parameter_count for header in headers)
+    return max(sum(header.file_bytes for header in headers), _bits16(headers, wish))
+
+
+def _bits16(headers: list[Header], wish: Quantize) -> int:
+    wide = wish.type in ("F16", "BF16")
+    return 2 * sum(header.parameter_count for header in headers) if wide else 0
+
+
+def _check_result(result: Header, sources: list[Header]) -> None:
+    wanted = {tensor.name: tensor.shape for header in sources for tensor in header.tensors}
+    found = {tensor.name: tensor.shape for tensor in result.tensors}
+    if found != wanted:
+        raise ResultInvalid("quantizing lost or reshaped tensors; nothing was kept")
+
+
+@contextmanager
+def in_order(workshop: Workshop, weights: list[Path]) -> Iterator[list[Path]]:
+    """Several parts get the names by which llama.cpp finds the others from the first."""
+    if len(weights) <= 1:
+        yield weights
+        return
+    names = [f"model-{n:05}-of-{len(weights):05}.gguf" for n in range(1, len(weights) + 1)]
+    files = dict(zip(names, weights, strict=True))
+    with linked(workshop.store.layout, files) as directory:
+        yield [directory / name for name in names]
