@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from tokenizers import Tokenizer
 
 from .config import Config, Json, as_json, read_json, read_json_if_there
 from .errors import BadConfig, MissingTokenizer
+from .pairs import Text
 from .pretokenizer import QWEN2_WORDS, pretokenizer
 from .special import merges
-from .vocabulary import TokenType, Vocabulary, looks_special
+from .vocabulary import TokenType, Vocabulary, looks_special, placeholders
 
 _SPACE = "\u2581"
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
@@ -69,6 +70,32 @@ def byte_level(files: TokenizerFiles, config: Config) -> Vocabulary:
     tokens, types = tokens_and_types(files, config)
     pre = pretokenizer(files.tokenizer, files.description)
     return Vocabulary("gpt2", pre, tokens, types, has_merges=True)
+
+
+def instead_of_sentencepiece(repository: Path, config: Config) -> Vocabulary:
+    """What a family whose makers publish a tokenizer.model has in tokenizer.json instead."""
+    files = read_tokenizer(repository)
+    if not files.has_byte_fallback:
+        return byte_level(files, config)
+    found = byte_fallback(files)
+    size = config.vocabulary_size() or len(found.tokens)
+    check_size(len(found.tokens) - 1, size)
+    unused = list(placeholders(size - len(found.tokens), len(found.tokens)))
+    return replace(
+        found,
+        tokens=[*found.tokens, *unused],
+        types=[*found.types, *(TokenType.UNUSED for _ in unused)],
+        scores=[*_ranked(found.tokens, merges(repository)), *(_ADDED_SCORE for _ in unused)],
+        n_special=size,
+    )
+
+
+def _ranked(tokens: Sequence[Text], rules: Sequence[str]) -> list[float]:
+    """The earlier a rule makes the token, the higher is its score, as SentencePiece has it."""
+    ranks: dict[Text, int] = {}
+    for rank, rule in enumerate(rules):
+        ranks.setdefault(rule.replace(" ", ""), rank)
+    return [-float(ranks.get(token, len(rules))) for token in tokens]
 
 
 def byte_fallback(files: TokenizerFiles) -> Vocabulary:

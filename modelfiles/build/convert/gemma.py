@@ -16,7 +16,7 @@ from .pooling import write_pooling
 from .tensor import Tensor
 from .vocabulary import Vocabulary
 
-_END_OF_TURN = 107
+_END_OF_TURN, _END_OF_TURN_TEXT = 107, "<end_of_turn>"
 _WHOLE = {
     ".context_length": "max_position_embeddings",
     ".embedding_length": "hidden_size",
@@ -57,11 +57,17 @@ class Gemma(Family):
         pairs.u32("general.file_type", file_type)
 
     def vocabulary(self) -> Vocabulary:
-        return sentencepiece.vocabulary(self.path, self.config)
+        if (self.path / "tokenizer.model").is_file():
+            return sentencepiece.vocabulary(self.path, self.config)
+        return bpe.instead_of_sentencepiece(self.path, self.config)
 
     def write_vocabulary(self, pairs: Pairs) -> None:
-        super().write_vocabulary(pairs)
-        pairs.u32("tokenizer.ggml.eot_token_id", _END_OF_TURN)
+        vocabulary = self.vocabulary()
+        vocabulary.write(pairs, self.path)
+        if (self.path / "tokenizer.model").is_file():
+            pairs.u32("tokenizer.ggml.eot_token_id", _END_OF_TURN)
+        elif _END_OF_TURN_TEXT in vocabulary.tokens:
+            pairs.u32("tokenizer.ggml.eot_token_id", vocabulary.tokens.index(_END_OF_TURN_TEXT))
         pairs.flag("tokenizer.ggml.add_space_prefix", False)
 
 
@@ -136,11 +142,12 @@ class Gemma3(Family):
     def vocabulary(self) -> Vocabulary:
         if self._has_sentencepiece:
             return sentencepiece.vocabulary(self.path, self.config)
-        return super().vocabulary()
+        return bpe.instead_of_sentencepiece(self.path, self.config)
 
     def write_vocabulary(self, pairs: Pairs) -> None:
-        super().write_vocabulary(pairs)
-        if self._has_sentencepiece:
+        vocabulary = self.vocabulary()
+        vocabulary.write(pairs, self.path)
+        if vocabulary.model == "llama":
             pairs.flag("tokenizer.ggml.add_space_prefix", False)
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from gguf import MODEL_ARCH
 
-from . import sentencepiece
+from . import bpe, sentencepiece
 from .config import read_json_if_there
 from .errors import BadConfig
 from .family import Defaults, Family, Named, Names
@@ -87,6 +87,8 @@ class Phi3(Family):
         config = read_json_if_there(self.path / "tokenizer_config.json")
         if config.get("tokenizer_class") == "GPT2Tokenizer":
             return super().vocabulary()
+        if not (self.path / "tokenizer.model").is_file():
+            return bpe.instead_of_sentencepiece(self.path, self.config)
         found = sentencepiece.vocabulary(self.path, self.config)
         tokens, types, scores = list(found.tokens), list(found.types), list(found.scores)
         for number, text, special in self._added(config):
