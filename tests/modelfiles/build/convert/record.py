@@ -22,14 +22,16 @@ import transformers
 from described import described
 from families import FAMILIES
 from tiny import write_repository
+from variants import VARIANTS
 
 HERE = Path(__file__).parent
 PROMPT = [5, 17, 66, 20, 57, 9, 80, 33]
 LOGITS = 24
+ALL = FAMILIES | VARIANTS
 
 
 def main() -> None:
-    for name in sys.argv[1:] or FAMILIES:
+    for name in sys.argv[1:] or ALL:
         with tempfile.TemporaryDirectory() as folder:
             recorded = record(name, Path(folder) / "tiny")
         text = json.dumps(recorded, separators=(",", ":"), ensure_ascii=True)
@@ -38,7 +40,7 @@ def main() -> None:
 
 
 def record(name: str, path: Path) -> dict[str, Any]:
-    family = FAMILIES[name]
+    family = ALL[name]
     shapes = family.get("tensors") or tensors_of(family, path.with_name("made"))
     repository: dict[str, Any] = {
         "config": family["config"],
