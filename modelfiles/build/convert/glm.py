@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from gguf import MODEL_ARCH
 
-from . import bpe, sentencepiece
+from . import bpe, sentencepiece, tiktoken
+from .config import read_json_if_there
 from .errors import MissingTokenizer
 from .family import Defaults, Family, Names
 from .pairs import Pairs
@@ -67,9 +68,12 @@ class ChatGlm(Family):
     def vocabulary(self) -> Vocabulary:
         if self._is_version_3:
             return self._of_version_3()
-        files = bpe.read_tokenizer(self.path)
-        found = bpe.byte_level(files, self.config)
-        added = {entry["content"]: number for number, entry in files.added.items()}
+        if (self.path / "tokenizer.json").is_file():
+            files = bpe.read_tokenizer(self.path)
+            found = bpe.byte_level(files, self.config)
+            added = {entry["content"]: number for number, entry in files.added.items()}
+        else:
+            found, added = self._of_tiktoken()
         if _END not in added or _USER not in added:
             raise MissingTokenizer(f"the tokenizer lacks {_END} or {_USER}, which end an answer")
         special = {"eos": added[_END], "eot": added[_USER]}
@@ -79,8 +83,34 @@ class ChatGlm(Family):
     @property
     def _is_version_3(self) -> bool:
         """Whether its tokenizer is the makers' own code around a file of SentencePiece."""
-        newer = (self.path / "tokenizer.json").is_file()
-        return (self.path / "tokenizer.model").is_file() and not newer
+        if (self.path / "tokenizer.json").is_file():
+            return False
+        path = self.path / "tokenizer.model"
+        return path.is_file() and not tiktoken.is_tiktoken(path)
+
+    def _of_tiktoken(self) -> tuple[Vocabulary, dict[str, int]]:
+        """That of GLM 4's first publication, and its added tokens."""
+        path = self.path / "tokenizer.model"
+        if not path.is_file():
+            raise MissingTokenizer("the repository has neither tokenizer.json nor tokenizer.model")
+        ranks = tiktoken.read_ranks(path)
+        said = read_json_if_there(self.path / "tokenizer_config.json").get("added_tokens_decoder")
+        added = {
+            entry["content"]: int(number)
+            for number, entry in (said if isinstance(said, dict) else {}).items()
+            if number.isdecimal() and isinstance(entry, dict) and "content" in entry
+        }
+        names = {number: tiktoken.letters(token) for token, number in ranks.items()}
+        names |= {number: text for text, number in added.items()}
+        size = self.config.vocabulary_size() or max(names, default=-1) + 1
+        bpe.check_size(max(names, default=-1), size)
+        tokens, types = list(placeholders(size)), [TokenType.UNUSED] * size
+        for number, text in names.items():
+            tokens[number], types[number] = text, TokenType.NORMAL
+        for number in added.values():
+            types[number] = TokenType.CONTROL
+        found = Vocabulary("gpt2", "chatglm-bpe", tokens, types, rules=tiktoken.rules(ranks))
+        return found, added
 
     def _of_version_3(self) -> Vocabulary:
         """SentencePiece's tokens, then those of the makers' own code, then rows without any."""

@@ -35,7 +35,8 @@ class Vocabulary:
     tokens: Sequence[Text]
     types: Sequence[TokenType]
     scores: Sequence[float] = ()
-    has_merges: bool = False
+    has_merges: bool = False  # the repository says them
+    rules: Sequence[str] = ()  # merges that the repository does not say
     special: Mapping[str, int] = field(default_factory=dict)  # where the files are silent
     n_special: int | None = None  # special tokens beyond it are ignored
     adds_space: bool | None = None  # before the first word
@@ -57,8 +58,8 @@ class Vocabulary:
         if self.removes_spaces is not None:
             pairs.flag("tokenizer.ggml.remove_extra_whitespaces", self.removes_spaces)
         pairs.numbers("tokenizer.ggml.precompiled_charsmap", Type.U8, list(self.character_map))
-        if self.has_merges:
-            pairs.texts("tokenizer.ggml.merges", merges(repository))
+        if self.has_merges or self.rules:
+            pairs.texts("tokenizer.ggml.merges", self.rules or merges(repository))
         write_special(pairs, Special(repository, self.n_special), self.special)
         _write_template(pairs, chat_template(repository))
         for key, value in _normalizer(repository).items():
