@@ -1,12 +1,13 @@
 """What a build costs, against llama.cpp's own tools on the same input: ratios from paired runs.
 
-    python tests/bench/build.py [build imatrix perplexity] [--runs 3] [--chunks 8]
+    python tests/bench/build.py [build create imatrix perplexity] [--runs 3] [--chunks 8]
         [--peers ~/.cache/qm-peers] [--text FILE]
 
 The peers are the tools of the llama.cpp inside the installed llama-cpp-python's sdist, built into
 `<peers>/build/bin`, its converter below `<peers>/src`, and a Python with torch in `<peers>/oracle`.
-Each of our runs is a process of its own, with an empty store, and builds everything anew. Matrix
-and perplexity are over the first `--chunks` chunks of the text, which cost as much as others.
+Each of our runs is a process of its own, with an empty store, and builds everything anew; `create`
+is the command as one types it, while a daemon runs that has done nothing yet. Matrix and perplexity
+are over the first `--chunks` chunks of the text, which cost as much as others.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("build", "imatrix", "perplexity")
+PARTS = ("build", "create", "imatrix", "perplexity")
 BYTES_A_CHUNK = 2600  # a little more than 512 tokens of English
 OURS = """
 import sys
@@ -44,6 +45,7 @@ for path in Path(sys.argv[2]).iterdir():
 request = {"files": files, "quantize": "Q4_K_M", "imatrix": "none"}
 create(store, Name.parse("x"), from_create_request(request), lambda _: None)
 """
+QM = "from qm.cli.main import main; raise SystemExit(main())"
 IMATRIX = """
 import sys
 from pathlib import Path
@@ -73,12 +75,14 @@ class Run:
     peak_bytes: int
 
 
-def run(*commands: Sequence[str | Path]) -> Run:
+def run(*commands: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Run:
     """All commands, one after the other; none pays for what another left to be written."""
     os.sync()
     began_s, peak_bytes = time.perf_counter(), 0
     for command in commands:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env
+        )
         _, status, used = wait4(process.pid)
         if status:
             raise SystemExit(f"{command[0]} failed: {status}")
@@ -106,6 +110,17 @@ def pairs(
         f"{title:<11} {mine:7.2f} s  {other:7.2f} s  time {ratio:.3f}  memory {memory:.3f}",
         flush=True,
     )
+
+
+def created(home: Path, modelfile: Path) -> Run:
+    """`qm create`, asked of a daemon that has the store at `home`; of memory only the command's."""
+    env = {**os.environ, "QM_HOME": str(home), "QM_HOST": "off"}
+    qm: list[str | Path] = [sys.executable, "-c", QM]
+    subprocess.run([*qm, "list"], env=env, check=True, stdout=subprocess.DEVNULL)
+    try:
+        return run([*qm, "create", "x", "-f", modelfile], env=env)
+    finally:
+        subprocess.run([*qm, "shutdown"], env=env, check=True, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:
@@ -139,16 +154,22 @@ def measure(
         "--outfile",
         gguf,
     ]
+    upstream: list[list[str | Path]] = [
+        convert,
+        [tools / "llama-quantize", gguf, scratch / "q4.gguf", "Q4_K_M"],
+    ]
     if "build" not in args.parts:
         subprocess.run(convert, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for number in range(args.runs if "build" in args.parts else 0):
         store = scratch / f"store{number}"
-        ours: list[str | Path] = [sys.executable, "-c", OURS, store, repository]
-        pairs(
-            "build",
-            1,
-            [ours],
-            [convert, [tools / "llama-quantize", gguf, scratch / "q4.gguf", "Q4_K_M"]],
+        pairs("build", 1, [[sys.executable, "-c", OURS, store, repository]], upstream)
+    modelfile = scratch / "Modelfile"
+    modelfile.write_text(f"FROM {repository}\nQUANTIZE Q4_K_M\nIMATRIX none\n")
+    for number in range(args.runs if "create" in args.parts else 0):
+        ours, theirs = created(scratch / f"home{number}", modelfile), run(*upstream)
+        ratio = ours.seconds / theirs.seconds
+        print(
+            f"create {ours.seconds:7.2f} s  {theirs.seconds:7.2f} s  time {ratio:.3f}", flush=True
         )
     matrix = scratch / "matrix.gguf"
     text = scratch / "text.txt"
