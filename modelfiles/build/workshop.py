@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeAlias
 
@@ -50,7 +51,7 @@ class Workshop:
     def perform_all(self, steps: Sequence[Step]) -> list[str]:
         """The digests of what the steps make, in order; one may begin while its input is made."""
         outputs = []
-        for step, self.following in zip(steps, (*steps[1:], None), strict=True):
+        for step, self.following in zip_longest(steps, steps[1:]):
             outputs.append(self.perform(step))
         return outputs
 
