@@ -111,9 +111,11 @@ def _counted(fit: Fit, facts: ModelFacts, costs: Costs) -> tuple[DeviceUse, ...]
             for name, count in zip(placement.devices, placement.layers, strict=True)
         ),
         fit.n_host_experts,
-        False,
+        companions_on_gpu=False,
+        head_on_host=fit.head_on_host,
     )
-    return Packing(bare, costs, (), fit.uses[0].free_bytes).uses(split)
+    host_bytes = fit.uses[0].free_bytes
+    return Packing(bare, costs, (), host_bytes, fit.head_on_host).uses(split)
 
 
 def _room(use: DeviceUse) -> Room:

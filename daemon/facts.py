@@ -38,16 +38,18 @@ class Span:
     start: int
     end: int
     file: int = 0
+    is_head: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """The numbers of a model that decide what it takes.
 
-    `output_bytes` is what the last step needs where it runs on a GPU; of that `tied_bytes` are a
-    copy of the input's table, which the host has anyway. `extra_bytes` belongs to companions:
-    projector (`projector_bytes` of them), adapters, a draft model's weights and buffers
-    (`draft_bytes`); `extra_host_bytes` is what the host has of them though they are on a GPU.
+    `output_bytes` is what the last step needs where it runs on a GPU; of that `head_bytes` are the
+    table that makes logits, and `tied_bytes` the same where it is a copy of the input's table,
+    which the host has anyway. `extra_bytes` belongs to companions: projector (`projector_bytes` of
+    them), adapters, a draft model's weights and buffers (`draft_bytes`); `extra_host_bytes` is what
+    the host has of them though they are on a GPU.
     `draft_mapped` is what a load maps of a draft model's file: on the host, and beside a GPU.
     """
 
@@ -65,6 +67,7 @@ class ModelFacts:
     extra_host_bytes: int = 0
     draft_mapped: tuple[int, int] = (0, 0)
     n_parameters: int = 0
+    head_bytes: int = 0
     spans: tuple[Span, ...] = field(default=(), repr=False)
 
     @property
@@ -105,6 +108,7 @@ class ModelFacts:
             input_bytes=int(self.input_bytes * factor),
             output_bytes=int(self.output_bytes * factor),
             tied_bytes=int(self.tied_bytes * factor),
+            head_bytes=int(self.head_bytes * factor),
             layers=tuple(
                 LayerFacts(
                     int(one.dense_bytes * factor), int(one.expert_bytes * factor), one.kv_elements
@@ -114,7 +118,9 @@ class ModelFacts:
             spans=(),
         )
 
-    def mapped_bytes(self, n_host_layers: int, n_host_experts: int) -> int:
+    def mapped_bytes(
+        self, n_host_layers: int, n_host_experts: int, *, head_on_host: bool = False
+    ) -> int:
         """What of the files is mapped where the host has the first `n_host_layers` layers, and the
         experts of the first `n_host_experts`: llama.cpp maps each from the first to the last tensor
         that the host needs, whatever lies between.
@@ -123,6 +129,7 @@ class ModelFacts:
             span
             for span in self.spans
             if span.layer < (n_host_experts if span.is_expert else n_host_layers)
+            or (span.is_head and head_on_host)
         ]
         files = {span.file for span in needed}
         return sum(
@@ -150,7 +157,8 @@ def model_facts(
         for number, file in enumerate(files)
         for tensor in file.tensors
     )
-    tied = _size(tensors, "token_embd.weight") if not _size(tensors, "output.weight") else 0
+    head = _size(tensors, "output.weight")
+    tied = 0 if head else _size(tensors, "token_embd.weight")
     facts = ModelFacts(
         n_ctx_train=header.context_length or 0,
         n_embd=header.embedding_length or 0,
@@ -163,6 +171,7 @@ def model_facts(
         projector_bytes=projector_bytes,
         extra_kv_elements=sum(kv_elements(draft)) if draft else 0,
         n_parameters=sum(one.items for one in tensors),
+        head_bytes=head or tied,
         spans=spans,
     )
     return _with_draft(facts, model_facts(draft), draft_compute_bytes) if draft else facts
@@ -201,7 +210,8 @@ def _span(tensor: Tensor, n_layers: int, file: int) -> Span:
     match = _LAYER.match(tensor.name)
     layer = int(match[1]) if match else -1 if _is_input(tensor) else n_layers
     is_expert = bool(_EXPERT.search(tensor.name))
-    return Span(layer, is_expert, tensor.offset, tensor.offset + tensor.size_bytes, file)
+    end = tensor.offset + tensor.size_bytes
+    return Span(layer, is_expert, tensor.offset, end, file, tensor.name == "output.weight")
 
 
 def _is_input(tensor: Tensor) -> bool:

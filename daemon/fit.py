@@ -3,7 +3,9 @@
 Pure. What is maximised, in this order: the context that is the least wanted, layers on GPUs,
 experts on GPUs, companions (projector, draft) on a GPU, the better KV type, and then context
 again, up to what is wanted. Nothing in a `Fit` could be improved alone and still fit; more memory
-never makes one worse. Layers fill the devices from the last one back, as llama.cpp splits them.
+never makes one worse. Layers fill the devices from the last one back, as llama.cpp splits them, so
+the output goes first; where more layers have room without the table that makes logits, which can be
+larger than many of them, that table stays with the host.
 
 Where nobody names a context, it is the largest that costs nothing else, up to what the model was
 trained for and within a share of the memory, so that several models can live beside each other.
@@ -11,14 +13,23 @@ trained for and within a share of the memory, so that several models can live be
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .devices import CPU
 from .facts import ModelFacts
 from .hardware import Machine
-from .packing import CONTEXT_STEP, Packing, Split
-from .placing import RUNNER_BYTES, Costs, DoesNotFit, Fit, NoSuchDevice, Room, Wanted, mib
+from .packing import CONTEXT_STEP, Packing, Split, largest
+from .placing import (
+    RUNNER_BYTES,
+    Costs,
+    DeviceUse,
+    DoesNotFit,
+    Fit,
+    NoSuchDevice,
+    Room,
+    Wanted,
+    mib,
+)
 from .runner.wire import Options, Placement, TensorOverride
 
 MIN_CONTEXT = 4  # as Ollama clamps num_ctx
@@ -30,6 +41,7 @@ _MAX_UBATCH = 512
 _SPARE = 4  # sequences that keep finished conversations, as `Placement.n_spare`
 _HOST_SHARE = 8  # the cache of a context that nobody asked for may grow to an eighth of the host's
 _GPU_SHARE = 4  # memory, and to a quarter of what the GPUs have free
+HEAD = r"^(output|token_embd)\.weight$"  # the second where input and output share a table
 EXPERTS_OF = r"blk\.({})\.ffn_.*_(ch|)exps"
 
 
@@ -49,12 +61,17 @@ def fit(
     *,
     rooms: tuple[Room, ...] = (),
     costs: Costs | None = None,
+    headless_costs: Costs | None = None,
 ) -> Fit:
-    """The best placement for these wishes. Raises DoesNotFit with the numbers, NoSuchDevice."""
+    """The best placement for these wishes. Raises DoesNotFit with the numbers, NoSuchDevice.
+
+    `headless_costs` are those of a placement that leaves the output's table to the host.
+    """
     n_parallel = wishes.num_parallel or wanted.n_parallel
     costs = costs or estimated_costs(facts, n_ubatch(wishes), n_parallel)
     packing = Packing(facts, costs, _in_order(rooms, wishes), machine.available_bytes)
-    case = _Case(packing, machine, wishes, wanted)
+    headless = replace(packing, costs=headless_costs or costs, head_on_host=True)
+    case = _Case(packing, headless, machine, wishes, wanted)
     found = [best for kv_type in case.kv_types if (best := case.best(kv_type))]
     if not found:
         raise case.refusal()
@@ -78,6 +95,7 @@ class _Case:
     """One question to `fit`."""
 
     packing: Packing
+    headless: Packing  # the same with the output's table on the host
     machine: Machine
     wishes: Options
     wanted: Wanted
@@ -122,7 +140,7 @@ class _Case:
 
     def best(self, kv_type: str) -> Split | None:
         """The best split with this KV type; None when the host can't hold any."""
-        floor = self._largest(
+        floor = largest(
             self._steps(min(LEAST_AUTOMATIC_CONTEXT, self.floor), self.floor),
             lambda n_ctx: self._fits_host(self._split(n_ctx, kv_type)),
         )
@@ -142,7 +160,7 @@ class _Case:
             better = self._rank(split)[1:-1] >= goal
             return better and self._fits_host(split) and self._leaves_room(split)
 
-        found = self._largest(self._steps(least.n_ctx, self.target), costs_nothing)
+        found = largest(self._steps(least.n_ctx, self.target), costs_nothing)
         return self._split(found or least.n_ctx, least.kv_type)
 
     def _steps(self, least: int, most: int) -> list[int]:
@@ -152,24 +170,13 @@ class _Case:
         whole = range(-(-least // CONTEXT_STEP) * CONTEXT_STEP, most, CONTEXT_STEP)
         return [*whole, most]
 
-    @staticmethod
-    def _largest(numbers: list[int], possible: Callable[[int], bool]) -> int | None:
-        """The last number that is possible; if one is, all before it are."""
-        low, high = 0, len(numbers)
-        while low < high:
-            middle = (low + high) // 2
-            if possible(numbers[middle]):
-                low = middle + 1
-            else:
-                high = middle
-        return numbers[low - 1] if low else None
-
     def _rank(self, split: Split) -> tuple[int, ...]:
         """What makes one split better than another, the weightiest first."""
         kinds = self.kv_types
         return (
             min(split.n_ctx, self.floor),
-            split.n_layers,
+            split.n_whole,
+            -int(split.head_on_host),
             -split.n_host_experts,
             int(split.companions_on_gpu),
             -kinds.index(split.kv_type),
@@ -177,30 +184,21 @@ class _Case:
         )
 
     def _split(self, n_ctx: int, kv_type: str) -> Split:
-        """Most layers, then most experts, then companions on GPUs with this context."""
-        n_blocks = len(self.facts.layers)
+        """The best with this context: with the output's table on a GPU, or without."""
+        whole = self.packing.most(self.most_layers, n_ctx, kv_type)
+        most = min(self.most_layers + 1, len(self.facts.layers) + 1)
+        least = whole.n_layers + 2  # llama.cpp counts the output, so it takes two to have one more
+        if least > most or not self.headless.has_room(least, n_ctx, kv_type):
+            return whole
+        headless = self.headless.most(most, n_ctx, kv_type)
+        return headless if self._fits_host(headless) else whole
 
-        def packed(
-            count: int, n_host_experts: int, reserved_bytes: int = 0
-        ) -> tuple[tuple[Room, int], ...] | None:
-            return self.packing.packed(count, n_host_experts, n_ctx, kv_type, reserved_bytes)
-
-        counts = list(range(self.most_layers + 1))
-        count = self._largest(counts, lambda one: packed(one, n_blocks) is not None) or 0
-        spared = [n_blocks - one for one in range(n_blocks + 1)] if self.facts.has_experts else []
-        first = max(0, n_blocks + 1 - count)
-        spared = [one for one in spared if one <= n_blocks - first] if count else []
-        left_out = (
-            self._largest(spared, lambda one: packed(count, one) is not None) if spared else 0
-        )
-        left_out = left_out or 0
-        beside = packed(count, left_out, self.packing.companions(n_ctx, kv_type)) if count else None
-        segments = packed(count, left_out) or ()
-        return Split(n_ctx, kv_type, beside or segments, left_out, beside is not None)
+    def _uses(self, split: Split) -> tuple[DeviceUse, ...]:
+        return (self.headless if split.head_on_host else self.packing).uses(split)
 
     def _fits_host(self, split: Split) -> bool:
         """Companions pass through the host's memory on their way to a GPU, and count there too."""
-        needed = self.packing.uses(split)[0].total_bytes + RUNNER_BYTES
+        needed = self._uses(split)[0].total_bytes + RUNNER_BYTES
         if split.companions_on_gpu:
             needed += self.packing.companions(split.n_ctx, split.kv_type)
         return needed <= self.machine.available_bytes
@@ -209,7 +207,7 @@ class _Case:
         """Whether its cache keeps to the shares that leave room for other models."""
         if not self.wanted.shares_memory:
             return True
-        host, *devices = self.packing.uses(split)
+        host, *devices = self._uses(split)
         gpu_bytes = sum(max(room.free_bytes, room.room_bytes) for room in self.packing.rooms)
         return (
             host.kv_bytes * _HOST_SHARE <= self.machine.total_bytes
@@ -223,9 +221,11 @@ class _Case:
         first = len(self.facts.layers) + 1 - split.n_layers
         experts = range(first, first + split.n_host_experts)
         placement = self._placement(split, tuple(experts))
-        uses = self.packing.uses(split)
+        uses = self._uses(split)
         n_host = first if split.n_layers else first + 1
-        mapped = self.facts.mapped_bytes(n_host, max(n_host, first + split.n_host_experts))
+        mapped = self.facts.mapped_bytes(
+            n_host, max(n_host, first + split.n_host_experts), head_on_host=split.head_on_host
+        )
         return Fit(
             placement=placement,
             target_n_ctx=self.target,
@@ -233,6 +233,7 @@ class _Case:
             n_layers=len(self.facts.layers) + 1,
             n_host_experts=split.n_host_experts,
             companions_on_gpu=split.companions_on_gpu,
+            head_on_host=split.head_on_host,
             reason=self._reason(split, placement),
             needed_bytes=uses[0].total_bytes + RUNNER_BYTES,
             mapped_bytes=mapped if placement.use_mmap else 0,
@@ -241,7 +242,8 @@ class _Case:
 
     def _placement(self, split: Split, experts: tuple[int, ...]) -> Placement:
         used = [room for room, _ in split.segments]
-        pattern = EXPERTS_OF.format("|".join(map(str, experts)))
+        patterns = [EXPERTS_OF.format("|".join(map(str, experts)))] if experts else []
+        patterns += [HEAD] if split.head_on_host else []
         n_batch = self.wishes.num_batch or _MAX_UBATCH
         return Placement(
             n_ctx=split.n_ctx,
@@ -252,7 +254,7 @@ class _Case:
             n_gpu_layers=split.n_layers,
             devices=tuple(room.name for room in used),
             layers=tuple(count for _, count in split.segments),
-            overrides=(TensorOverride(pattern, CPU),) if experts else (),
+            overrides=tuple(TensorOverride(one, CPU) for one in patterns),
             kv_type=split.kv_type,
             use_mmap=self.wishes.use_mmap is not False,
             companions_on_gpu=split.companions_on_gpu and self.packing.has_companions,
@@ -265,9 +267,9 @@ class _Case:
             parts.append(f"experts of {split.n_host_experts} layers on the CPU")
         asked = self.wishes.num_gpu or 0
         if (
-            asked > split.n_layers
+            asked > split.n_whole
             and self.packing.rooms
-            and split.n_layers < len(self.facts.layers) + 1
+            and split.n_whole < len(self.facts.layers) + 1
         ):
             parts.append(f"no room for the {asked} layers that were asked for")
         parts.append(self._context_reason(split))
@@ -301,7 +303,7 @@ class _Case:
         """Why nothing fits, with the numbers of what would be least."""
         n_ctx = self.target if self.asked else min(self.target, LEAST_AUTOMATIC_CONTEXT)
         least = self._split(n_ctx, self.kv_types[-1])
-        host, *devices = self.packing.uses(least)
+        host, *devices = self._uses(least)
         beside = (
             f" beside {mib(sum(one.total_bytes for one in devices))} on GPUs" if devices else ""
         )
@@ -328,6 +330,10 @@ def _in_order(rooms: tuple[Room, ...], wishes: Options) -> tuple[Room, ...]:
 def _where(split: Split, n_layers: int, n_threads: int) -> str:
     if not split.n_layers:
         return f"on the CPU with {n_threads} threads"
-    names = ", ".join(f"{count} on {room.name}" for room, count in split.segments)
-    rest = "" if split.n_layers == n_layers else f", the rest on the CPU with {n_threads} threads"
-    return f"{split.n_layers} of {n_layers} layers on GPUs ({names}){rest}"
+    counts = [count for _, count in split.segments]
+    counts[-1] -= int(split.head_on_host)
+    used = zip(counts, (room.name for room, _ in split.segments), strict=True)
+    names = ", ".join(f"{count} on {name}" for count, name in used if count)
+    left = "the rest, with the output," if split.head_on_host else "the rest"
+    rest = "" if split.n_whole == n_layers else f", {left} on the CPU with {n_threads} threads"
+    return f"{split.n_whole} of {n_layers} layers on GPUs ({names}){rest}"

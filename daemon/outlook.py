@@ -84,7 +84,7 @@ class Alternatives:
     def _quant(self, name: str, bits: float) -> QuantOutlook:
         facts = self.question.facts.at_bits(bits)
         found = self._tried(facts, self.question.wishes, self.wanted)
-        n_gpu_layers = found.placement.n_gpu_layers if found else None
+        n_gpu_layers = found.n_gpu_layers if found else None
         return QuantOutlook(name, facts.weights_bytes, n_gpu_layers, len(facts.layers) + 1)
 
     def _with_any_context(self, kv_type: str | None, least: int) -> Fit | None:

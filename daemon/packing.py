@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
@@ -26,18 +27,28 @@ KV_BYTES_PER_ELEMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One answer that is possible: what goes where."""
+    """One answer that is possible: what goes where.
+
+    Layers are counted as llama.cpp does, the output as the last one; `head_on_host` leaves the
+    table that makes logits to the host all the same.
+    """
 
     n_ctx: int
     kv_type: str
     segments: tuple[tuple[Room, int], ...]  # devices and how many layers each has
     n_host_experts: int  # of the layers on GPUs, how many leave their experts to the host
     companions_on_gpu: bool
+    head_on_host: bool = False
     rank: tuple[int, ...] = ()
 
     @property
     def n_layers(self) -> int:
         return sum(count for _, count in self.segments)
+
+    @property
+    def n_whole(self) -> int:
+        """Of the layers on GPUs those that are there whole."""
+        return self.n_layers - int(self.head_on_host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +93,18 @@ def _filled(
     return tuple(segments) if start == end else None
 
 
+def largest(numbers: list[int], possible: Callable[[int], bool]) -> int | None:
+    """The last number that is possible; if one is, all before it are."""
+    low, high = 0, len(numbers)
+    while low < high:
+        middle = (low + high) // 2
+        if possible(numbers[middle]):
+            low = middle + 1
+        else:
+            high = middle
+    return numbers[low - 1] if low else None
+
+
 @dataclass(frozen=True, slots=True)
 class Packing:
     """A model and the memory for it."""
@@ -90,11 +113,34 @@ class Packing:
     costs: Costs
     rooms: tuple[Room, ...]  # in the order in which they are filled
     host_bytes: int  # that the host has available
+    head_on_host: bool = False
     _dense: dict[tuple[int, str], list[int]] = field(default_factory=dict, init=False, repr=False)
     _experts: list[int] = field(default_factory=list, init=False, repr=False)
 
+    def most(self, most_layers: int, n_ctx: int, kv_type: str) -> Split:
+        """Most layers, then most experts, then companions on devices."""
+        n_blocks = len(self.facts.layers)
+        counts = list(range(most_layers + 1))
+        count = largest(counts, lambda one: self.has_room(one, n_ctx, kv_type)) or 0
+        if not count:
+            return Split(n_ctx, kv_type, (), 0, False, self.head_on_host)
+        n_offloaded = min(count - 1, n_blocks) if self.facts.has_experts else 0
+        n_spared = largest(
+            list(range(n_offloaded, -1, -1)),
+            lambda one: self.packed(count, one, n_ctx, kv_type) is not None,
+        )
+        n_spared = n_spared or 0
+        companions = self.companions(n_ctx, kv_type)
+        beside = self.packed(count, n_spared, n_ctx, kv_type, companions)
+        segments = beside or self.packed(count, n_spared, n_ctx, kv_type) or ()
+        return Split(n_ctx, kv_type, segments, n_spared, beside is not None, self.head_on_host)
+
+    def has_room(self, count: int, n_ctx: int, kv_type: str) -> bool:
+        """Whether the last `count` layers have room on devices, with all experts on the host."""
+        return self.packed(count, len(self.facts.layers), n_ctx, kv_type) is not None
+
     def packed(
-        self, count: int, n_host_experts: int, n_ctx: int, kv_type: str, reserved_bytes: int
+        self, count: int, n_host_experts: int, n_ctx: int, kv_type: str, reserved_bytes: int = 0
     ) -> tuple[tuple[Room, int], ...] | None:
         """The last `count` layers on the devices, one after the other; None: no room for them.
 
@@ -123,7 +169,8 @@ class Packing:
         first = len(layers) + 1 - count
         on_host = layers[: min(first, len(layers))]
         experts = sum(one.expert_bytes for one in layers[first : first + split.n_host_experts])
-        output = 0 if count else self.facts.output_bytes - self.facts.tied_bytes
+        output = self._head_bytes if count else self.facts.output_bytes
+        output = max(0, output - self.facts.tied_bytes)  # the input's table is there anyway
         host = DeviceUse(
             CPU,
             self.facts.input_bytes + sum(one.weights_bytes for one in on_host) + experts + output,
@@ -131,7 +178,7 @@ class Packing:
             self._compute(self.costs.host_bytes, split.n_ctx),
             max(0, self.host_bytes - RUNNER_BYTES),
             self.host_bytes,
-            len(on_host) + (0 if count else 1),
+            len(on_host) + int(self.head_on_host or not count),
         )
         devices, start = [], first
         for room, n_layers in split.segments:
@@ -149,11 +196,13 @@ class Packing:
             layers[one].dense_bytes + (layers[one].expert_bytes if one >= spared else 0)
             for one in held
         )
-        output = self.facts.output_bytes if start + n_layers > len(layers) else 0
+        has_output = start + n_layers > len(layers)
+        output = self.facts.output_bytes - self._head_bytes if has_output else 0
         kv = sum(self._kv(layers[one].kv_elements, split.n_ctx, split.kv_type) for one in held)
         compute = self._compute(self.costs.device_bytes, split.n_ctx)
+        n_whole = n_layers - int(has_output and self.head_on_host)
         return DeviceUse(
-            room.name, weights + output, kv, compute, room.room_bytes, room.free_bytes, n_layers
+            room.name, weights + output, kv, compute, room.room_bytes, room.free_bytes, n_whole
         )
 
     def _with_companions(self, split: Split, uses: list[DeviceUse]) -> tuple[DeviceUse, ...]:
@@ -171,6 +220,11 @@ class Packing:
         return tuple(uses)
 
     @property
+    def _head_bytes(self) -> int:
+        """Of the output's bytes those that no device has."""
+        return self.facts.head_bytes if self.head_on_host else 0
+
+    @property
     def has_companions(self) -> bool:
         return bool(self.facts.extra_bytes or self.facts.extra_kv_elements)
 
@@ -183,7 +237,8 @@ class Packing:
         if key not in self._dense:
             kv = {one: self._kv(one, n_ctx, kv_type) for one in self.facts.kv_sizes}
             layers = (one.dense_bytes + kv[one.kv_elements] for one in self.facts.layers)
-            self._dense[key] = list(accumulate((*layers, self.facts.output_bytes), initial=0))
+            output = self.facts.output_bytes - self._head_bytes
+            self._dense[key] = list(accumulate((*layers, output), initial=0))
         if not self._experts:
             self._experts.extend(
                 accumulate((one.expert_bytes for one in self.facts.layers), initial=0)

@@ -97,9 +97,15 @@ class Fit:
     companions_on_gpu: bool
     reason: str
     needed_bytes: int  # what the host must have for it
+    head_on_host: bool = False  # the output's table stays there, though its layer is on a GPU
     mapped_bytes: int = 0
     measured: bool = False  # by llama.cpp's own dry run
     rank: tuple[int, ...] = field(default=(), repr=False)
+
+    @property
+    def n_gpu_layers(self) -> int:
+        """Layers that are on GPUs whole."""
+        return self.placement.n_gpu_layers - int(self.head_on_host)
 
     @property
     def weights_bytes(self) -> int:

@@ -28,7 +28,7 @@ _log = logs.Log("planner")
 _FREE_LIMIT_S = 5.0  # for a driver to give an ended process's memory back
 _FREE_STEP_S = 0.05
 _NEARLY = 32 << 20
-_ROUNDS = 4  # fits that are checked by a dry run; it settles in two
+_ROUNDS = 6  # fits that are checked by a dry run; it settles in two of each kind
 
 
 class Planner:
@@ -105,15 +105,21 @@ class Planner:
     async def _planned(self, question: Question, devices: Devices) -> Fit:
         rooms = self.rooms(devices, question)
         wishes, facts, machine = question.wishes, question.facts, question.host
-        costs = estimated_costs(
+        estimated = estimated_costs(
             facts, n_ubatch(wishes), wishes.num_parallel or self.wanted.n_parallel
         )
+        costs = {False: estimated, True: estimated}  # by whether the output's table is on the host
         best: Fit | None = None
         refused: DoesNotFit | None = None
         seen: list[Placement] = []
         for _ in range(_ROUNDS):
             try:
-                found = fit(facts, machine, wishes, self.wanted, rooms=rooms, costs=costs)
+                found = fit(
+                    *(facts, machine, wishes, self.wanted),
+                    rooms=rooms,
+                    costs=costs[False],
+                    headless_costs=costs[True],
+                )
             except DoesNotFit as error:
                 refused = error
                 break
@@ -127,7 +133,9 @@ class Planner:
             checked = with_account(found, facts, buffers, drafted)
             if fits(checked, machine.available_bytes) and (not best or checked.rank > best.rank):
                 best = checked
-            costs = _merged(costs, corrected(found, facts, costs, buffers), tightened=best is None)
+            known = costs[found.head_on_host]
+            learned = corrected(found, facts, known, buffers)
+            costs[found.head_on_host] = _merged(known, learned, tightened=best is None)
         if best is None:
             raise refused or DoesNotFit(
                 "no placement was found that llama.cpp's dry run agrees with"

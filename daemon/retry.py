@@ -47,5 +47,5 @@ def told(failed: Fit, error: QmError, then: Fit) -> str:
 def described(fit: Fit) -> str:
     """A placement in a few words."""
     placement = fit.placement
-    layers = f"{placement.n_gpu_layers} layers on GPUs" if placement.devices else "all on the CPU"
+    layers = f"{fit.n_gpu_layers} layers on GPUs" if placement.devices else "all on the CPU"
     return f"{mib(fit.predicted_bytes)} with {layers} and context {placement.n_ctx}"

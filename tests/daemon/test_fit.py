@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from qm.daemon.facts import LayerFacts, ModelFacts, model_facts
-from qm.daemon.fit import fit
+from qm.daemon.fit import HEAD, fit
 from qm.daemon.hardware import Machine
 from qm.daemon.packing import KV_BYTES_PER_ELEMENT
-from qm.daemon.placing import Costs, DoesNotFit, NoSuchDevice, Room, Wanted
+from qm.daemon.placing import Costs, DoesNotFit, Fit, NoSuchDevice, Room, Wanted
 from qm.daemon.runner.wire import Options
 from qm.modelfiles.parameters import KV_TYPES
 from qm.store.gguf import read_header
@@ -32,6 +32,7 @@ def synthetic(
         input_bytes=table * MIB,
         output_bytes=table * MIB,
         tied_bytes=table * MIB if tied else 0,
+        head_bytes=table * MIB,
         layers=(layer,) * n_layers,
     )
 
@@ -113,7 +114,7 @@ def test_a_longer_context_never_costs_layers() -> None:
     rooms = gpus(5 * GIB)
     found = fit(EIGHT, machine(999 * GIB), Options(), AUTOMATIC, rooms=rooms, costs=COSTS)
     least = fit(EIGHT, machine(999 * GIB), Options(num_ctx=4096), WANTED, rooms=rooms, costs=COSTS)
-    assert found.placement.n_gpu_layers == least.placement.n_gpu_layers < 33
+    assert found.n_gpu_layers == least.n_gpu_layers < 33
     assert found.placement.n_ctx >= 4096
     assert "more would cost layers on GPUs" in found.reason
 
@@ -198,6 +199,53 @@ def test_asked_layers_are_given_up_to_what_there_is(asked: int | None, given: in
     wishes = Options(num_gpu=asked)
     found = fit(EIGHT, machine(64 * GIB), wishes, WANTED, rooms=gpus(24 * GIB))
     assert found.placement.n_gpu_layers == given
+
+
+def test_more_layers_go_to_a_gpu_without_the_table_of_the_output() -> None:
+    """A large vocabulary would take the room of three layers."""
+    rooms = gpus(int(1.5 * GIB))
+    wishes = Options(num_ctx=4096)
+    found = fit(EIGHT, machine(64 * GIB), wishes, WANTED, rooms=rooms, costs=COSTS)
+    assert found.n_gpu_layers == found.uses[1].n_layers == 8
+    assert found.placement.n_gpu_layers == 9
+    assert sum(use.n_layers for use in found.uses) == found.n_layers == 33
+    assert [one.pattern for one in found.placement.overrides] == [HEAD]
+    assert found.uses[0].weights_bytes == (400 + 24 * 130 + 400) * MIB
+    assert (
+        "8 of 33 layers on GPUs (8 on GPU0), the rest, with the output, on the CPU" in found.reason
+    )
+
+
+def test_the_output_goes_to_a_gpu_where_it_costs_no_layer() -> None:
+    """As many layers with it as without: with it."""
+    tiny = MODELS["tiny tied"]
+    costs = Costs(MIB, MIB, 0)
+
+    def placed(mebibytes: int) -> Fit:
+        rooms = gpus(mebibytes * MIB)
+        return fit(tiny, machine(GIB), Options(num_ctx=256), WANTED, rooms=rooms, costs=costs)
+
+    assert [placed(size).n_gpu_layers for size in (1, 40, 70, 90, 100, 200)] == [
+        0,
+        17,
+        30,
+        30,
+        31,
+        31,
+    ]
+    assert [placed(size).head_on_host for size in (40, 70, 96, 100)] == [True, True, False, False]
+
+
+def test_a_host_without_room_for_the_output_keeps_it_on_the_gpu() -> None:
+    """Fewer layers are better than none."""
+    rooms = gpus(int(1.5 * GIB))
+    wishes = Options(num_ctx=256)
+    ample = fit(EIGHT, machine(64 * GIB), wishes, WANTED, rooms=rooms, costs=COSTS)
+    assert ample.head_on_host
+    scarce = ample.needed_bytes - 1
+    found = fit(EIGHT, machine(scarce), wishes, WANTED, rooms=rooms, costs=COSTS)
+    assert found.needed_bytes <= scarce
+    assert 0 < found.n_gpu_layers < ample.n_gpu_layers
 
 
 def test_asked_layers_that_do_not_fit_are_not_forced() -> None:

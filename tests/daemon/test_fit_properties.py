@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,6 +41,17 @@ costs = st.builds(
 )
 
 
+@dataclass(frozen=True)
+class Change:
+    """A placement: `n_layers` are on GPUs, of which `spared` leave their experts to the host."""
+
+    n_layers: int
+    head_on_host: bool
+    spared: int
+    n_ctx: int
+    kv_type: str
+
+
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs]:
     facts = draw(models)
@@ -76,7 +87,7 @@ def test_a_placement_never_exceeds_any_memory(
         assert use.total_bytes <= by_name[use.device]
     assert sum(use.n_layers for use in found.uses) == len(facts.layers) + 1
     expected = facts.weights_bytes + facts.extra_bytes
-    if found.device_bytes:
+    if found.device_bytes and not found.head_on_host:
         expected += facts.tied_bytes
     assert found.weights_bytes == expected
     if wishes.num_ctx:
@@ -106,8 +117,8 @@ def test_more_memory_is_never_worse(
 def test_no_single_change_that_fits_is_better(
     case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs],
 ) -> None:
-    """One more layer, one layer's experts back, companions on the first device, more context, or
-    the better KV type: none fits.
+    """One more layer, with the output's table on a GPU or on the host, that table back, one layer's
+    experts back, companions on the first device, more context, or the better KV type: none fits.
 
     Checked by asking for exactly that change and counting anew, without the search.
     """
@@ -115,32 +126,37 @@ def test_no_single_change_that_fits_is_better(
     if found is None:
         return
     assert not _companions_fit_beside(case, found)
-    for n_layers, n_host_experts, n_ctx, kv_type in _changes(case, found):
-        assert not _fits(case, n_layers, n_host_experts, n_ctx, kv_type)
+    for change in _changes(case, found):
+        assert not _fits(case, change), change
 
 
 def _changes(
     case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs], found: Fit
-) -> list[tuple[int, int, int, str]]:
+) -> list[Change]:
     """What would be better than `found` in one respect and the same in all others."""
     facts, _, rooms, wishes, want, _ = case
-    now = found.placement
-    layers, experts = now.n_gpu_layers, found.n_host_experts
+    now, experts = found.placement, found.n_host_experts
+    same = Change(found.n_gpu_layers, found.head_on_host, experts, now.n_ctx, now.kv_type)
     changes = []
     most = len(facts.layers) + 1
     if wishes.num_gpu is not None and wishes.num_gpu >= 0:
         most = min(most, wishes.num_gpu)
-    if layers < most and any(rooms):
-        n_offloaded = min(layers, len(facts.layers)) if facts.has_experts else 0
-        changes.append((layers + 1, n_offloaded, now.n_ctx, now.kv_type))
+    if same.n_layers < most and any(rooms):
+        for head_on_host in (False, True)[: 2 if same.n_layers < len(facts.layers) else 1]:
+            more = same.n_layers + 1
+            spared = (more if head_on_host else more - 1) if facts.has_experts else 0
+            changes.append(replace(same, n_layers=more, head_on_host=head_on_host, spared=spared))
+    if same.head_on_host:
+        spared = same.n_layers - 1 if facts.has_experts else 0
+        changes.append(replace(same, head_on_host=False, spared=spared))
     if experts:
-        changes.append((layers, experts - 1, now.n_ctx, now.kv_type))
+        changes.append(replace(same, spared=experts - 1))
     if not wishes.num_ctx and now.n_ctx < found.target_n_ctx and not found.companions_on_gpu:
         longer = min(found.target_n_ctx, now.n_ctx // 256 * 256 + 256)
         if not _takes_others_room(case, found, longer):
-            changes.append((layers, experts, longer, now.kv_type))
+            changes.append(replace(same, n_ctx=longer))
     if now.kv_type != (wishes.kv_type or want.kv_types[0]):
-        changes.append((layers, experts, now.n_ctx, want.kv_types[0]))
+        changes.append(replace(same, kv_type=want.kv_types[0]))
     return changes
 
 
@@ -175,22 +191,22 @@ def _takes_others_room(
 
 def _fits(
     case: tuple[ModelFacts, int, tuple[int, ...], Options, Wanted, Costs],
-    n_layers: int,
-    n_host_experts: int,
-    n_ctx: int,
-    kv_type: str,
+    what: Change,
 ) -> bool:
     """Whether some contiguous split over the devices has room for this, counted plainly."""
     facts, host, rooms, _, _, cost = case
+    n_ctx, n_host_experts = what.n_ctx, what.spared
     padded = -(-n_ctx // 256) * 256
-    per_element = padded * KV_BYTES_PER_ELEMENT[kv_type]
-    first = len(facts.layers) + 1 - n_layers
-    on_host = facts.layers[: min(first, len(facts.layers))]
+    per_element = padded * KV_BYTES_PER_ELEMENT[what.kv_type]
+    n_blocks = what.n_layers if what.head_on_host or not what.n_layers else what.n_layers - 1
+    first = len(facts.layers) - n_blocks
+    on_host = facts.layers[:first]
     needed = facts.input_bytes + cost.host_bytes + cost.token_bytes * n_ctx + RUNNER_BYTES
     needed += facts.extra_bytes + int(facts.extra_kv_elements * per_element)
     needed += sum(one.weights_bytes + int(one.kv_elements * per_element) for one in on_host)
     needed += sum(one.expert_bytes for one in facts.layers[first : first + n_host_experts])
-    needed += 0 if n_layers else facts.output_bytes - facts.tied_bytes
+    on_device = bool(what.n_layers) and not what.head_on_host
+    needed += 0 if on_device else facts.output_bytes - facts.tied_bytes
     if needed > host:
         return False
     wanted_sizes = [
@@ -199,7 +215,7 @@ def _fits(
         + int(one.kv_elements * per_element)
         for index, one in enumerate(facts.layers[first:])
     ]
-    wanted_sizes += [facts.output_bytes] if n_layers else []
+    wanted_sizes += [facts.output_bytes] if on_device else []
     reachable = {0}
     for room in rooms:
         left = room - cost.device_bytes - cost.token_bytes * n_ctx

@@ -59,6 +59,24 @@ def test_no_random_budget_fails_a_load(start_worker: StartWorker, start_offloadi
         daemon.stop()
 
 
+def test_a_large_vocabulary_costs_no_layers(
+    start_worker: StartWorker, start_offloading: Start
+) -> None:
+    """The table of the output stays on the host, where it is for the input anyway: accounted, and
+    the same answer.
+    """
+    daemon = start_offloading(start_worker(), QM_GPU_MEMORY="70MiB", QM_GPU_RESERVE="0")
+    answer = ask(daemon, num_ctx=512)
+    own = loaded(daemon)["qm"]
+    assert "the rest, with the output, on the CPU" in own["placement"]
+    for one in (*own["devices"], own):
+        assert abs(one["predicted_bytes"] - one["actual_bytes"]) <= MIB, one
+    planned = json.loads(daemon.qm("plan", "smollm2", "--num-ctx", "512", "--json").stdout)
+    assert planned["output_on_host"]
+    assert planned["gpu_layers"] > 15, "with the output there would be half of them"
+    assert ask(daemon, num_ctx=512, num_gpu=0) == answer
+
+
 def test_a_worker_that_dies_mid_answer(start_worker: StartWorker, start_offloading: Start) -> None:
     """The request fails clearly, the daemon lives, the next load goes without it."""
     worker = start_worker()
