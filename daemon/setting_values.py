@@ -134,8 +134,13 @@ def parse_kv_types(text: str) -> tuple[str, ...]:
 
 def parse_endpoints(text: str) -> tuple[str, ...]:
     for word in parse_words(text):
-        if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", word):
+        host, _, port = word.rpartition(":")
+        if ":" in host:
+            raise ValueError(f"{word!r}: llama.cpp's RPC knows IPv4 addresses and names only")
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", host) or not re.fullmatch(r"[0-9]{1,5}", port):
             raise ValueError(f"{word!r} is no host:port")
+        if not 0 < int(port) < 1 << 16:
+            raise ValueError(f"{word!r}: there is no port {port}")
     return tuple(dict.fromkeys(parse_words(text)))
 
 

@@ -14,12 +14,12 @@ _VERSION_BYTES: Final = 4
 
 def unanswered(endpoint: str, limit_s: float = ANSWER_LIMIT_S) -> str:
     """Why the worker at host:port is of no use; nothing when it greets back."""
-    host, _, port = endpoint.rpartition(":")
-    try:
-        connection = socket.create_connection((host.strip("[]"), int(port)), limit_s)
-    except OSError as error:
-        return f"can't be reached: {error.strerror or error}"
-    with connection:
+    with socket.socket() as connection:
+        connection.settimeout(limit_s)
+        try:
+            connection.connect(address_of(endpoint))
+        except OSError as error:
+            return f"can't be reached: {error.strerror or error}"
         try:
             hello = struct.pack("<BQ", _HELLO, len(_CAPABILITIES)) + _CAPABILITIES
             connection.sendall(hello)
@@ -31,6 +31,14 @@ def unanswered(endpoint: str, limit_s: float = ANSWER_LIMIT_S) -> str:
     if length == struct.pack("<Q", _VERSION_BYTES + len(_CAPABILITIES)):
         return ""
     return "what answers there is no worker, or one of another version of llama.cpp"
+
+
+def address_of(endpoint: str) -> tuple[str, int]:
+    """Where a host:port is, by IPv4, which is all that llama.cpp's RPC knows. Raises OSError."""
+    host, _, port = endpoint.rpartition(":")
+    found = socket.getaddrinfo(host.encode(), int(port), socket.AF_INET, socket.SOCK_STREAM)
+    address, number = found[0][4][:2]
+    return str(address), int(number)
 
 
 def _read(connection: socket.socket, count: int) -> bytes:

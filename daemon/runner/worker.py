@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import shlex
+import socket
 import sys
 
 from qm.modelfiles.native import C, binding_version
 
 from ..devices import RPC
+from .greeting import address_of
 from .isolation import forgo_amx
 from .registry import ggml, local_devices
 
@@ -45,9 +47,21 @@ def main() -> int:
     )(address)
     lent = local_devices()
     handles = (ctypes.c_void_p * len(lent))(*lent)
-    endpoint = f"{host}:{port}".encode()
-    serve(endpoint, None, threads or os.cpu_count() or 1, len(lent), handles)
-    return _unable(f"can't serve on {host}:{port}; is the port taken?")
+    try:
+        endpoint = _free(f"{host}:{port}")
+    except OSError as error:
+        return _unable(f"can't serve on {host}:{port}: {error.strerror or error}")
+    serve(endpoint.encode(), None, threads or os.cpu_count() or 1, len(lent), handles)
+    return _unable(f"llama.cpp can't serve on {endpoint}")
+
+
+def _free(endpoint: str) -> str:
+    """The same in numbers, as llama.cpp wants it. Raises OSError where nobody can listen there."""
+    address = address_of(endpoint)
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.bind(address)
+    return ":".join(map(str, address))
 
 
 def _unable(why: str) -> int:

@@ -99,6 +99,16 @@ def test_a_missing_file_that_was_asked_for_is_an_error(tmp_path: Path) -> None:
         ("QM_HOST", "a b"),
         ("QM_LOAD_TIMEOUT", "0"),
         ("QM_LOG_LEVEL", "loud"),
+        ("QM_RPC", "host"),
+        ("QM_RPC", "host:0"),
+        ("QM_RPC", "host:99999"),
+        ("QM_RPC", "[::1]:50052"),
+        ("QM_RPC", "a b:1"),
+        ("QM_GPU_MEMORY", "RPC0:"),
+        ("QM_GPU_MEMORY", "-1"),
+        ("QM_GPU_MEMORY", "RPC0:1GiB,RPC0:2GiB"),
+        ("QM_GPU_MEMORY", "CUDA0:99999999999TiB"),
+        ("QM_GPU_RESERVE", "much"),
     ],
 )
 def test_nonsense_names_the_variable(tmp_path: Path, name: str, text: str) -> None:

@@ -58,3 +58,9 @@ def test_one_that_is_busy_or_hangs_is_told() -> None:
 def test_one_that_is_not_there_is_told() -> None:
     """With the system's reason."""
     assert "can't be reached: Connection refused" in unanswered("127.0.0.1:1", LIMIT_S)
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "nobody.invalid", "::1"])
+def test_a_name_that_means_nothing_is_told(host: str) -> None:
+    """Also one that no name server could be asked for."""
+    assert "can't be reached: " in unanswered(f"{host}:50052", LIMIT_S)
