@@ -34,10 +34,14 @@ test: lint types $(REGISTRY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # Layers on real devices, without a GPU: RPC servers on loopback, then Mesa's Vulkan device, which
-# computes on the CPU. The builds take minutes, once. QM_TEST_BUDGETS=200 for the whole campaign.
+# computes on the CPU. The builds take minutes, once; the tests half an hour, with 200 loads under
+# random budgets over RPC and 50 on Vulkan. `make test-offload BUDGETS=12` takes ten minutes.
+BUDGETS ?= 200
 test-offload: $(CHECKS) $(RPC)/.built $(VULKAN)/.built
-	PYTHONPATH=$(RPC) QM_TEST_OFFLOAD=rpc $(BIN)/python -m pytest -q tests/offload
-	PYTHONPATH=$(VULKAN) QM_TEST_OFFLOAD=vulkan $(BIN)/python -m pytest -q tests/offload
+	PYTHONPATH=$(RPC) QM_TEST_OFFLOAD=rpc QM_TEST_BUDGETS=$(BUDGETS) \
+		$(BIN)/python -m pytest -q -rs tests/offload
+	PYTHONPATH=$(VULKAN) QM_TEST_OFFLOAD=vulkan QM_TEST_BUDGETS=$(BUDGETS) \
+		$(BIN)/python -m pytest -q -rs tests/offload
 
 $(PEERS)/llama-%/.built: | $(CHECKS)
 	PYTHON=$(CURDIR)/$(BIN)/python tests/offload/build.sh $* $(@D)

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from tests.conftest import LiveDaemon
 
 BUILD = os.environ.get("QM_TEST_OFFLOAD", "")
-OF_BUILD = {"rpc": ["test_vulkan.py"], "vulkan": ["test_rpc.py", "test_experts.py"]}
+OF_BUILD = {
+    "rpc": ["test_vulkan.py"],
+    "vulkan": ["test_rpc.py", "test_experts.py", "test_memory_limit.py"],
+}
 collect_ignore_glob = OF_BUILD.get(BUILD, ["test_*.py"])
 
 COMMAND = Path(sys.executable).with_name("qm")
