@@ -7,7 +7,7 @@ from dataclasses import replace
 from .devices import CPU, DRAFT, PROJECTOR, BufferBytes
 from .facts import ModelFacts
 from .packing import Packing, Split
-from .placing import RUNNER_BYTES, Costs, DeviceUse, Fit, Room
+from .placing import Costs, DeviceUse, Fit, Room, host_needs
 
 Buffers = tuple[BufferBytes, ...]
 
@@ -45,7 +45,7 @@ def with_account(fit: Fit, facts: ModelFacts, buffers: Buffers, draft: Buffers =
         - (facts.draft_bytes if draft else 0),
         kv_bytes=uses[companion].kv_bytes + (0 if draft else _companion_kv(fit, facts)),
     )
-    needed = uses[0].total_bytes + RUNNER_BYTES
+    needed = host_needs(tuple(uses))
     if fit.mapped_bytes:
         mapped = _beyond(buffers, fit.mapped_bytes) + _beyond(draft, facts.draft_mapped[companion])
         uses[0] = replace(uses[0], weights_bytes=uses[0].weights_bytes + mapped)

@@ -9,6 +9,7 @@ import msgspec
 
 CPU = "CPU"  # what every device that is no GPU counts as: the host's own memory
 PROJECTOR = "projector"  # the buffers of a projector, told apart from the model's
+METAL = "MTL"  # what the registry calls Apple's
 DRAFT = "draft"  # those of a draft model, likewise
 RPC = "RPC"  # the registry's name of devices on other machines
 
@@ -41,6 +42,11 @@ class Device(msgspec.Struct, frozen=True):
     def remote(self) -> RemoteDevice | None:
         """How a runner finds it, where it is another machine's."""
         return RemoteDevice(self.name, self.endpoint, self.buffer) if self.endpoint else None
+
+    @property
+    def shares_host(self) -> bool:
+        """Whether its memory is the host's: graphics in the processor, all of Apple's."""
+        return self.kind == "igpu" or self.backend == METAL
 
     @property
     def holds_layers(self) -> bool:

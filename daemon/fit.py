@@ -28,6 +28,7 @@ from .placing import (
     NoSuchDevice,
     Room,
     Wanted,
+    host_needs,
     mib,
 )
 from .runner.wire import Options, Placement, TensorOverride
@@ -69,13 +70,16 @@ def fit(
     """
     n_parallel = wishes.num_parallel or wanted.n_parallel
     costs = costs or estimated_costs(facts, n_ubatch(wishes), n_parallel)
-    packing = Packing(facts, costs, _in_order(rooms, wishes), machine.available_bytes)
-    headless = replace(packing, costs=headless_costs or costs, head_on_host=True)
-    case = _Case(packing, headless, machine, wishes, wanted)
-    found = [best for kv_type in case.kv_types if (best := case.best(kv_type))]
-    if not found:
-        raise case.refusal()
-    return case.fitted(max(found, key=lambda one: one.rank))
+    ordered = _in_order(rooms, wishes)
+    own = tuple(room for room in ordered if not room.shares_host)
+    for usable in dict.fromkeys((ordered, own)):  # on GPUs that share it buffers cost more of it
+        packing = Packing(facts, costs, usable, machine.available_bytes)
+        headless = replace(packing, costs=headless_costs or costs, head_on_host=True)
+        case = _Case(packing, headless, machine, wishes, wanted)
+        found = [best for kv_type in case.kv_types if (best := case.best(kv_type))]
+        if found:
+            return case.fitted(max(found, key=lambda one: one.rank))
+    raise case.refusal()
 
 
 def n_ubatch(wishes: Options) -> int:
@@ -198,7 +202,7 @@ class _Case:
 
     def _fits_host(self, split: Split) -> bool:
         """Companions pass through the host's memory on their way to a GPU, and count there too."""
-        needed = self._uses(split)[0].total_bytes + RUNNER_BYTES
+        needed = host_needs(self._uses(split))
         if split.companions_on_gpu:
             needed += self.packing.companions(split.n_ctx, split.kv_type)
         return needed <= self.machine.available_bytes
@@ -235,7 +239,7 @@ class _Case:
             companions_on_gpu=split.companions_on_gpu,
             head_on_host=split.head_on_host,
             reason=self._reason(split, placement),
-            needed_bytes=uses[0].total_bytes + RUNNER_BYTES,
+            needed_bytes=host_needs(uses),
             mapped_bytes=mapped if placement.use_mmap else 0,
             rank=split.rank,
         )

@@ -202,7 +202,8 @@ class Packing:
         compute = self._compute(self.costs.device_bytes, split.n_ctx)
         n_whole = n_layers - int(has_output and self.head_on_host)
         return DeviceUse(
-            room.name, weights + output, kv, compute, room.room_bytes, room.free_bytes, n_whole
+            *(room.name, weights + output, kv, compute),
+            *(room.room_bytes, room.free_bytes, n_whole, room.shares_host),
         )
 
     def _with_companions(self, split: Split, uses: list[DeviceUse]) -> tuple[DeviceUse, ...]:

@@ -26,12 +26,16 @@ class NoSuchDevice(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """One GPU, local or remote: what a model may take there, of what is free."""
+    """One GPU, local or remote: what a model may take there, of what is free.
+
+    One that `shares_host` has no memory of its own: what it takes is the host's.
+    """
 
     name: str
     room_bytes: int
     free_bytes: int = 0
     remote: RemoteDevice | None = None
+    shares_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,17 @@ class DeviceUse:
     room_bytes: int = 0
     free_bytes: int = 0
     n_layers: int = 0
+    shares_host: bool = False
 
     @property
     def total_bytes(self) -> int:
         return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+
+def host_needs(uses: tuple[DeviceUse, ...]) -> int:
+    """What the host must have for these, itself the first; GPUs may share its memory."""
+    shared = sum(use.total_bytes for use in uses[1:] if use.shares_host)
+    return uses[0].total_bytes + shared + RUNNER_BYTES
 
 
 @dataclass(frozen=True, slots=True)

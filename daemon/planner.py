@@ -219,7 +219,7 @@ class Planner:
             taken = self._lessons.extra_bytes(_known_as(device))
             taken += (spared or {}).get(device.name, 0)
             left = max(0, (room if budget is None else min(room, budget)) - taken)
-            rooms.append(Room(device.name, left, free, device.remote))
+            rooms.append(Room(device.name, left, free, device.remote, device.shares_host))
         return tuple(rooms)
 
     def forget_devices(self) -> None:

@@ -61,7 +61,9 @@ class Residents:
         """
         machine = self._machine()
         pids = [one.runner.pid for one in self if one.runner is not None]
-        available = machine.available_bytes + sum(map(anonymous_bytes, pids))
+        own = sum(map(anonymous_bytes, pids))
+        shared = sum(use.total_bytes for one in self for use in one.uses[1:] if use.shares_host)
+        available = min(machine.total_bytes, machine.available_bytes + own + shared)
         most = self._limit_bytes or available
         return Machine(machine.total_bytes, min(available, most), machine.n_cores)
 

@@ -25,7 +25,7 @@ from .hardware import Machine, read_machine
 from .loaded import LoadedModel, Process, exact_options, facts_of, need_of, runner_key
 from .loader import Loader
 from .meter import Meter
-from .placing import RUNNER_BYTES, Fit
+from .placing import Fit, host_needs
 from .planner import Planner
 from .prospects import Prospects
 from .questions import Question
@@ -338,8 +338,8 @@ class Supervisor:
         self._meter.count("qm_loads_total", model=str(process.model.name))
         taken = {one.device: one.actual_bytes or 0 for one in process.devices()}
         self._planner.learn(process.fit, taken)
-        on_host = process.uses[0].total_bytes if actual else process.fit.uses[0].total_bytes
-        n_ctx, size_bytes = process.fit.placement.n_ctx, on_host + RUNNER_BYTES
+        size_bytes = host_needs(process.uses if actual else process.fit.uses)
+        n_ctx = process.fit.placement.n_ctx
         self._perform(self._scheduler.on_loaded(key, n_ctx, size_bytes, time.monotonic()))
         process.runner.exited.add_done_callback(lambda exited: self._died(key, process, exited))
         self._start(watch(process.runner), f"watch {process.model.name}")

@@ -10,7 +10,7 @@ from qm.daemon.facts import LayerFacts, ModelFacts, model_facts
 from qm.daemon.fit import HEAD, fit
 from qm.daemon.hardware import Machine
 from qm.daemon.packing import KV_BYTES_PER_ELEMENT
-from qm.daemon.placing import Costs, DoesNotFit, Fit, NoSuchDevice, Room, Wanted
+from qm.daemon.placing import RUNNER_BYTES, Costs, DoesNotFit, Fit, NoSuchDevice, Room, Wanted
 from qm.daemon.runner.wire import Options
 from qm.modelfiles.parameters import KV_TYPES
 from qm.store.gguf import read_header
@@ -246,6 +246,21 @@ def test_a_host_without_room_for_the_output_keeps_it_on_the_gpu() -> None:
     found = fit(EIGHT, machine(scarce), wishes, WANTED, rooms=rooms, costs=COSTS)
     assert found.needed_bytes <= scarce
     assert 0 < found.n_gpu_layers < ample.n_gpu_layers
+
+
+def test_graphics_in_the_processor_take_the_hosts_memory() -> None:
+    """What they hold counts there; what does not fit is refused, rather than swapped."""
+    (room,) = gpus(16 * GIB)
+    shared = (replace(room, shares_host=True),)
+    wishes = Options(num_ctx=4096)
+    found = fit(EIGHT, machine(12 * GIB), wishes, WANTED, rooms=shared, costs=COSTS)
+    assert found.n_gpu_layers == 33
+    assert found.needed_bytes == found.predicted_bytes + RUNNER_BYTES
+    less = machine(found.needed_bytes - 1)
+    on_cpu = fit(EIGHT, less, wishes, WANTED, rooms=shared, costs=COSTS)
+    assert on_cpu.placement.devices == (), "there the buffers of the GPU are not needed"
+    with pytest.raises(DoesNotFit, match="5,120 MiB are available"):
+        fit(EIGHT, machine(5 * GIB), wishes, WANTED, rooms=shared, costs=COSTS)
 
 
 def test_asked_layers_that_do_not_fit_are_not_forced() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from qm.daemon.devices import BufferBytes, Device, Devices
 from qm.daemon.hardware import Machine
-from qm.daemon.placing import DoesNotFit
+from qm.daemon.placing import RUNNER_BYTES, DoesNotFit
 from qm.daemon.planner import Planner
 from qm.daemon.questions import Question, Staying
 from qm.daemon.runner.wire import Options, Placement
@@ -99,6 +99,21 @@ async def test_who_is_pinned_keeps_its_memory(tmp_path: Path) -> None:
     assert 0 < found.placement.n_gpu_layers < 33
     assert found.uses[1].total_bytes <= 4 * GIB
     assert found.uses[1].room_bytes == 8 * GIB
+
+
+@pytest.mark.parametrize(("kind", "backend"), [("gpu", "MTL"), ("igpu", "Vulkan")])
+async def test_what_a_gpu_takes_of_the_host_is_asked_of_the_host(
+    tmp_path: Path, kind: str, backend: str
+) -> None:
+    """Apple's, and graphics in the processor: their memory is none beside the host's."""
+    device = Device("GPU0", "a part", kind, backend, 11 * GIB, 11 * GIB, "GPU0")
+    one = planner(tmp_path, device)
+    found = await one.plan(question({}))
+    assert found.placement.devices == ("GPU0",)
+    assert found.needed_bytes == found.predicted_bytes + RUNNER_BYTES
+    scarce = replace(question({}), machine=Machine(8 * GIB, 5 * GIB, 8))
+    with pytest.raises(DoesNotFit):
+        await one.plan(scarce)
 
 
 @pytest.mark.parametrize(("held", "expected"), [({}, "RPC0"), ({"RPC0": GIB}, "RPC1")])
