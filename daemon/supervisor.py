@@ -342,7 +342,8 @@ class Supervisor:
         n_ctx = process.fit.placement.n_ctx
         self._perform(self._scheduler.on_loaded(key, n_ctx, size_bytes, time.monotonic()))
         process.runner.exited.add_done_callback(lambda exited: self._died(key, process, exited))
-        self._start(watch(process.runner), f"watch {process.model.name}")
+        watching = watch(process.runner, workers=process.fit.placement.rpc_servers)
+        self._start(watching, f"watch {process.model.name}")
 
     def _load_failed(self, key: str, name: str, error: QmError) -> None:
         _log.warning("load_failed", model=name, code=error.code, error=error)

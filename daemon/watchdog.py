@@ -26,10 +26,17 @@ class Watched(Protocol):
     def give_up(self, why: str) -> None: ...
 
 
-async def watch(runner: Watched, *, period_s: float = PERIOD_S, limit_s: float = LIMIT_S) -> None:
+async def watch(
+    runner: Watched,
+    *,
+    workers: tuple[str, ...] = (),
+    period_s: float = PERIOD_S,
+    limit_s: float = LIMIT_S,
+) -> None:
     """Returns when `runner` has ended; gives it up when it neither answers nor computes.
 
-    Nobody is asked who has nothing to do: an idle runner sleeps.
+    Nobody is asked who has nothing to do: an idle runner sleeps. One that waits for `workers` that
+    have layers of its model can't tell.
     """
     while not runner.exited.done():
         await asyncio.wait((runner.exited,), timeout=period_s)
@@ -40,4 +47,6 @@ async def watch(runner: Watched, *, period_s: float = PERIOD_S, limit_s: float =
             await runner.ping(limit_s)
         except RunnerFailed:
             if runner.alive and runner.cpu_s() - before_s < _WORKING * limit_s:
-                runner.give_up(f"stopped answering for {limit_s:g} s and was ended")
+                why = f"stopped answering for {limit_s:g} s and was ended"
+                maybe = f"; perhaps a worker hangs (QM_RPC): {', '.join(workers)}"
+                runner.give_up(why + maybe if workers else why)

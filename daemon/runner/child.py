@@ -14,6 +14,7 @@ from ..turns import Seat
 from .environment import runner_environment
 
 LOG_TAIL_BYTES: Final = 2048
+_HARMLESS: Final = "AMX is not ready to be used!"  # says ggml; isolation.py keeps it from AMX
 
 
 class Child:
@@ -61,7 +62,8 @@ class Child:
             with self._log_path.open("rb") as log:
                 size = log.seek(0, os.SEEK_END)
                 log.seek(max(self._log_start, size - LOG_TAIL_BYTES))
-                return log.read().decode(errors="replace").strip()
+                text = log.read().decode(errors="replace")
+                return text.replace(_HARMLESS, "").strip()
         except OSError:
             return ""
 

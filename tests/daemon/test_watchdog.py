@@ -44,6 +44,13 @@ class Slow:
         self.exited.set_result(-9)
 
 
+async def test_workers_that_may_hang_are_named() -> None:
+    """A runner waits for ever for one that has layers of its model."""
+    runner = Slow(computes=False)
+    await watch(runner, workers=("10.0.0.9:50052",), period_s=0.001, limit_s=0.001)
+    assert "perhaps a worker hangs (QM_RPC): 10.0.0.9:50052" in runner.given_up
+
+
 async def test_a_stopped_runner_is_ended(smollm2_gguf: Path, tmp_path: Path) -> None:
     """SIGSTOP in the middle of an answer: the request fails with the reason, the process ends."""
     runner = await Runner.spawn(tmp_path / "log")
