@@ -132,7 +132,9 @@ def devices_text(found: JsonObject) -> str:
     if host:
         text += (
             f"\n\nmodels may take {size_text(host['available_bytes'])} of the host's "
-            f"{size_text(host['total_bytes'])}; {host['n_cores']} cores"
+            f"{size_text(host['total_bytes'])}"
+            + (f" ({host['limited_by']})" if host["limited_by"] else "")
+            + f"; {host['n_cores']} cores"
         )
     return text
 

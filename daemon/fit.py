@@ -311,12 +311,13 @@ class _Case:
         beside = (
             f" beside {mib(sum(one.total_bytes for one in devices))} on GPUs" if devices else ""
         )
+        limit = f" ({self.machine.limited_by})" if self.machine.limited_by else ""
         return DoesNotFit(
             f"the model needs {mib(host.total_bytes + RUNNER_BYTES)} of host memory{beside} with a "
             f"context of {n_ctx} tokens (weights {mib(host.weights_bytes)}, KV cache "
             f"{mib(host.kv_bytes)}, compute {mib(host.compute_bytes)}, the process "
             f"{mib(RUNNER_BYTES)}); "
-            f"{mib(self.machine.available_bytes)} are available. "
+            f"{mib(self.machine.available_bytes)} are available{limit}. "
             "Try a smaller num_ctx or a smaller quantisation"
         )
 

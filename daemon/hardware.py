@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,11 +15,20 @@ _CPUS = Path("/sys/devices/system/cpu")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Facts that placement needs. `available_bytes` can be had without pushing others to swap."""
+    """Facts that placement needs. `available_bytes` can be had without pushing others to swap;
+    `limited_by` names the setting that allows no more.
+    """
 
     total_bytes: int
     available_bytes: int
     n_cores: int  # physical ones that this process may use
+    limited_by: str = ""
+
+    def limited(self, most_bytes: int, setting: str) -> Machine:
+        """The same where a setting allows so much; 0 is no limit."""
+        if not 0 < most_bytes < self.available_bytes:
+            return self
+        return replace(self, available_bytes=most_bytes, limited_by=setting)
 
 
 def read_machine(proc: Path = PROC, cgroups: Path = CGROUPS) -> Machine:

@@ -64,8 +64,8 @@ class Residents:
         own = sum(map(anonymous_bytes, pids))
         shared = sum(use.total_bytes for one in self for use in one.uses[1:] if use.shares_host)
         available = min(machine.total_bytes, machine.available_bytes + own + shared)
-        most = self._limit_bytes or available
-        return Machine(machine.total_bytes, min(available, most), machine.n_cores)
+        whole = replace(machine, available_bytes=available)
+        return whole.limited(self._limit_bytes, "QM_MEMORY_LIMIT")
 
     async def wait_until_back(self, process: Process, before_bytes: int, own_bytes: int) -> None:
         """Returns once the memory of an ended runner is really back, or after a while.
@@ -111,8 +111,5 @@ class Residents:
         if facts is None:
             assert model is not None
             facts = facts_of(model)
-        host = self.host()
-        if self._model_limit_bytes:
-            most = min(host.available_bytes, self._model_limit_bytes)
-            host = replace(host, available_bytes=most)
+        host = self.host().limited(self._model_limit_bytes, "QM_MODEL_MEMORY")
         return Question(model, facts, wishes, host, self.held(), budgets=budgets)

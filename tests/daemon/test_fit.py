@@ -148,6 +148,13 @@ def test_weights_that_do_not_fit_are_refused() -> None:
         fit(EIGHT, machine(3 * GIB), Options(), WANTED)
 
 
+def test_a_limit_that_is_a_setting_is_named() -> None:
+    """Whoever sees more memory free learns why it is not used."""
+    limited = machine(64 * GIB).limited(3 * GIB, "QM_MODEL_MEMORY")
+    with pytest.raises(DoesNotFit, match=r"3,072 MiB are available \(QM_MODEL_MEMORY\)"):
+        fit(EIGHT, limited, Options(), WANTED)
+
+
 def test_wishes_override_per_value() -> None:
     """What the request says wins over the settings and the machine."""
     wishes = Options(num_thread=3, num_parallel=2, num_batch=64, kv_type="q8_0", use_mmap=False)

@@ -80,3 +80,5 @@ def test_limits_in_total_and_for_each_model(total: int, each: int, most: int) ->
     asked = one.question(None, Options(), FACTS)
     assert asked.machine.available_bytes == most * MIB
     assert one.host().available_bytes == (total or 1000) * MIB
+    setting = "QM_MODEL_MEMORY" if each == most else "QM_MEMORY_LIMIT"
+    assert asked.machine.limited_by == (setting if most < 1000 else "")
