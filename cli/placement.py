@@ -133,7 +133,7 @@ def devices_text(found: JsonObject) -> str:
         text += (
             f"\n\nmodels may take {size_text(host['available_bytes'])} of the host's "
             f"{size_text(host['total_bytes'])}"
-            + (f" ({host['limited_by']})" if host["limited_by"] else "")
+            + (f" ({host['limited_by']})" if host.get("limited_by") else "")
             + f"; {host['n_cores']} cores"
         )
     return text

@@ -49,6 +49,11 @@ class Device(msgspec.Struct, frozen=True):
         return self.kind == "igpu" or self.backend == METAL
 
     @property
+    def maps_files(self) -> bool:
+        """Whether it computes on the pages of a mapped file (ggml's `buffer_from_host_ptr`)."""
+        return self.backend == METAL
+
+    @property
     def holds_layers(self) -> bool:
         """Whether layers can go there; what isn't a GPU computes in the host's memory."""
         return self.kind in ("gpu", "igpu") and self.total_bytes > 0

@@ -125,18 +125,27 @@ class ModelFacts:
         experts of the first `n_host_experts`: llama.cpp maps each from the first to the last tensor
         that the host needs, whatever lies between.
         """
-        needed = [
+        return mapped_bytes(self.spans_of_host(n_host_layers, n_host_experts, head_on_host))
+
+    def spans_of_host(
+        self, n_host_layers: int, n_host_experts: int, head_on_host: bool
+    ) -> tuple[Span, ...]:
+        """The tensors that the host needs then."""
+        return tuple(
             span
             for span in self.spans
             if span.layer < (n_host_experts if span.is_expert else n_host_layers)
             or (span.is_head and head_on_host)
-        ]
-        files = {span.file for span in needed}
-        return sum(
-            max(span.end for span in needed if span.file == file)
-            - min(span.start for span in needed if span.file == file)
-            for file in files
         )
+
+
+def mapped_bytes(spans: Iterable[Span]) -> int:
+    """What is mapped for these tensors: of each file from the first to the last of them."""
+    ends: dict[int, tuple[int, int]] = {}
+    for span in spans:
+        start, end = ends.get(span.file, (span.start, span.end))
+        ends[span.file] = min(start, span.start), max(end, span.end)
+    return sum(end - start for start, end in ends.values())
 
 
 def model_facts(
@@ -152,13 +161,13 @@ def model_facts(
     files = [header, *parts]
     tensors = [tensor for file in files for tensor in file.tensors]
     n_layers = header.block_count or 0
+    head = _size(tensors, "output.weight")
+    tied = 0 if head else _size(tensors, "token_embd.weight")
     spans = tuple(
-        _span(tensor, n_layers, number)
+        _span(tensor, n_layers, number, "output.weight" if head else "token_embd.weight")
         for number, file in enumerate(files)
         for tensor in file.tensors
     )
-    head = _size(tensors, "output.weight")
-    tied = 0 if head else _size(tensors, "token_embd.weight")
     facts = ModelFacts(
         n_ctx_train=header.context_length or 0,
         n_embd=header.embedding_length or 0,
@@ -206,12 +215,12 @@ def _layers(spans: tuple[Span, ...], kv: tuple[int, ...]) -> tuple[LayerFacts, .
     return tuple(map(LayerFacts, dense, experts, kv))
 
 
-def _span(tensor: Tensor, n_layers: int, file: int) -> Span:
+def _span(tensor: Tensor, n_layers: int, file: int, head: str) -> Span:
     match = _LAYER.match(tensor.name)
     layer = int(match[1]) if match else -1 if _is_input(tensor) else n_layers
     is_expert = bool(_EXPERT.search(tensor.name))
     end = tensor.offset + tensor.size_bytes
-    return Span(layer, is_expert, tensor.offset, end, file, tensor.name == "output.weight")
+    return Span(layer, is_expert, tensor.offset, end, file, tensor.name == head)
 
 
 def _is_input(tensor: Tensor) -> bool:

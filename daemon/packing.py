@@ -200,10 +200,16 @@ class Packing:
         output = self.facts.output_bytes - self._head_bytes if has_output else 0
         kv = sum(self._kv(layers[one].kv_elements, split.n_ctx, split.kv_type) for one in held)
         compute = self._compute(self.costs.device_bytes, split.n_ctx)
-        n_whole = n_layers - int(has_output and self.head_on_host)
         return DeviceUse(
-            *(room.name, weights + output, kv, compute),
-            *(room.room_bytes, room.free_bytes, n_whole, room.shares_host),
+            device=room.name,
+            weights_bytes=weights + output,
+            kv_bytes=kv,
+            compute_bytes=compute,
+            room_bytes=room.room_bytes,
+            free_bytes=room.free_bytes,
+            n_layers=n_layers - int(has_output and self.head_on_host),
+            shares_host=room.shares_host,
+            maps_files=room.maps_files,
         )
 
     def _with_companions(self, split: Split, uses: list[DeviceUse]) -> tuple[DeviceUse, ...]:

@@ -28,7 +28,8 @@ class NoSuchDevice(InvalidRequest):
 class Room:
     """One GPU, local or remote: what a model may take there, of what is free.
 
-    One that `shares_host` has no memory of its own: what it takes is the host's.
+    One that `shares_host` has no memory of its own: what it takes is the host's. One that
+    `maps_files` computes on the pages of a mapped model file.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Room:
     free_bytes: int = 0
     remote: RemoteDevice | None = None
     shares_host: bool = False
+    maps_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class DeviceUse:
     free_bytes: int = 0
     n_layers: int = 0
     shares_host: bool = False
+    maps_files: bool = False
 
     @property
     def total_bytes(self) -> int:

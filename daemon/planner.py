@@ -16,6 +16,7 @@ from .budgets import budget_of
 from .devices import RPC, BufferBytes, Device, Devices
 from .fit import estimated_costs, fit, n_ubatch, target_context
 from .lessons import Lessons
+from .mapping import as_mapped
 from .measured import Measurements, measure_key
 from .outlook import Alternatives, Outlook
 from .placing import Costs, DoesNotFit, Fit, NoSuchDevice, Room, Wanted
@@ -128,7 +129,7 @@ class Planner:
             seen.append(found.placement)
             buffers = await self._account(question, found.placement, devices)
             if not buffers:
-                return best or found
+                return best or as_mapped(found, facts)
             facts, buffers, drafted = told_apart(found, facts, buffers)
             checked = with_account(found, facts, buffers, drafted)
             if fits(checked, machine.available_bytes) and (not best or checked.rank > best.rank):
@@ -219,7 +220,8 @@ class Planner:
             taken = self._lessons.extra_bytes(_known_as(device))
             taken += (spared or {}).get(device.name, 0)
             left = max(0, (room if budget is None else min(room, budget)) - taken)
-            rooms.append(Room(device.name, left, free, device.remote, device.shares_host))
+            shares_host, maps_files = device.shares_host, device.maps_files
+            rooms.append(Room(device.name, left, free, device.remote, shares_host, maps_files))
         return tuple(rooms)
 
     def forget_devices(self) -> None:
