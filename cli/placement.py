@@ -90,10 +90,19 @@ def plan_text(plan: JsonObject) -> str:
             "",
             f"context:    {plan['context_length']} tokens; up to {plan['most_context_length']} "
             "would fit like this",
+            *_download(plan),
             "",
             table(("QUANT", "ABOUT", "WOULD FIT"), quants),
         )
     )
+
+
+def _download(plan: JsonObject) -> tuple[str, ...]:
+    """Of a model that is on the hub: what it would cost to have it, and what the plan did."""
+    if "download_bytes" not in plan:
+        return ()
+    sizes = size_text(plan["download_bytes"]), size_text(plan["read_bytes"])
+    return (f"download:   {sizes[0]} as {plan['quant']}; {sizes[1]} were read for this",)
 
 
 @click.command()

@@ -110,6 +110,7 @@ def test_a_plan_before_the_download(daemon: LiveDaemon, hub: FakeHub) -> None:
     assert planned["read_bytes"] < 20_000_000
     assert not planned["measured"]
     assert MODEL not in daemon.qm("list").stdout
+    assert "download:   98 MB as Q4_1;" in daemon.qm("plan", MODEL).stdout
     assert "Error" in daemon.qm("plan", "hf.co/org/nothing-there").stderr
 
 
