@@ -20,6 +20,7 @@ _OTHERS: Final = (
     Tags("[THINK]", "[/THINK]", control=True),
     Tags("<|START_THINKING|>", "<|END_THINKING|>", control=True),
     Tags("<seed:think>", "</seed:think>", control=True),
+    Tags("<|channel>thought", "<channel|>", control=True),  # Gemma 4
     Tags("◁think▷", "◁/think▷"),
     Tags("<thinking>", "</thinking>"),
     Tags("<reasoning>", "</reasoning>"),

@@ -120,6 +120,7 @@ def template_context(
         "bos_token": bos,
         "eos_token": eos,
         "enable_thinking": request.think is not False,
+        "thinking": request.think is not False,  # what DeepSeek, Granite and Kimi call the same
         "system": system,
         "prompt": _last_prompt(request, turns),
         "suffix": request.suffix,

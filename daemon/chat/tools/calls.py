@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .. import json_text
 from ..request import JsonObject
@@ -103,41 +104,8 @@ def arguments(value: object) -> JsonObject:
     return value
 
 
-def read_tagged(text: str, tools: Tools) -> list[Call]:
-    """What stands in `<tool_call>`: JSON, Qwen's XML or GLM's keys and values."""
-    body = text.strip()
-    if body.startswith(("{", "[")):
-        return read_json(body, tools)
-    if body.startswith("<function="):
-        return [_xml_call(match, tools) for match in _FUNCTION.finditer(body)] or _no(body)
-    return [_keyed_call(body, tools)]
-
-
-_FUNCTION = re.compile(r"<function=([^>\s]+)>(.*?)(?:</function>|\Z)", re.DOTALL)
-_PARAMETER = re.compile(
-    r"<parameter=([^>\s]+)>\n?(.*?)\n?(?:</parameter>|(?=<parameter=)|\Z)", re.DOTALL
-)
-_KEYED = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
-
-
 def _no(text: str) -> list[Call]:
     raise Malformed(text)
-
-
-def _xml_call(match: re.Match[str], tools: Tools) -> Call:
-    name, body = match.groups()
-    pairs = _PARAMETER.findall(body)
-    given = {key: typed(value, tools.parameter(name, key)) for key, value in pairs}
-    return Call(name, arguments(given))
-
-
-def _keyed_call(body: str, tools: Tools) -> Call:
-    name = body.partition("<arg_key>")[0].strip()
-    if not re.fullmatch(r"[\w.\-/]+", name):
-        raise Malformed(body)
-    pairs = [(key.strip(), value) for key, value in _KEYED.findall(body)]
-    given = {key: typed(value, tools.parameter(name, key)) for key, value in pairs}
-    return Call(name, arguments(given))
 
 
 def typed(text: str, schema: JsonObject) -> object:
@@ -153,11 +121,20 @@ def typed(text: str, schema: JsonObject) -> object:
 def read_python(text: str, tools: Tools) -> list[Call]:
     """Calls in Python's notation, such as `[weather(city="Oslo"), now()]`."""
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        tree = _JsonNames().visit(ast.parse(text.strip(), mode="eval").body)
         nodes = tree.elts if isinstance(tree, ast.List | ast.Tuple) else [tree]
         return [_python_call(node, tools) for node in nodes] or _no(text)
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
         raise Malformed(text) from error
+
+
+class _JsonNames(ast.NodeTransformer):
+    """Models write JSON's names for constants in Python's calls."""
+
+    _VALUES: ClassVar = {"true": True, "false": False, "null": None}
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(self._VALUES[node.id]) if node.id in self._VALUES else node
 
 
 def _python_call(node: ast.expr, tools: Tools) -> Call:
@@ -203,6 +180,27 @@ def read_mistral(text: str, tools: Tools) -> list[Call]:
     return calls
 
 
+def read_piped(text: str, tools: Tools) -> list[Call]:
+    """A JSON list, the bracket of which may be part of the mark before it."""
+    body = text.strip()
+    return read_json(f"[{body}" if body.startswith("{") and body.endswith("]") else body, tools)
+
+
+_KIMI = re.compile(
+    r"<\|tool_call_begin\|>\s*(?:functions\.)?([\w.\-]+?)(?::\d+)?\s*"
+    r"<\|tool_call_argument_begin\|>(.*?)<\|tool_call_end\|>",
+    re.DOTALL,
+)
+
+
+def read_kimi(text: str, _tools: Tools) -> list[Call]:
+    """Kimi's blocks: `functions.name:0`, and JSON."""
+    if _KIMI.sub("", text).strip():
+        raise Malformed(text)
+    found = [Call(name, arguments(body.strip())) for name, body in _KIMI.findall(text)]
+    return found or _no(text)
+
+
 _DEEPSEEK = re.compile(
     r"<｜tool▁call▁begin｜>(.*?)<｜tool▁sep｜>(.*?)<｜tool▁call▁end｜>", re.DOTALL
 )
@@ -212,25 +210,10 @@ _FENCED = re.compile(r"\s*([^\n{]+?)\s*```(?:json)?\s*(.*?)\s*```\s*", re.DOTALL
 def read_deepseek(text: str, tools: Tools) -> list[Call]:
     """DeepSeek's blocks: a name and JSON, in a fence (V3, R1) or without (V3.1)."""
     calls = []
+    if _DEEPSEEK.sub("", text).strip():  # cut, or something else besides
+        raise Malformed(text)
     for before, after in _DEEPSEEK.findall(text):
         fenced = _FENCED.fullmatch(after)
         name, body = fenced.groups() if fenced else (before, after)
         calls.append(Call(name.strip(), arguments(body.strip())))
     return calls or _no(text)
-
-
-_GEMMA = re.compile(r"\s*call:([\w.\-]+)\{(.*)\}\s*", re.DOTALL)
-_GEMMA_PAIR = re.compile(r"([\w.\-]+):(?:<escape>(.*?)<escape>|([^,]*))(?:,|\Z)", re.DOTALL)
-
-
-def read_gemma(text: str, tools: Tools) -> list[Call]:
-    """FunctionGemma's `call:name{key:<escape>text<escape>,count:3}`."""
-    match = _GEMMA.fullmatch(text)
-    if match is None:
-        raise Malformed(text)
-    name = match[1]
-    given = {
-        key: quoted or typed(bare, tools.parameter(name, key))
-        for key, quoted, bare in _GEMMA_PAIR.findall(match[2])
-    }
-    return [Call(name, arguments(given))]

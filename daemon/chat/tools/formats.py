@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
-from . import calls
+from . import calls, gemma, tagged
 from .calls import Call, Tools
 
 Reader = Callable[[str, Tools], list[Call]]
@@ -22,7 +22,7 @@ class ToolFormat:
     formats may also write calls without any mark, as the whole answer. `json_body` says that the
     block is JSON, whose arguments can be streamed. `control` says that the marks are control
     tokens, which the runner leaves out unless asked. `prefill` opens a block in a prompt, for a
-    call that is required.
+    call that is required. `first` are marks that belong to the block which they begin.
     """
 
     name: str
@@ -33,16 +33,18 @@ class ToolFormat:
     json_body: bool = True
     control: bool = False
     prefill: str = ""
+    first: tuple[str, ...] = ()
 
 
 TAGGED: Final = ToolFormat(
     "tagged",
-    calls.read_tagged,
+    tagged.read_tagged,
     ("<tool_call>",),
     ("</tool_call>",),
     bare=True,
     prefill="<tool_call>\n",
 )
+QWEN_XML: Final = replace(TAGGED, name="qwen-xml", first=("<function=",))  # often without its tag
 PLAIN: Final = ToolFormat("plain", calls.read_json_or_python, bare=True)
 LLAMA: Final = ToolFormat(
     "llama",
@@ -57,8 +59,8 @@ MISTRAL: Final = ToolFormat(
 )
 PIPED: Final = ToolFormat(
     "piped",
-    calls.read_json,
-    ("<|tool_call|>", "<|tool_calls|>", "functools"),
+    calls.read_piped,
+    ("<|tool_call|>", "<|tool_calls|>", "functools["),
     ("<|/tool_call|>", "<|/tool_calls|>"),
     bare=True,
     control=True,
@@ -73,9 +75,9 @@ DEEPSEEK: Final = ToolFormat(
 )
 GEMMA_CALL: Final = ToolFormat(
     "gemma-call",
-    calls.read_gemma,
-    ("<start_function_call>",),
-    ("<end_function_call>",),
+    gemma.read_gemma,
+    ("<start_function_call>", "<|tool_call>"),
+    ("<end_function_call>", "<tool_call|>"),
     json_body=False,
     control=True,
 )
@@ -87,16 +89,54 @@ TOOL_CODE: Final = ToolFormat(
     bare=True,
     json_body=False,
 )
+KIMI: Final = ToolFormat(
+    "kimi",
+    calls.read_kimi,
+    ("<|tool_calls_section_begin|>",),
+    ("<|tool_calls_section_end|>",),
+    json_body=False,
+    control=True,
+)
+INVOKED: Final = ToolFormat(
+    "invoked",
+    tagged.read_invokes,
+    ("<minimax:tool_call>",),
+    ("</minimax:tool_call>",),
+    json_body=False,
+    control=True,
+)
+NAMED: Final = ToolFormat("named", calls.read_mistral, bare=True, json_body=False)
+LISTED: Final = ToolFormat(
+    "listed",
+    calls.read_json_or_python,
+    ("<|tool_call_start|>", "<|START_ACTION|>", "<TOOLCALL>"),
+    ("<|tool_call_end|>", "<|END_ACTION|>", "</TOOLCALL>"),
+    bare=True,
+    control=True,
+)
+SEED: Final = ToolFormat(
+    "seed",
+    tagged.read_tagged,
+    ("<seed:tool_call>",),
+    ("</seed:tool_call>",),
+    control=True,
+)
 HARMONY: Final = ToolFormat("harmony", calls.read_json, control=True, json_body=False)
 
 _KNOWN: Final[tuple[tuple[str, ToolFormat], ...]] = (
     # The first whose pattern stands in the template is the format.
     (r"<\|channel\|>", HARMONY),
     (r"tool▁calls▁begin", DEEPSEEK),
-    (r"<start_function_call>", GEMMA_CALL),
+    (r"<start_function_call>|<\|tool_call>", GEMMA_CALL),
+    (r"tool_calls_section_begin", KIMI),
+    (r"minimax:tool_call", INVOKED),
+    (r"<seed:tool_call>", SEED),
+    (r"<\|tool_(list|call)_start\|>|START_ACTION|<TOOLCALL>", LISTED),
     (r"\[TOOL_CALLS\]", MISTRAL),
+    (r"<function=", QWEN_XML),
     (r"<tool_call>", TAGGED),
-    (r"<\|tool_calls?\|>|functools", PIPED),
+    (r"<\|observation\|>", NAMED),  # GLM 4
+    (r"<\|tool(_calls?)?\|>|functools", PIPED),
     (r"python_tag|python_start|ipython|<\|start_header_id\|>", LLAMA),
     (r"tool_code|<start_of_turn>", TOOL_CODE),
 )

@@ -23,6 +23,18 @@ _CHANNEL: Final = re.compile(r"<\|channel\|>\s*(\w+)")
 _RECIPIENT: Final = re.compile(r"to=(?:functions\.)?([\w.\-]+)")
 
 
+# A header that was cut off, which says nothing to anybody.
+_BEGUN: Final = re.compile(
+    r"\s*(?:<\|start\|>)?(?:assistant)?(?:\s*to=[\w.\-]+)?\s*"
+    r"(?:<\|channel\|>\w*(?:\s+to=[\w.\-]*)?\s*(?:<\|constrain\|>)?\s*\w*)?(?:<[|\w]*)?"
+)
+_FIRST: Final = ("<|", "assistant", "to=")  # how a header may begin, behind the prompt's own part
+
+
+def _may_begin(text: str) -> bool:
+    return any(text.startswith(first) or first.startswith(text) for first in _FIRST)
+
+
 class HarmonyParser:
     """Feed it the output in any pieces; marks never show, and nothing is ever lost."""
 
@@ -59,13 +71,13 @@ class HarmonyParser:
         """What was held back, now that nothing follows."""
         held, self._held = self._held, ""
         if self._header is not None:
-            return Delta(content=held) if not held.lstrip().startswith("<|") else Delta()
+            return Delta() if _BEGUN.fullmatch(held) else Delta(content=held)
         return joined([self._part(held), self._close()])
 
     def _in_header(self) -> Delta:
         header, mark, rest = self._held.partition(_MESSAGE)
         if not mark:
-            if self._held.lstrip().startswith(("<", "assistant")) or not self._held.strip():
+            if _may_begin(self._held.lstrip()):
                 return Delta()
             # No header at all: a model that answers plainly.
             self._header, self._channel, self._tool = None, "final", ""

@@ -47,6 +47,8 @@ class ToolCallParser:
     def feed(self, text: str) -> Delta:
         """What can be told by now; the rest is held until more comes."""
         self._held += text
+        if self._state is State.BARE:
+            self._bare()  # before anything is told of a call that it is none
         added = self._scan(text)
         while True:
             state, held = self._state, self._held
@@ -72,7 +74,7 @@ class ToolCallParser:
             case State.BLOCK:
                 return self._block()
             case State.BARE:
-                return self._bare()
+                return Delta()
 
     def _start(self) -> Delta:
         body = self._held.lstrip()
@@ -84,21 +86,22 @@ class ToolCallParser:
         self._state = State.TEXT
         return Delta()
 
-    def _bare(self) -> Delta:
+    def _bare(self) -> None:
         if not may_be_call(self._held.lstrip(), self._tools):
             self._state = State.TEXT
-        return Delta()
 
     def _text(self) -> Delta:
-        found = [(self._held.find(mark), mark) for mark in self._form.starts if mark in self._held]
+        marks = (*self._form.starts, *self._form.first)
+        found = [(self._held.find(mark), mark) for mark in marks if mark in self._held]
         if not found:
-            marks = self._form.starts
             sure = len(self._held) - max((torn(self._held, mark) for mark in marks), default=0)
             if marks:  # white space before a block belongs to it, and shows only if it is no call
                 sure = len(self._held[:sure].rstrip())
             content, self._held = self._held[:sure], self._held[sure:]
             return Delta(content=content)
         at, mark = min(found)
+        if mark in self._form.first:
+            mark = ""
         before, self._held = self._held[:at], self._held[at + len(mark) :]
         content = before.rstrip()
         self._enter(State.BLOCK, before[len(content) :] + mark)
@@ -179,6 +182,6 @@ def may_be_call(text: str, tools: Tools) -> bool:
     written = re.sub(r"\s+", "", text[:400])
     heads = ['{"type":"function"', '{"function":']
     for name in tools.schemas:
-        heads += [f'{{"name":"{name}"', f"[{name}(", f"{name}("]
+        heads += [f'{{"name":"{name}"', f"[{name}(", f"{name}(", f"{name}{{"]
     heads += [f"[{head}" for head in heads if head.startswith("{")]
     return any(head.startswith(written) or written.startswith(head) for head in heads)

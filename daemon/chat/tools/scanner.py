@@ -11,13 +11,15 @@ from ..request import ToolCallPart
 _HEAD: Final = re.compile(
     r'[\s,;\[\]}]*\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*"([^"\\]+)"\s*,\s*'
     r'"(?:arguments|parameters)"\s*:\s*(?=\{)'
+    r"|\s*(?:\[TOOL_CALLS\])?\s*([\w.\-]+)\s*(?:\[CALL_ID\]\s*[\w\-]+\s*)?\[ARGS\]\s*(?=\{)"
 )
 
 
 class ArgumentScanner:
     """Feed it the body of a block; it gives parts of calls to the tools in `names`.
 
-    It looks for objects that begin with name and arguments, in that order. Anything else it leaves
+    It looks for objects that begin with name and arguments, in that order, and for Mistral's names
+    before `[ARGS]`. Anything else it leaves
     to the reader of the whole block.
     """
 
@@ -44,10 +46,11 @@ class ArgumentScanner:
             head = _HEAD.match(self._text, self._at)
             if head is None:
                 break
-            if head[1] not in self._names:
+            name = head[1] or head[2]
+            if name not in self._names:
                 self._lost = True
                 break
-            parts.append(ToolCallPart(self._next_index, head[1], ""))
+            parts.append(ToolCallPart(self._next_index, name, ""))
             self._next_index += 1
             parts.append(ToolCallPart(self._next_index - 1, "", "{"))
             self._at = head.end() + 1

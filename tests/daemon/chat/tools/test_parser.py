@@ -12,10 +12,16 @@ from qm.daemon.chat.tools.formats import (
     DEEPSEEK,
     GEMMA_CALL,
     HARMONY,
+    INVOKED,
+    KIMI,
+    LISTED,
     LLAMA,
     MISTRAL,
+    NAMED,
     PIPED,
     PLAIN,
+    QWEN_XML,
+    SEED,
     TAGGED,
     TOOL_CODE,
     ToolFormat,
@@ -129,6 +135,96 @@ CALLS: list[tuple[str, ToolFormat, str, list[tuple[str, Any]], str]] = [
         [OSLO],
         "",
     ),
+    (
+        "functiongemma, nested",
+        GEMMA_CALL,
+        "<start_function_call>call:weather{city:[<escape>a,b<escape>,{x:1.5,y:true}],days:2}"
+        "<end_function_call>",
+        [("weather", {"city": ["a,b", {"x": 1.5, "y": True}], "days": 2})],
+        "",
+    ),
+    (
+        "gemma 4",
+        GEMMA_CALL,
+        'Yes.<|tool_call>call:weather{city:<|"|>Oslo<|"|>,days:2}<tool_call|>'
+        "<|tool_call>call:now{}<tool_call|>",
+        BOTH,
+        "Yes.",
+    ),
+    (
+        "qwen3-coder, without its tag",
+        QWEN_XML,
+        "Let me look.\n<function=weather>\n<parameter=city>\nOslo\n</parameter>\n"
+        "<parameter=days>\n2\n"
+        "</parameter>\n</function>\n</tool_call>",
+        [OSLO],
+        "Let me look.",
+    ),
+    (
+        "llama's custom function",
+        QWEN_XML,
+        '<function=weather>{"city": "Oslo", "days": 2}</function>',
+        [OSLO],
+        "",
+    ),
+    (
+        "kimi k2",
+        KIMI,
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:0"
+        '<|tool_call_argument_begin|>{"city": "Oslo", "days": 2}<|tool_call_end|>'
+        "<|tool_call_begin|>functions.now:1<|tool_call_argument_begin|>{}<|tool_call_end|>"
+        "<|tool_calls_section_end|>",
+        BOTH,
+        "",
+    ),
+    (
+        "minimax m2",
+        INVOKED,
+        '<minimax:tool_call>\n<invoke name="weather">\n<parameter name="city">Oslo</parameter>\n'
+        '<parameter name="days">2</parameter>\n</invoke>\n<invoke name="now">\n</invoke>\n'
+        "</minimax:tool_call>",
+        BOTH,
+        "",
+    ),
+    (
+        "seed-oss",
+        SEED,
+        "<seed:tool_call>\n<function=weather>\n<parameter=city>Oslo</parameter>\n"
+        "<parameter=days>2</parameter>\n</function>\n</seed:tool_call>",
+        [OSLO],
+        "",
+    ),
+    (
+        "lfm2",
+        LISTED,
+        '<|tool_call_start|>[weather(city="Oslo", days=2), now()]<|tool_call_end|>',
+        BOTH,
+        "",
+    ),
+    (
+        "command r7b",
+        LISTED,
+        '<|START_ACTION|>[\n {"tool_call_id": "0", "tool_name": "weather", '
+        '"parameters": {"city": "Oslo", "days": 2}}\n]<|END_ACTION|>',
+        [OSLO],
+        "",
+    ),
+    ("nemotron", LISTED, f"<TOOLCALL>[{OSLO_JSON}]</TOOLCALL>", [OSLO], ""),
+    ("glm 4", NAMED, 'weather\n{"city": "Oslo", "days": 2}', [OSLO], ""),
+    (
+        "mistral small, with an id",
+        MISTRAL,
+        '[TOOL_CALLS]weather[CALL_ID]a1b2c3d4e[ARGS]{"city": "Oslo", "days": 2}',
+        [OSLO],
+        "",
+    ),
+    (
+        "python with JSON's constants",
+        LLAMA,
+        '[weather(city="Oslo", days=[true, null])]',
+        [("weather", {"city": "Oslo", "days": [True, None]})],
+        "",
+    ),
     ("plain", PLAIN, OSLO_JSON, [OSLO], ""),
     (
         "plain, openai's shape",
@@ -151,6 +247,28 @@ TEXTS: list[tuple[str, ToolFormat, str]] = [
     ("no call in deepseek's marks", DEEPSEEK, "<｜tool▁calls▁begin｜>hm<｜tool▁calls▁end｜>"),
     ("code", TOOL_CODE, "```json\n[1, 2]\n``` is a list"),
     ("mistral with garbage", MISTRAL, "[TOOL_CALLS]weather{{"),
+    ("code about functools", PIPED, "Use functools.lru_cache for that"),
+    (
+        "xml that is cut in a value",
+        QWEN_XML,
+        "<tool_call>\n<function=weather>\n<parameter=city>\nOs",
+    ),
+    (
+        "xml with something between",
+        TAGGED,
+        "<tool_call><function=weather>so <parameter=city>Oslo</parameter></function></tool_call>",
+    ),
+    ("glm that is cut", TAGGED, "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>Os"),
+    (
+        "deepseek that is cut in its second call",
+        DEEPSEEK,
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜>"
+        '<｜tool▁call▁begin｜>weather<｜tool▁sep｜>{"ci',
+    ),
+    ("gemma that is cut", GEMMA_CALL, "<start_function_call>call:weather{city:<escape>Os"),
+    ("kimi that is cut", KIMI, "<|tool_calls_section_begin|><|tool_call_begin|>functions.now:0"),
+    ("minimax that is cut", INVOKED, '<minimax:tool_call><invoke name="now">'),
+    ("glm 4 that is cut", NAMED, 'weather\n{"city'),
 ]
 
 
@@ -214,6 +332,14 @@ def test_arguments_stream_while_they_are_written() -> None:
     assert begun.tool_calls == more.tool_calls == ()
 
 
+def test_mistral_streams_its_arguments() -> None:
+    """After a name and [ARGS], too."""
+    parser = ToolCallParser(MISTRAL, TOOLS)
+    begun = parser.feed('[TOOL_CALLS]weather[ARGS]{"city')
+    assert [part.name for part in begun.tool_parts if part.name] == ["weather"]
+    assert "".join(part.arguments for part in parser.feed('": "Os').tool_parts) == '":"Os'
+
+
 def test_streamed_arguments_are_the_text_of_the_whole_ones() -> None:
     """White space that says nothing is left out; what stands in a string stays."""
     body = '{"name": "weather", "arguments": {\n  "city": "New \\" York",\t"days" : 2 }}'
@@ -274,6 +400,23 @@ def test_harmony() -> None:
         assert from_parts(delta) == [OSLO]
 
 
+def test_harmony_goes_on_where_the_prompt_ends() -> None:
+    """The recipient may be the first word; what has no end is no header but text."""
+    written = (
+        ' to=functions.weather<|channel|>commentary json<|message|>{"city": "Oslo", "days": 2}'
+    )
+    for pieces in cuts(written):
+        delta = parsed(HARMONY, pieces)
+        assert ([(call.name, call.arguments) for call in delta.tool_calls], delta.content) == (
+            [OSLO],
+            "",
+        )
+    assert parsed(HARMONY, ["<|channel|>analysis"]) == Delta()
+    broken = "<|channel|>final It is blue."
+    for pieces in cuts(broken):
+        assert parsed(HARMONY, pieces).content == broken
+
+
 def test_harmony_answer() -> None:
     """The final channel is the answer; so is text without any channel."""
     for pieces in cuts(HARMONY_ANSWER):
@@ -290,6 +433,14 @@ def test_harmony_answer() -> None:
         ("<|tool_call|>", PIPED),
         ("<｜tool▁calls▁begin｜>", DEEPSEEK),
         ("<start_of_turn>model", TOOL_CODE),
+        ("<start_of_turn>developer <start_function_call>call:", GEMMA_CALL),
+        ("<|turn>model <|tool_call>call:", GEMMA_CALL),
+        ("<tool_call>\n<function=example_function_name>", QWEN_XML),
+        ("<|tool_list_start|>[", LISTED),
+        ("<|tool_calls_section_begin|>", KIMI),
+        ("<minimax:tool_call>", INVOKED),
+        ("<seed:tool_call>\n<function=", SEED),
+        ("[gMASK]<sop> <|observation|>", NAMED),
         ("<|start|>assistant<|channel|>final", HARMONY),
         ("{{ messages }}", PLAIN),
     ],

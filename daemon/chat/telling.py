@@ -1,0 +1,71 @@
+"""What templates want told in a way of their own, seen from their words. Pure.
+
+Mistral's refuse ids of other than nine letters and digits, DeepSeek's put arguments together with
+texts, Phi's look for the tools in the system turn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from .request import JsonObject, Role
+
+_SHORT_IDS: Final = re.compile(r"\bid\s*\|\s*length\s*!=\s*9\b")
+_TOOLS_IN_A_TURN: Final = re.compile(r"\bmessage(?:\.tools\b|\[['\"]tools['\"]\])")
+_ARGUMENTS: Final = r"[\w.\[\]'\"]*\barguments\b['\"\]]*"
+_WRITTEN_OUT: Final = re.compile(rf"(?:\+|\{{\{{-?)\s*{_ARGUMENTS}\s*(?:\+|-?\}}\}})")
+_LOOKED_INTO: Final = re.compile(rf"{_ARGUMENTS}\s*(?:\||is\b|\.items)|\bin\s+{_ARGUMENTS}")
+_ID_CHARACTERS: Final = 9
+
+
+def as_wanted(context: JsonObject, template: str) -> JsonObject:
+    """The same for this template: ids, arguments and tools in the way that it can tell them."""
+    messages = context["messages"]
+    if _SHORT_IDS.search(template):
+        messages = [_with_ids(message, short_id) for message in messages]
+    if _WRITTEN_OUT.search(template) and not _LOOKED_INTO.search(template):
+        messages = [_with_written_arguments(message) for message in messages]
+    if context["tools"] and _TOOLS_IN_A_TURN.search(template):
+        messages = [*_with_tools(messages, context["tools"])]
+    return context | {"messages": messages}
+
+
+def short_id(given: str) -> str:
+    """Nine letters and digits, always the same for the same id."""
+    if len(given) == _ID_CHARACTERS and given.isascii() and given.isalnum():
+        return given
+    return hashlib.sha256(given.encode("utf-8", "replace")).hexdigest()[:_ID_CHARACTERS]
+
+
+def _with_ids(message: JsonObject, changed: Callable[[str], str]) -> JsonObject:
+    document = dict(message)
+    if "tool_calls" in message:
+        calls = message["tool_calls"]
+        document["tool_calls"] = [call | {"id": changed(call["id"])} for call in calls]
+    if message["role"] == Role.TOOL:
+        document["tool_call_id"] = changed(message.get("tool_call_id", ""))
+    return document
+
+
+def _with_written_arguments(message: JsonObject) -> JsonObject:
+    calls = [
+        call | {"function": _with_text(call["function"])} for call in message.get("tool_calls", ())
+    ]
+    return message | {"tool_calls": calls} if calls else message
+
+
+def _with_text(function: JsonObject) -> JsonObject:
+    return function | {"arguments": json.dumps(function["arguments"], ensure_ascii=False)}
+
+
+def _with_tools(messages: list[JsonObject], tools: list[JsonObject]) -> Iterator[JsonObject]:
+    text = json.dumps([tool.get("function") or tool for tool in tools], ensure_ascii=False)
+    first, rest = messages[:1], messages[1:]
+    if not first or first[0]["role"] != Role.SYSTEM:
+        first, rest = [{"role": str(Role.SYSTEM), "content": ""}], messages
+    yield first[0] | {"tools": text}
+    yield from rest
