@@ -150,13 +150,12 @@ def _tool_choice(fields: Fields) -> ToolChoice:
 
 
 def _think(fields: Fields) -> bool | None:
+    """Claude Code sends a budget to every model; none is refused for that."""
     match fields.text("type"):
         case "":
             return None
-        case "enabled":
-            return True
-        case "adaptive":
-            return None  # as the model does by itself
+        case "enabled" | "adaptive":
+            return None  # a budget allows reasoning: who can reason does, who can't answers
         case "disabled":
             return False
         case kind:

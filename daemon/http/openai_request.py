@@ -7,14 +7,13 @@ from typing import Any
 
 import msgspec
 
-from ..chat.request import EmbedRequest, Format, JsonObject, Request, ToolChoice
+from ..chat.request import EmbedRequest, Format, Request
 from .choices import MOST_CHOICES
 from .content import effort, named_options, token_limit
-from .fields import Fields, WrongType, as_object, field_of
+from .fields import Fields, WrongType, field_of
 from .ollama_request import MOST_TOP_LOGPROBS, InvalidField, keep_alive_s, model_name, token
 from .openai_messages import messages
-
-_CHOICES = {"auto", "none", "required"}
+from .openai_tools import allowed, tool_choice, tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ def chat_wanted(fields: Fields) -> Wanted:
     request = Request(
         model=model_name(fields),
         messages=turns,
-        tools=tools(fields),
+        tools=allowed(fields, tools(fields)),
         tool_choice=tool_choice(fields),
         parallel_calls=fields.boolean("parallel_tool_calls", True),
         format=response_format(fields),
@@ -103,28 +102,6 @@ def lifetime(fields: Fields) -> dict[str, Any]:  # Any: arguments of `Request`
         "truncate": fields.boolean("truncate", False),
         "shift": fields.boolean("shift", True),
     }
-
-
-def tools(fields: Fields) -> tuple[JsonObject, ...]:
-    return tuple(
-        as_object(item, path, "openai.Tool") for path, item in fields.items("tools", "openai.Tool")
-    )
-
-
-def tool_choice(fields: Fields) -> ToolChoice:
-    """auto, none, required, or an object that names one tool."""
-    value = fields.raw("tool_choice")
-    if value is None:
-        return ToolChoice()
-    if isinstance(value, str):
-        if value not in _CHOICES:
-            raise InvalidField("tool_choice must be auto, none, required or name a function")
-        return ToolChoice(value)
-    choice = fields.fields("tool_choice")
-    name = choice.text("name") or choice.fields("function").text("name")
-    if not name:
-        raise InvalidField("tool_choice must be auto, none, required or name a function")
-    return ToolChoice("required", name)
 
 
 def response_format(fields: Fields) -> Format | None:

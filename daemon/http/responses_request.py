@@ -10,7 +10,8 @@ from .content import InvalidContent, arguments, effort, named_options, token_lim
 from .fields import Fields, as_object, field_of
 from .ollama_request import MOST_TOP_LOGPROBS, InvalidField, model_name
 from .openai_messages import content
-from .openai_request import bounded, lifetime, tool_choice
+from .openai_request import bounded, lifetime
+from .openai_tools import allowed, tool_choice
 from .responses_items import input_items
 
 _ROLES = {"developer": Role.SYSTEM}
@@ -46,7 +47,7 @@ def responses_request(
     request = Request(
         model=model_name(fields),
         messages=(*system, *turns),
-        tools=tuple(_tool(each) for each in fields.objects("tools", "openai.ResponsesTool")),
+        tools=allowed(fields, _tools(fields)),
         tool_choice=tool_choice(fields),
         parallel_calls=fields.boolean("parallel_tool_calls", True),
         format=_format(fields.fields("text").fields("format")),
@@ -123,6 +124,10 @@ def _call(item: Fields, index: int) -> ToolCall:
     return ToolCall(
         item.text("name"), arguments(item.raw("arguments")), item.text("call_id"), index
     )
+
+
+def _tools(fields: Fields) -> tuple[JsonObject, ...]:
+    return tuple(_tool(each) for each in fields.objects("tools", "openai.ResponsesTool"))
 
 
 def _tool(fields: Fields) -> JsonObject:

@@ -16,6 +16,7 @@ from .schema import (
     MAYBE_TEXT,
     MODEL,
     NULL,
+    NUMBER,
     OBJECT,
     OBJECTS,
     TEXT,
@@ -104,6 +105,9 @@ ITEMS = Schema(
             "has_more": {"type": "boolean"},
         }
     ),
+)
+COUNTED = Schema(
+    "InputTokens", shape({"object": {"const": "response.input_tokens"}, "input_tokens": NUMBER})
 )
 HOW_TOLD = (Parameter("stream", {"enum": ["false"]}),)
 PAGE = (

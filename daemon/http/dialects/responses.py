@@ -67,6 +67,15 @@ def _keep(memory: ResponseMemory, asked: Asked, document: JsonObject, turn: Mess
         memory.keep(document, (*asked.turns, turn), asked.items)
 
 
+async def _count(request: web.Request, services: Services) -> web.Response:
+    """How many tokens a request would put in, by the rules of creating it."""
+    fields = await read_fields(request, "openai.ResponsesRequest", "EOF")
+    asked = _asked(fields, request.app[MEMORY])
+    tokens = await services.chat.count_tokens(asked.request)
+    document = {"object": "response.input_tokens", "input_tokens": tokens}
+    return answer(document, content_type=PLAIN_JSON)
+
+
 async def _get(request: web.Request, _services: Services) -> web.Response:
     if request.query.get("stream", "false").lower() not in ("", "0", "false"):
         raise InvalidField("stream: a kept response is one document; ask for it without stream")
@@ -121,6 +130,12 @@ DIALECT = Dialect(
             "/v1/responses",
             _create,
             told=Told("Respond", said.WANTED, said.RESPONSE, SSE),
+        ),
+        Route(
+            "POST",
+            "/v1/responses/input_tokens",
+            _count,
+            told=Told("Count what a request puts in", said.WANTED, said.COUNTED),
         ),
         Route(
             "GET",

@@ -148,7 +148,7 @@ def test_fields_of_a_request() -> None:
     assert request.options.stop == ("x",)
     assert request.tools[0]["function"]["parameters"] == {"type": "object"}
     assert request.tool_choice == ToolChoice("required", "f")
-    assert (request.think, request.keep_alive_s) == (True, 60)
+    assert (request.think, request.keep_alive_s) == (None, 60)  # by itself, if it can
     assert request.format == Format({"type": "object"})
     assert asked(tool_choice={"type": "any"}).tool_choice == ToolChoice("required")
     single = asked(tool_choice={"type": "auto", "disable_parallel_tool_use": True})

@@ -176,6 +176,18 @@ def test_fields_of_a_chat() -> None:
     assert first.format == Format(json_schema={"type": "object"})
     assert (first.think, first.top_logprobs, first.keep_alive_s) == ("max", 4, 30)
     assert chat(tool_choice="none").requests[0].tool_choice == ToolChoice("none")
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_choice_may_allow_some_tools(nested: bool) -> None:
+    """Chat keeps the list one level lower than responses do."""
+    tools = [{"type": "function", "function": {"name": name}} for name in ("f", "g", "h")]
+    named = [{"type": "function", "function": {"name": name}} for name in ("h", "f")]
+    allowance = {"mode": "required", "tools": named}
+    choice = {"allowed_tools": allowance} if nested else allowance
+    (request,) = chat(tools=tools, tool_choice={"type": "allowed_tools", **choice}).requests
+    assert request.tool_choice == ToolChoice("required")
+    assert [tool["function"]["name"] for tool in request.tools] == ["h", "f"]
     assert chat(parallel_tool_calls=False).requests[0].parallel_calls is False
     assert chat(response_format={"type": "json_object"}).requests[0].format == Format({})
     assert chat(reasoning_effort="none").requests[0].think is False
@@ -234,6 +246,12 @@ def test_turns_of_a_chat() -> None:
         ({"top_logprobs": -1}, "top_logprobs must be between 0 and 20"),
         ({"tool_choice": "maybe"}, "tool_choice must be"),
         ({"tool_choice": {"type": "function"}}, "tool_choice must be"),
+        ({"tool_choice": {"type": "allowed_tools", "mode": "some"}}, "tool_choice must be"),
+        ({"tool_choice": {"type": "allowed_tools"}}, "allows none, which"),
+        (
+            {"tool_choice": {"type": "allowed_tools", "tools": [{"name": "g"}]}},
+            "allows 'g', which is not among tools",
+        ),
         ({"tools": [3]}, r"tools\[0\] of type openai.Tool"),
         ({"reasoning_effort": "huge"}, "reasoning_effort must be one of"),
         ({"reasoning_effort": 3}, "reasoning_effort of type string"),

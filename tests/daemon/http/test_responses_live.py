@@ -42,6 +42,8 @@ def test_a_conversation_goes_on_from_a_response(client: openai.OpenAI) -> None:
     alone = client.responses.create(**ASKED, input="What is my name?", store=False)
     assert second.usage is not None
     assert alone.usage is not None
+    counted = client.responses.input_tokens.count(model=MODEL, input="What is my name?")
+    assert counted.input_tokens == alone.usage.input_tokens
     assert second.usage.input_tokens > alone.usage.input_tokens + 8
     assert client.responses.retrieve(second.id).output_text == second.output_text
     client.responses.delete(second.id)

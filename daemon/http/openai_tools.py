@@ -1,0 +1,70 @@
+"""Which tools OpenAI's clients offer, and which of them they want called. Pure."""
+
+from __future__ import annotations
+
+from ..chat.request import JsonObject, ToolChoice
+from .fields import Fields, as_object
+from .ollama_request import InvalidField
+
+_WORDS = {"auto", "none", "required"}
+_ALLOWED = "allowed_tools"
+
+
+def tools(fields: Fields) -> tuple[JsonObject, ...]:
+    return tuple(
+        as_object(item, path, "openai.Tool") for path, item in fields.items("tools", "openai.Tool")
+    )
+
+
+def tool_choice(fields: Fields) -> ToolChoice:
+    """auto, none, required, or an object that names one tool or says which are allowed."""
+    value = fields.raw("tool_choice")
+    if value is None:
+        return ToolChoice()
+    if isinstance(value, str):
+        return ToolChoice(_word(value))
+    choice = fields.fields("tool_choice")
+    if choice.text("type") == _ALLOWED:
+        return ToolChoice(_word(_allowance(choice).text("mode", "auto")))
+    name = _name(choice)
+    if not name:
+        raise _unknown()
+    return ToolChoice("required", name)
+
+
+def allowed(fields: Fields, offered: tuple[JsonObject, ...]) -> tuple[JsonObject, ...]:
+    """Of the tools on offer those that the choice allows: all, unless it lists them."""
+    if not isinstance(fields.raw("tool_choice"), dict):
+        return offered
+    choice = fields.fields("tool_choice")
+    if choice.text("type") != _ALLOWED:
+        return offered
+    tool_choice(fields)  # raises for a mode that is none, which comes first
+    wanted = [_name(each) for each in _allowance(choice).objects("tools")]
+    by_name = {(tool.get("function") or tool).get("name"): tool for tool in offered}
+    missing = [name for name in wanted if name not in by_name]
+    if missing or not wanted:
+        shown = repr(missing[0][:100]) if missing else "none"
+        raise InvalidField(f"tool_choice allows {shown}, which is not among tools")
+    return tuple(by_name[name] for name in dict.fromkeys(wanted))
+
+
+def _allowance(choice: Fields) -> Fields:
+    """Where chat keeps mode and tools; responses keep them one level higher."""
+    return choice.fields(_ALLOWED) if choice.raw(_ALLOWED) is not None else choice
+
+
+def _name(choice: Fields) -> str:
+    return choice.text("name") or choice.fields("function").text("name")
+
+
+def _word(value: str) -> str:
+    if value not in _WORDS:
+        raise _unknown()
+    return value
+
+
+def _unknown() -> InvalidField:
+    return InvalidField(
+        "tool_choice must be auto, none, required, name a function, or be of type allowed_tools"
+    )
