@@ -10,9 +10,9 @@ from qm.modelfiles.model import Model
 from qm.modelfiles.models import Models
 from qm.store.name import Name
 
-from ..runner.failures import RunnerFailed
 from ..runner.wire import Embed, Embedded
 from ..supervisor import Supervisor
+from .another import TRIES, attempt
 from .capabilities import check_embedding
 from .options import chosen
 from .request import Embeddings, EmbedRequest, Metrics, Ranking, RerankRequest
@@ -64,18 +64,17 @@ class EmbeddingService:
         self, model: Model, request: EmbedRequest | RerankRequest, frame: Embed
     ) -> tuple[Embedded, int]:
         """The answer, and how long the runner was waited for; from another one if that dies."""
-        for again in (False, True):
-            async with self._supervisor.use(
-                model,
-                wishes=chosen(model.parameters, request.options),
-                keep_alive_s=request.keep_alive_s,
-                client=request.client,
-            ) as use:
-                try:
-                    return await use.runner.embed(frame), use.load_ns
-                except RunnerFailed:
-                    if again or not await use.runner.ended():
-                        raise
+        for last in TRIES:
+            async with (
+                self._supervisor.use(
+                    model,
+                    wishes=chosen(model.parameters, request.options),
+                    keep_alive_s=request.keep_alive_s,
+                    client=request.client,
+                ) as use,
+                attempt(use, last=last),
+            ):
+                return await use.runner.embed(frame), use.load_ns
         raise AssertionError("the second try returns or raises")
 
 

@@ -14,17 +14,18 @@ from dataclasses import dataclass, replace
 
 from qm.modelfiles.model import Model
 from qm.modelfiles.models import Models
-from qm.modelfiles.template import Template
+from qm.modelfiles.template import Syntax, Template
 from qm.store.errors import InvalidRequest
 from qm.store.name import Name
 from qm.store.store import Store
 
 from ..meter import Meter
-from ..runner.failures import GenerateFailed, RunnerFailed
+from ..runner.failures import GenerateFailed
 from ..runner.process import GenerateEvent
 from ..runner.wire import Evaluated, Generate, Loaded, Options
 from ..supervisor import Supervisor, Use
 from . import capabilities
+from .another import TRIES, attempt
 from .conversation import (
     conversation,
     cut_at,
@@ -49,6 +50,7 @@ from .request import (
     Request,
     Started,
 )
+from .telling import as_wanted
 
 
 class PromptTooLong(InvalidRequest):
@@ -121,26 +123,24 @@ class ChatService:
         model = await self._models.model(name)
         capabilities.check(request, model.name, model.capabilities)
         options = chosen(model.parameters, request.options)
-        for again in (False, True):
-            async with self._supervisor.use(
-                model, wishes=options, keep_alive_s=request.keep_alive_s, client=request.client
-            ) as use:
+        for last in TRIES:
+            async with (
+                self._supervisor.use(
+                    model, wishes=options, keep_alive_s=request.keep_alive_s, client=request.client
+                ) as use,
+                attempt(use, last=last) as trying,
+            ):
                 if request.load_only:
                     yield Finished(FinishReason.LOAD)
                     return
-                work, begun = _work(request, model, options, use, started_ns), False
+                work = _work(request, model, options, use, started_ns)
                 watch = self._meter.watch(str(model.name))
-                try:
-                    async with aclosing(self._answer(work)) as events:
-                        async for event in events:
-                            begun = True
-                            watch.saw(event)
-                            yield event
-                    return
-                except RunnerFailed:
-                    # It may have died before we asked. Another one gets the same request, once.
-                    if begun or again or not await use.runner.ended():
-                        raise
+                async with aclosing(self._answer(work)) as events:
+                    async for event in events:
+                        trying.begun = True
+                        watch.saw(event)
+                        yield event
+                return
 
     async def count_tokens(self, request: Request) -> int:
         """How many tokens the prompt of `request` has. Nothing is generated."""
@@ -240,6 +240,8 @@ class ChatService:
         refusal: TemplateRefused | None = None
         for told in (turns, *easier(turns)):
             context = template_context(work.request, told, bos=work.loaded.bos, eos=work.loaded.eos)
+            if template.kind is Syntax.JINJA:
+                context = as_wanted(context, template.text)
             try:
                 return await self._renderer.render(template.text, template.kind, context)
             except TemplateRefused as error:
