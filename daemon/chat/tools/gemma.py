@@ -24,7 +24,7 @@ def read_gemma(text: str, tools: Tools) -> list[Call]:
     at = 0
     while head := _HEAD.match(text, at):
         reading = _Reading(text, head.end(), tools, head[1])
-        calls.append(Call(head[1], arguments(reading.object(0))))
+        calls.append(Call(head[1], arguments(reading.mapping(0))))
         at = reading.at
     if not calls or text[at:].strip():
         raise Malformed(text)
@@ -40,7 +40,7 @@ class _Reading:
         self._tools = tools
         self._tool = tool
 
-    def object(self, depth: int) -> dict[str, object]:
+    def mapping(self, depth: int) -> dict[str, object]:
         """From an opening brace to behind the closing one."""
         self._take("{")
         found: dict[str, object] = {}
@@ -79,7 +79,7 @@ class _Reading:
         if (quoted := self._quoted()) is not None:
             return quoted
         if self._sees("{"):
-            return self.object(depth)
+            return self.mapping(depth)
         if self._sees("["):
             return self._list(depth)
         bare = _BARE.match(self._text, self.at)
