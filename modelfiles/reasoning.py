@@ -8,14 +8,19 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """What stands around a model's reasoning; `control` says that it is control tokens."""
+    """What stands around a model's reasoning; `control` says that it is control tokens.
+
+    `answer` stands around the answer behind it, where a model has tags for that as well.
+    """
 
     start: str
     end: str
     control: bool = False
+    answer: tuple[str, str] | None = None
 
 
 THINK: Final = Tags("<think>", "</think>")
+_GRANITE: Final = Tags(THINK.start, THINK.end, answer=("<response>", "</response>"))
 _OTHERS: Final = (
     Tags("[THINK]", "[/THINK]", control=True),
     Tags("<|START_THINKING|>", "<|END_THINKING|>", control=True),
@@ -31,7 +36,7 @@ _OTHERS: Final = (
 def tags_of(template: str) -> Tags:
     """The tags that a template's words announce; `<think>` when they announce none."""
     if THINK.start in template or THINK.end in template:
-        return THINK
+        return _GRANITE if "<response>" in template else THINK
     return next((tags for tags in _OTHERS if tags.start in template), THINK)
 
 

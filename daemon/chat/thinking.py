@@ -34,6 +34,8 @@ class ThinkingSplitter:
     def __init__(self, *, opened: bool, tags: Tags = THINK) -> None:
         self._state = State.THINKING if opened else State.START
         self._start, self._end = tags.start, tags.end
+        self._answer = tags.answer
+        self._closing = ""  # what ends an answer that has tags of its own
         self._held = ""
         self._thought = False  # whether reasoning text came yet: white space before it is dropped
 
@@ -60,7 +62,7 @@ class ThinkingSplitter:
             case State.THINKING:
                 return Split(thinking=held.rstrip())
             case State.BETWEEN:
-                return Split()
+                return Split(content=held.lstrip())
             case _:
                 return Split(content=held)
 
@@ -71,13 +73,9 @@ class ThinkingSplitter:
             case State.THINKING:
                 return self._think()
             case State.BETWEEN:
-                self._held = self._held.lstrip()
-                if self._held:
-                    self._state = State.CONTENT
-                return Split()
+                return self._look_for_answer()
             case State.CONTENT:
-                content, self._held = self._held, ""
-                return Split(content=content)
+                return self._say()
 
     def _look_for_start(self) -> Split:
         text = self._held.lstrip()
@@ -100,6 +98,25 @@ class ThinkingSplitter:
         self._held = text[sure:]
         self._thought = self._thought or sure > 0
         return Split(thinking=text[:sure])
+
+    def _look_for_answer(self) -> Split:
+        self._held = self._held.lstrip()
+        start, end = self._answer or ("", "")
+        if start and self._held.startswith(start):
+            self._held, self._closing = self._held.removeprefix(start), end
+            self._state = State.CONTENT
+        elif self._held and not start.startswith(self._held):
+            self._state = State.CONTENT
+        return Split()
+
+    def _say(self) -> Split:
+        text, mark, after = self._held.partition(self._closing) if self._closing else ("", "", "")
+        if mark:
+            self._held, self._closing = "", ""
+            return Split(content=text + after)
+        sure = len(self._held) - (torn(self._held, self._closing) if self._closing else 0)
+        content, self._held = self._held[:sure], self._held[sure:]
+        return Split(content=content)
 
 
 def torn(text: str, tag: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from qm.daemon.chat.thinking import ThinkingSplitter
+from qm.modelfiles.reasoning import tags_of
 
 
 def split(pieces: list[str], *, opened: bool = False) -> tuple[str, str]:
@@ -42,3 +43,23 @@ def test_content_is_not_held_back() -> None:
     splitter = ThinkingSplitter(opened=False)
     assert splitter.feed("The").content == "The"
     assert splitter.feed(" <").content == " <"
+
+
+GRANITE = [
+    ("<think>Hm.</think>\n<response>Blue.</response>", "Hm.", "Blue."),
+    ("<think>Hm.</think><response>Blue </resp", "Hm.", "Blue </resp"),
+    ("<think>Hm.</think> <resp", "Hm.", "<resp"),
+    ("<think>Hm.</think> Blue </response>", "Hm.", "Blue </response>"),
+    ("Blue <response>", "", "Blue <response>"),
+]
+
+
+@pytest.mark.parametrize(("text", "thinking", "content"), GRANITE)
+def test_an_answer_may_have_tags_of_its_own(text: str, thinking: str, content: str) -> None:
+    """As Granite's has, where its template says so; nothing else is taken for them."""
+    tags = tags_of("{% if thinking %}<think></think> and <response></response>{% endif %}")
+    for at in range(len(text) + 1):
+        splitter = ThinkingSplitter(opened=False, tags=tags)
+        parts = [splitter.feed(text[:at]), splitter.feed(text[at:]), splitter.finish()]
+        assert "".join(part.thinking for part in parts) == thinking
+        assert "".join(part.content for part in parts) == content
