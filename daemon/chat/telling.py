@@ -10,6 +10,8 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from .request import JsonObject, Role
@@ -18,20 +20,39 @@ _SHORT_IDS: Final = re.compile(r"\bid\s*\|\s*length\s*!=\s*9\b")
 _TOOLS_IN_A_TURN: Final = re.compile(r"\bmessage(?:\.tools\b|\[['\"]tools['\"]\])")
 _ARGUMENTS: Final = r"[\w.\[\]'\"]*\barguments\b['\"\]]*"
 _WRITTEN_OUT: Final = re.compile(rf"(?:\+|\{{\{{-?)\s*{_ARGUMENTS}\s*(?:\+|-?\}}\}})")
-_LOOKED_INTO: Final = re.compile(rf"{_ARGUMENTS}\s*(?:\||is\b|\.items)|\bin\s+{_ARGUMENTS}")
+# Begins with the word: a pattern that could begin anywhere would take long over long templates.
+_LOOKED_INTO: Final = re.compile(
+    rf"\barguments\b['\"\]]*\s*(?:\||is\b|\.items)|\bin\s+{_ARGUMENTS}"
+)
 _ID_CHARACTERS: Final = 9
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    short_ids: bool
+    written_arguments: bool
+    tools_in_a_turn: bool
 
 
 def as_wanted(context: JsonObject, template: str) -> JsonObject:
     """The same for this template: ids, arguments and tools in the way that it can tell them."""
-    messages = context["messages"]
-    if _SHORT_IDS.search(template):
+    wishes, messages = _wishes(template), context["messages"]
+    if wishes.short_ids:
         messages = [_with_ids(message, short_id) for message in messages]
-    if _WRITTEN_OUT.search(template) and not _LOOKED_INTO.search(template):
+    if wishes.written_arguments:
         messages = [_with_written_arguments(message) for message in messages]
-    if context["tools"] and _TOOLS_IN_A_TURN.search(template):
+    if context["tools"] and wishes.tools_in_a_turn:
         messages = [*_with_tools(messages, context["tools"])]
     return context | {"messages": messages}
+
+
+@lru_cache(maxsize=64)
+def _wishes(template: str) -> _Wishes:
+    return _Wishes(
+        short_ids=bool(_SHORT_IDS.search(template)),
+        written_arguments=bool(_WRITTEN_OUT.search(template)) and not _LOOKED_INTO.search(template),
+        tools_in_a_turn=bool(_TOOLS_IN_A_TURN.search(template)),
+    )
 
 
 def short_id(given: str) -> str:

@@ -25,8 +25,8 @@ _RECIPIENT: Final = re.compile(r"to=(?:functions\.)?([\w.\-]+)")
 
 # A header that was cut off, which says nothing to anybody.
 _BEGUN: Final = re.compile(
-    r"\s*(?:<\|start\|>)?(?:assistant)?(?:\s*to=[\w.\-]+)?\s*"
-    r"(?:<\|channel\|>\w*(?:\s+to=[\w.\-]*)?\s*(?:<\|constrain\|>)?\s*\w*)?(?:<[|\w]*)?"
+    r"(?:<\|start\|>)?(?:assistant)? ?(?:to=[\w.\-]+)? ?"
+    r"(?:<\|channel\|>\w*(?: to=[\w.\-]*)? ?(?:<\|constrain\|>)? ?\w*)?(?:<[|\w]*)?"
 )
 _FIRST: Final = ("<|", "assistant", "to=")  # how a header may begin, behind the prompt's own part
 
@@ -71,7 +71,8 @@ class HarmonyParser:
         """What was held back, now that nothing follows."""
         held, self._held = self._held, ""
         if self._header is not None:
-            return Delta() if _BEGUN.fullmatch(held) else Delta(content=held)
+            is_header = _BEGUN.fullmatch(" ".join(held.split()))
+            return Delta() if is_header else Delta(content=held)
         return joined([self._part(held), self._close()])
 
     def _in_header(self) -> Delta:
