@@ -48,10 +48,14 @@ EXPERTS_OF = r"blk\.({})\.ffn_.*_(ch|)exps"
 
 def estimated_costs(facts: ModelFacts, ubatch: int, n_parallel: int) -> Costs:
     """Activations of a micro-batch and the logits of each sequence's last token."""
-    activations = ubatch * _ACTIVATIONS * facts.n_embd
-    n_outputs = n_parallel + _SPARE
-    fixed = _FLOAT_BYTES * (activations + n_outputs * facts.n_vocab)
+    activations = _FLOAT_BYTES * ubatch * _ACTIVATIONS * facts.n_embd
+    fixed = activations + logits_bytes(facts, n_parallel)
     return Costs(fixed, fixed, _MASK_BYTES * ubatch)
+
+
+def logits_bytes(facts: ModelFacts, n_parallel: int) -> int:
+    """What the logits of one step take at most."""
+    return _FLOAT_BYTES * (n_parallel + _SPARE) * facts.n_vocab
 
 
 def fit(

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from qm.store.layout import Layout
 
@@ -14,12 +13,13 @@ from . import logs
 from .accounts import corrected, fits, told_apart, with_account
 from .budgets import budget_of
 from .devices import RPC, BufferBytes, Device, Devices
-from .fit import estimated_costs, fit, n_ubatch, target_context
+from .fit import fit, n_ubatch, target_context
+from .learning import Learning
 from .lessons import Lessons
 from .mapping import as_mapped
 from .measured import Measurements, measure_key
 from .outlook import Alternatives, Outlook
-from .placing import Costs, DoesNotFit, Fit, NoSuchDevice, Room, Wanted
+from .placing import DoesNotFit, Fit, NoSuchDevice, Room, Wanted
 from .prober import Probe, ProbeFailed
 from .questions import NOBODY, Question, with_whole_rooms
 from .runner.wire import Placement
@@ -106,10 +106,8 @@ class Planner:
     async def _planned(self, question: Question, devices: Devices) -> Fit:
         rooms = self.rooms(devices, question)
         wishes, facts, machine = question.wishes, question.facts, question.host
-        estimated = estimated_costs(
-            facts, n_ubatch(wishes), wishes.num_parallel or self.wanted.n_parallel
-        )
-        costs = {False: estimated, True: estimated}  # by whether the output's table is on the host
+        n_parallel = wishes.num_parallel or self.wanted.n_parallel
+        costs = Learning(facts, n_ubatch(wishes), n_parallel)
         best: Fit | None = None
         refused: DoesNotFit | None = None
         seen: list[Placement] = []
@@ -118,8 +116,8 @@ class Planner:
                 found = fit(
                     *(facts, machine, wishes, self.wanted),
                     rooms=rooms,
-                    costs=costs[False],
-                    headless_costs=costs[True],
+                    costs=costs.of(headless=False),
+                    headless_costs=costs.of(headless=True),
                 )
             except DoesNotFit as error:
                 refused = error
@@ -134,9 +132,9 @@ class Planner:
             checked = with_account(found, facts, buffers, drafted)
             if fits(checked, machine.available_bytes) and (not best or checked.rank > best.rank):
                 best = checked
-            known = costs[found.head_on_host]
-            learned = corrected(found, facts, known, buffers)
-            costs[found.head_on_host] = _merged(known, learned, tightened=best is None)
+            headless = found.head_on_host
+            told = corrected(found, facts, costs.of(headless=headless), buffers)
+            costs.learn(told, headless=headless, may_fall=best is not None)
         if best is None:
             raise refused or DoesNotFit(
                 "no placement was found that llama.cpp's dry run agrees with"
@@ -317,15 +315,3 @@ def _is_remote(name: str, devices: Devices | None) -> bool:
 
 def _held(device: Device, held: Mapping[str, int]) -> int:
     return held.get(device.name, 0) if device.backend != RPC else 0
-
-
-def _merged(before: Costs, after: Costs, *, tightened: bool) -> Costs:
-    """After a fit that was too large, costs may only rise, so that the search ends."""
-    if not tightened:
-        return after
-    return replace(
-        after,
-        host_bytes=max(before.host_bytes, after.host_bytes),
-        device_bytes=max(before.device_bytes, after.device_bytes),
-        kv_scale=max(before.kv_scale, after.kv_scale),
-    )
