@@ -26,7 +26,16 @@ from .session import TRANSPORT_ERROR
 from .streaming import StreamBroken
 
 _LIMIT_S = 20.0
-_REPORTING = "telemetry.enabled"  # of every transfer, to its makers
+_MIB = 1 << 20
+_WISHES = {
+    "telemetry.enabled": False,  # of every transfer, to its makers
+    "reconstruction.min_reconstruction_fetch_size": 8 * _MIB,  # what comes at once, in one piece
+    "reconstruction.max_reconstruction_fetch_size": 8 * _MIB,
+    "reconstruction.min_prefetch_buffer": 8 * _MIB,
+    "reconstruction.download_buffer_size": 24 * _MIB,  # left alone it holds a gigabyte in memory
+    "reconstruction.download_buffer_perfile_size": 24 * _MIB,
+    "reconstruction.download_buffer_limit": 24 * _MIB,
+}
 _FAILURES = (OSError, RuntimeError, ValueError, TypeError, AttributeError, LookupError)
 """As hf_xet's errors come; the last three where another version calls something otherwise."""
 
@@ -80,10 +89,7 @@ class XetStream:
         told = _pass(self.file.pass_url)
         endpoint = told[constants.HUGGINGFACE_HEADER_X_XET_ENDPOINT]
         self.policy.addresses(endpoint)
-        config = self.module.XetConfig()
-        if _REPORTING in dict(config):
-            config = config.with_config(_REPORTING, False)
-        return self.module.XetSession(config).new_download_stream_group(
+        return self.module.XetSession(self._config()).new_download_stream_group(
             endpoint=endpoint,
             token=told[constants.HUGGINGFACE_HEADER_X_XET_ACCESS_TOKEN],
             token_expiry_unix_secs=int(told[constants.HUGGINGFACE_HEADER_X_XET_EXPIRATION]),
@@ -91,6 +97,15 @@ class XetStream:
             token_refresh_headers=_headers(),
             custom_headers={"User-Agent": "qm"},
         )
+
+    def _config(self) -> Any:  # Any: as above
+        """As we want it, as far as this version knows of it."""
+        config = self.module.XetConfig()
+        known = dict(config)
+        for name, value in _WISHES.items():
+            if name in known:
+                config = config.with_config(name, value)
+        return config
 
 
 def _hf_xet() -> ModuleType | None:

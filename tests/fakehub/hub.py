@@ -138,6 +138,7 @@ class FakeHub:
             "method": request.method,
             "path": request.path_qs,
             "range": request.headers.get("Range"),
+            "if_range": request.headers.get("If-Range"),
             "auth": "Authorization" in request.headers,
             "agent": request.headers.get("User-Agent"),
             "sent": 0,

@@ -12,6 +12,7 @@ import pytest
 
 from tests.fakehub import FakeHub
 from tests.store.pull.puller import WEIGHTS, Puller, make_repo
+from tests.store.pull.xet_storage import xet_storage
 
 HALF_BYTES = 3 << 20
 STANDIN = str(Path(__file__).with_name("xet_standin"))
@@ -115,6 +116,17 @@ def test_a_pass_for_elsewhere_is_not_used(puller: Puller, hub: FakeHub) -> None:
     done = puller.run(**told(hub, "good"))
     assert done.stdout.strip() == PULLED
     assert "refusing to fetch from" in done.stderr
+
+
+@pytest.mark.skipif(not find_spec("hf_xet"), reason="hf_xet is not installed")
+def test_the_real_hf_xet_brings_the_file(puller: Puller, hub: FakeHub) -> None:
+    """Out of storage that speaks its protocol; the plain address is not read."""
+    with xet_storage(hub.repos.root / "org/tiny/model.gguf") as storage:
+        hub.xet_endpoint = storage.url
+        assert puller.pull(HF_ENDPOINT=hub.url) == PULLED
+        assert puller.has_weights()
+        assert (asked_passes(hub), ranges(hub)) == (1, [])
+        assert storage.sent_bytes > len(WEIGHTS)
 
 
 @pytest.mark.skipif(not find_spec("hf_xet"), reason="hf_xet is not installed")
