@@ -119,3 +119,16 @@ def test_a_reader_who_left_is_no_error_message(short_path: Path) -> None:
             [QM, "ps"], env=env, stdout=nobody, stderr=subprocess.PIPE, check=False
         )
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device stands for a full disk")
+def test_output_that_can_not_be_written_is_an_error(short_path: Path) -> None:
+    """In words; a closed output is none."""
+    env = os.environ | {"QM_HOME": str(short_path)}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [QM, "--help"], env=env, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
+    closed = subprocess.run(["sh", "-c", f"{QM} --help >&-"], env=env, check=False)
+    assert closed.returncode == 0
