@@ -13,6 +13,7 @@ from .client import JsonObject
 from .table import duration_text, size_text
 
 FRAME_S = 0.1
+LOG_S = 10.0  # between two lines about one step where no terminal is
 SPINNER_PATIENCE_S = 0.15  # what is quicker needs no spinner
 SPINNER_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 BAR_COLUMNS = 24
@@ -108,12 +109,12 @@ class Progress:
         return item
 
     def show(self, step: Step) -> None:
-        """Draw one step, at most ten times a second while only its count changes."""
+        """Draw one step, ten times a second at most while only its count changes; in a log, now
+        and then.
+        """
         if step.status != self._step.status:
             self._begin(step)
-        elif step != self._step and (
-            self._clock() - self._drawn >= FRAME_S or step.completed >= step.total
-        ):
+        elif step != self._step and self._is_due(step):
             self._step = step
             self._redraw()
 
@@ -124,9 +125,16 @@ class Progress:
             self._out.flush()
         self._step = Step("")
 
+    def _is_due(self, step: Step) -> bool:
+        since_s = self._clock() - self._drawn
+        if self._live:
+            return since_s >= FRAME_S or step.completed >= step.total
+        return since_s >= LOG_S and bool(step.total)
+
     def _begin(self, step: Step) -> None:
         self.close()
         self._step = step
+        self._drawn = self._clock()
         self._began, self._began_at = self._clock(), step.completed
         if self._live:
             self._redraw()
@@ -140,20 +148,23 @@ class Progress:
             line = step_line(self._step, self._rate())
             columns = shutil.get_terminal_size().columns - 1
             self._out.write(f"{CLEAR_LINE}{line[:columns]}")
-            self._out.flush()
+        else:
+            self._out.write(f"{step_line(self._step, self._rate(), bar=False)}\n")
+        self._out.flush()
 
     def _rate(self) -> float:
         spent_s = self._clock() - self._began
         return (self._step.completed - self._began_at) / spent_s if spent_s > 0 else 0.0
 
 
-def step_line(step: Step, rate: float) -> str:
+def step_line(step: Step, rate: float, *, bar: bool = True) -> str:
     """`copying ▕████    ▏  50%  49 MB/98 MB  120 MB/s  3 seconds`."""
     if not step.total:
         return step.status
     fraction = min(step.completed / step.total, 1.0)
     filled = "█" * int(fraction * BAR_COLUMNS)
-    line = f"{step.status} ▕{filled:<{BAR_COLUMNS}}▏ {fraction:4.0%}  {_count_text(step)}"
+    drawn = f"▕{filled:<{BAR_COLUMNS}}▏ " if bar else ""
+    line = f"{step.status} {drawn}{fraction:4.0%}  {_count_text(step)}"
     if rate > 0 and fraction < 1:
         left_s = (step.total - step.completed) / rate
         line += f"{_rate_text(step, rate)}  {duration_text(left_s)}"

@@ -37,6 +37,20 @@ def test_a_log_gets_each_status_once() -> None:
     assert result["digest"] == "sha256:x"
 
 
+def test_a_log_hears_of_a_long_step_now_and_then() -> None:
+    """A line every ten seconds, with what the terminal's bar tells."""
+    out, clock = io.StringIO(), Clock()
+    progress = Progress(out, clock)
+    for now, done in ((0.0, 0), (5.0, 100), (10.0, 200), (15.0, 300), (21.0, 420)):
+        clock.now = now
+        progress.show(Step("copying", done, 1000))
+    assert out.getvalue().splitlines() == [
+        "copying",
+        "copying  20%  200 B/1.0 kB  20 B/s  40 seconds",
+        "copying  42%  420 B/1.0 kB  20 B/s  29 seconds",
+    ]
+
+
 def test_a_terminal_gets_a_bar_that_ends_full() -> None:
     """The bar is drawn over itself; between drawings is a tenth of a second, but for the last."""
     out, clock = Terminal(), Clock()
