@@ -163,7 +163,8 @@ def parse_flag(text: str) -> bool:
 
 
 def parse_paths(text: str) -> tuple[Path, ...]:
-    parts = (part.strip() for part in text.split(","))
+    """Separated by commas, or as in PATH where each is a whole path."""
+    parts = (part.strip() for part in re.split(r",|:(?=[/~])", text))
     return tuple(Path(part).expanduser().absolute() for part in parts if part)
 
 

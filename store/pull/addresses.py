@@ -47,6 +47,12 @@ class Origin:
             raise _forbidden(url, "it has a user name in it")
         return cls(parts.scheme, parts.hostname, port)
 
+    @property
+    def place(self) -> str:
+        """Host, and port where it is not the usual one: for people."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
 
 def resolve(host: str, port: int) -> list[str]:
     """What the system says."""

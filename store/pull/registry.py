@@ -158,7 +158,7 @@ class Session:
             ):
                 filled += n_bytes
                 if time.monotonic() > until_s:
-                    host = self.endpoint.origin.host
+                    host = self.endpoint.origin.place
                     raise AnswerRefused(f"{host} took over {MOST_ANSWER_S:.0f} s for one answer")
         except BROKEN as error:
             raise self._unreachable(error) from error
@@ -167,7 +167,7 @@ class Session:
     def refused(self, answer: Answer, what: str) -> QmError:
         """The error for an answer that is none of those that were hoped for."""
         told = _told(self.read(answer, _MAX_ERROR_BYTES)) or f"status {answer.status}"
-        host = self.endpoint.origin.host
+        host = self.endpoint.origin.place
         if answer.status == _NOT_FOUND:
             return NotOnRegistry(f"{what} is not on {host}: {told}")
         return RegistryRefused(f"{host} refuses {what}: {told}", answer.status)

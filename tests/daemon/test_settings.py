@@ -220,3 +220,10 @@ def test_directories_are_those_of_the_platform(
     assert config_path({**os.environ, "QM_CONFIG": ""}) == (
         platformdirs.user_config_path("qm") / "qm.toml"
     )
+
+
+def test_folders_are_separated_as_people_do(tmp_path: Path) -> None:
+    """By commas or like PATH; a colon inside of a name is part of it."""
+    wanted = (Path("/a"), Path("/b c"), Path("/d:e"))
+    for text in ("/a,/b c,/d:e", "/a:/b c:/d:e", " /a, /b c , /d:e,"):
+        assert load(tmp_path, QM_STORES=text).stores == wanted
