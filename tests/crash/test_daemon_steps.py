@@ -83,11 +83,7 @@ def test_killed_before_a_step_nothing_breaks(
     """All that is visible is sound, and the same command succeeds then."""
     settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "QM_HOST": "off"}
     scene = Scene(start_daemon, settings, tmp_path)
-    steps = [STEP[work]]
-    if SOAK:
-        daemon, taken = scene.run("counted", work, -1, whom)
-        assert daemon.stop() == 0
-        steps = list(range(0, taken, -(-taken // PLACES)))
+    steps = places(scene, work, whom)
     reached = 0
     for step in steps:
         daemon, taken = scene.run(str(step), work, step, whom)
@@ -98,6 +94,15 @@ def test_killed_before_a_step_nothing_breaks(
         check(daemon, scene.command(work))
         daemon.stop()
     assert reached > len(steps) // 2  # threads take turns: the last steps may not be reached
+
+
+def places(scene: Scene, work: str, whom: str) -> list[int]:
+    """Before which steps to kill."""
+    if not SOAK:
+        return [STEP[work]]
+    daemon, taken = scene.run("counted", work, -1, whom)
+    assert daemon.stop() == 0
+    return list(range(0, taken, -(-taken // PLACES)))
 
 
 def check(daemon: LiveDaemon, command: list[str]) -> None:
