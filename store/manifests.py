@@ -36,13 +36,18 @@ class ModelNotFound(NotFound):
 
     code = "model_not_found"
 
-    def __init__(self, name: Name) -> None:
+    def __init__(self, name: Name, unplugged: tuple[Path, ...] = ()) -> None:
         super().__init__(f"model '{name.short}' not found")
         self.name = name
+        self.unplugged = unplugged  # further stores that are not there, and may have it
 
     @property
     def hint(self) -> str:
-        return f"try: qm pull {self.name.short}"
+        pull = f"try: qm pull {self.name.short}"
+        if not self.unplugged:
+            return pull
+        where = " and ".join(map(str, self.unplugged))
+        return f"{where} of QM_STORES can't be read: plug its disk in, or {pull}"
 
 
 class ModelReadOnly(Conflict):
@@ -118,7 +123,8 @@ class Manifests:
             stored = _stored_name(layout, name)
             if stored is not None:
                 return layout.manifest(stored), stored
-        raise ModelNotFound(name)
+        gone = tuple(layout.root for layout in self.others if not layout.manifests.is_dir())
+        raise ModelNotFound(name, gone)
 
     def _refuse_read_only(self, name: Name) -> None:
         for layout in self.others:

@@ -73,8 +73,9 @@ def test_an_unplugged_disk_takes_only_its_models_away(both: Store, disk: Path) -
     add_model(both, "own", b"mine")
     away = disk.rename(disk.with_name("away"))
     assert names(both) == ["own:latest"]
-    with pytest.raises(ModelNotFound):
+    with pytest.raises(ModelNotFound) as caught:
         both.manifests.read(NAME)
+    assert caught.value.hint.startswith(f"{disk} of QM_STORES can't be read")
     away.rename(disk)
     assert names(both) == ["own:latest", "Shared:latest"]
 
