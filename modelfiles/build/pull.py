@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from qm.store.claims import end_claims
 from qm.store.image import Manifest
 from qm.store.leases import hold
 from qm.store.manifests import ModelNotFound
@@ -53,7 +54,8 @@ def pull(
     with hold(store.layout) as lease:
         fetch = RepoFetch(store, lease, listing, on_progress, limits or Limits())
         fetched = fetch.fetch(choice.files)
-        texts = {path: each.path.read_bytes() for path, each in fetch.fetch(beside).items()}
+        sources = fetch.fetch(beside)
+        texts = {path: each.path.read_bytes() for path, each in sources.items()}
         on_progress({"status": "verifying sha256 digest"})  # done while the bytes came
         weights = tuple(Source(path, each.digest) for path, each in fetched.items())
         spec = extras(ModelSpec(from_=weights), texts, listing.license, on_progress)
@@ -63,9 +65,12 @@ def pull(
             CHOICE: choice.digest,
         }
         annotations |= {f"{FILE}{each.digest}": path for path, each in fetched.items()}
-        return create(
+        made = create(
             store, reference.name, spec, _registering(on_progress), annotations=annotations
         )
+        # what was made of these is in layers of its own
+        end_claims(store.layout, (each.digest for each in sources.values() if each.new))
+        return made
 
 
 def _present(store: Store, reference: Reference, choice: str) -> Manifest | None:

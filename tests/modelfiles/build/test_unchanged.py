@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 from qm.modelfiles.build.pull import pull
+from qm.store.gc import collect
 from qm.store.pull.freshness import is_current
 from qm.store.pull.reference import parse_reference
 from qm.store.store import Store, open_store
@@ -86,3 +87,10 @@ def test_a_hub_that_says_nothing_of_use_leaves_it_open(store: Store, hub: FakeHu
     """Then the long way finds out, and tells why."""
     hub.fault("status", side="hub", status=503, times=0)
     assert not is_current(store, REFERENCE, hub.url)
+
+
+def test_a_pull_leaves_nothing_that_no_model_needs(store: Store) -> None:
+    """The texts that layers were made of are garbage at once."""
+    assert collect(store).kept == ()
+    needed = set(store.manifests.read(REFERENCE.name).manifest.blobs())
+    assert {blob.digest for blob in store.blobs.list()} == needed
