@@ -14,7 +14,7 @@ from .glm import ChatGlm, Glm4
 from .gpt2 import Gpt2
 from .gptneox import GptNeox
 from .granite import Granite
-from .llama import Llama, Mistral, Mixtral
+from .llama import Llama, Mistral, Mixtral, SmolLm3
 from .olmo2 import Olmo2, Olmo3
 from .phi3 import Phi3
 from .qwen import Qwen2, Qwen2Moe, Qwen3, Qwen3Moe
@@ -50,6 +50,7 @@ _FAMILIES: tuple[type[Family], ...] = (
     Qwen3,
     Qwen3Moe,
     Roberta,
+    SmolLm3,
     StableLm,
     Starcoder2,
     XlmRoberta,

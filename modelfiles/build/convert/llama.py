@@ -9,7 +9,7 @@ from gguf import MODEL_ARCH
 
 from . import bpe, sentencepiece
 from .config import read_json_if_there
-from .errors import BadTensor, MissingTokenizer
+from .errors import BadConfig, BadTensor, MissingTokenizer
 from .family import Defaults, Family, Named, Names
 from .pairs import Pairs
 from .tensor import Array, Tensor
@@ -17,6 +17,7 @@ from .vocabulary import Vocabulary
 
 _CODE_LLAMA_SIZE, _CODE_LLAMA_END = 32016, 32010
 _GRANITE_SIZE = 49152  # and that of SmolLM
+_SMOLLM3_INTERVAL = 4
 
 
 class Llama(Family):
@@ -77,6 +78,26 @@ class Llama(Family):
             pairs.u32("tokenizer.ggml.eot_token_id", _CODE_LLAMA_END)
         if size == _GRANITE_SIZE:
             pairs.flag("tokenizer.ggml.add_bos_token", False)
+
+
+class SmolLm3(Llama):
+    """Every fourth block has no rotations, which llama.cpp knows of itself."""
+
+    architectures: ClassVar[Names] = ("SmolLM3ForCausalLM",)
+    arch = MODEL_ARCH.SMOLLM3
+    defaults: ClassVar[Defaults] = {
+        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 32768,
+        "num_key_value_heads": 4,
+    }
+    theta = 2e6
+
+    def complete(self) -> None:
+        super().complete()
+        rotated = self.config.find("no_rope_layers")
+        usual = [int((block + 1) % _SMOLLM3_INTERVAL != 0) for block in range(self.block_count())]
+        if rotated is not None and rotated != usual:
+            raise BadConfig("config.json: llama.cpp can't leave out other rotations than every 4th")
 
 
 class Mistral(Llama):
