@@ -38,6 +38,8 @@ class Deepseek2(Family):
         values = self.config.values
         values.setdefault("num_key_value_heads", self.heads)
         values.setdefault("head_dim", values["qk_rope_head_dim"])
+        if self.hf_architecture == "DeepseekV3ForCausalLM":
+            values.setdefault("scoring_func", "sigmoid")  # the only one that its class knows
         self._key_heads = self.config.count("num_key_value_heads")
         values["num_key_value_heads"] = 1  # in the latent space all heads share one key
 

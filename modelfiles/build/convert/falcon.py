@@ -41,7 +41,8 @@ class Falcon(Family):
         pairs.u32(".context_length", _CONTEXT)
         pairs.text(".tensor_data_layout", "jploski")
         pairs.u32(".embedding_length", self.hidden)
-        pairs.u32(".feed_forward_length", 4 * self.hidden)
+        feed_forward = self.config.whole_or_none("ffn_hidden_size") or 4 * self.hidden
+        pairs.u32(".feed_forward_length", feed_forward)
         pairs.u32(".block_count", self.blocks)
         pairs.u32(".attention.head_count", self.heads)
         pairs.u32(".attention.head_count_kv", self._groups)

@@ -21,6 +21,7 @@ from .pairs import Pairs
 from .parameters import write_common
 from .rope import Rope
 from .source import Repository
+from .stand_ins import StandIns
 from .tensor import Tensor
 from .vocabulary import Vocabulary
 
@@ -65,6 +66,7 @@ class Family:
     defaults: ClassVar[Defaults] = {}  # what transformers assumes when config.json is mute
     theta: ClassVar[float | None] = 10000.0  # the base of the rotations, likewise
     expert_weights: ClassVar[tuple[str, ...]] = ()  # in the order of their stacks
+    stand_ins: ClassVar[StandIns] = StandIns()
 
     def __init__(self, repository: Repository) -> None:
         self.path: Path = repository.path
@@ -129,12 +131,18 @@ class Family:
 
     def tensors(self, stored: Mapping[str, Tensor]) -> Iterator[Named]:
         """All of the model's tensors in the order of the file."""
+        made: dict[str, Tensor] = {}
+        for name, tensor in self._own_tensors(stored):
+            made[name] = tensor
+            yield name, tensor
+        self.experts.check_complete()
+        yield from self.stand_ins.missing(made, self.blocks)
+
+    def _own_tensors(self, stored: Mapping[str, Tensor]) -> Iterator[Named]:
         yield from self.extra_tensors()
         for name, tensor in stored.items():
-            if name.endswith(_DROPPED):
-                continue
-            yield from self.adapt(name, tensor, _block_of(name))
-        self.experts.check_complete()
+            if not name.endswith(_DROPPED):
+                yield from self.adapt(name, tensor, _block_of(name))
 
     def kept_name(self, name: str) -> str | None:
         """The name after renaming; None for what belongs to other modalities."""

@@ -10,6 +10,7 @@ from gguf import MODEL_ARCH
 from .family import Defaults, Family, Named, Names
 from .fused import separated
 from .pairs import Pairs
+from .stand_ins import StandIns
 from .tensor import Tensor
 
 
@@ -22,6 +23,7 @@ class GptNeox(Family):
         "rotary_pct": 0.25,
         "use_parallel_residual": True,
     }
+    stand_ins: ClassVar[StandIns] = StandIns(output=True, biases=("attn_qkv", "attn_output"))
 
     def adapt(self, name: str, tensor: Tensor, block: int | None) -> Iterable[Named]:
         if ".attention.query_key_value." in name:

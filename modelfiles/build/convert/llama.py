@@ -91,6 +91,7 @@ class SmolLm3(Llama):
         "num_key_value_heads": 4,
     }
     theta = 2e6
+    fills_head_dim = False
 
     def complete(self) -> None:
         super().complete()

@@ -8,12 +8,14 @@ from gguf import MODEL_ARCH
 
 from .family import Defaults, Family, Names
 from .pairs import Pairs, Type
+from .stand_ins import StandIns
 
 
 class Olmo2(Family):
     architectures: ClassVar[Names] = ("Olmo2ForCausalLM",)
     arch = MODEL_ARCH.OLMO2
     defaults: ClassVar[Defaults] = {"rms_norm_eps": 1e-5, "max_position_embeddings": 2048}
+    stand_ins: ClassVar[StandIns] = StandIns(output=True)
 
     def complete(self) -> None:
         super().complete()

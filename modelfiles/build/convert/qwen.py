@@ -13,6 +13,7 @@ from .family import Defaults, Family, Named, Names
 from .pairs import Pairs
 from .parameters import write_whole
 from .pooling import write_pooling
+from .stand_ins import StandIns
 from .tensor import Tensor
 from .vocabulary import Vocabulary
 
@@ -61,6 +62,7 @@ class Qwen2Moe(Family):
         "shared_expert_intermediate_size": 5632,
     }
     expert_weights = ("down_proj", "gate_proj", "up_proj")
+    stand_ins: ClassVar[StandIns] = StandIns(output=True)
 
     @property
     def uniform(self) -> bool:

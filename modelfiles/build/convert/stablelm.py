@@ -10,6 +10,7 @@ from gguf import MODEL_ARCH
 from .errors import MissingWeights
 from .family import Defaults, Family, Named, Names
 from .pairs import Pairs
+from .stand_ins import StandIns
 from .tensor import Tensor, stacked
 
 
@@ -21,6 +22,7 @@ class StableLm(Family):
         "max_position_embeddings": 4096,
         "partial_rotary_factor": 0.25,
     }
+    stand_ins: ClassVar[StandIns] = StandIns(output=True)
 
     def complete(self) -> None:
         super().complete()

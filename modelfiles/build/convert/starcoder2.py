@@ -7,6 +7,7 @@ from typing import ClassVar
 from gguf import MODEL_ARCH
 
 from .family import Defaults, Family, Names
+from .stand_ins import StandIns
 
 
 class Starcoder2(Family):
@@ -17,3 +18,4 @@ class Starcoder2(Family):
         "max_position_embeddings": 4096,
         "num_key_value_heads": 2,
     }
+    stand_ins: ClassVar[StandIns] = StandIns(biases=("attn_output", "ffn_down", "ffn_up"))

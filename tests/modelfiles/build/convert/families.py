@@ -64,6 +64,11 @@ FAMILIES: dict[str, Json] = {
         ),
         "dtype": "F32",
     },
+    "smollm3": {
+        "config": model(
+            "SmolLM3ForCausalLM", "smollm3", DECODER, num_hidden_layers=4, pad_token_id=0
+        ),
+    },
     "mistral": {
         "config": model(
             "MistralForCausalLM", "mistral", DECODER, sliding_window=None, rope_theta=1e6

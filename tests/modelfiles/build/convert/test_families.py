@@ -19,6 +19,11 @@ from tests.modelfiles.build.convert.tiny import write_repository
 
 RECORDED = {path.stem: path for path in (Path(__file__).parent / "recorded").glob("*.json")}
 PROMPT = [5, 17, 66, 20, 57, 9, 80, 33]
+# where upstream's converter fails, or makes what llama.cpp can't load or calculates otherwise
+OURS_ALONE = (
+    *("stablelm_norms", "gemma_json", "olmo2_tied", "gpt_neox_tied", "starcoder2_plain"),
+    *("falcon_11b", "deepseek3_mute"),
+)
 ENCODERS = ("bert", "roberta", "xlm_roberta", "modernbert")
 
 Recorded = dict[str, Any]  # Any: a JSON document
@@ -46,8 +51,8 @@ def made(recorded: Recorded, folder: Path, out_type: OutType) -> Path:
 def test_equals_the_upstream_converter(recorded: Recorded, tmp_path: Path) -> None:
     """The same pairs in the same order, and tensors likewise, of the same types and bytes."""
     ours = described(made(recorded, tmp_path, recorded["out_type"]))
-    if recorded["upstream"] is None:  # a repository at which that converter fails
-        assert recorded["name"] == "stablelm_norms"
+    if recorded["upstream"] is None:
+        assert recorded["name"] in OURS_ALONE
         return
     pairs = json.loads(json.dumps(ours["pairs"]))
     assert list(pairs.items()) == list(recorded["upstream"]["pairs"].items())

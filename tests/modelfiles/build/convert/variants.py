@@ -72,6 +72,11 @@ VARIANTS: dict[str, Json] = {
         ),
         "out_type": "bf16",
     },
+    "gemma_json": {  # without the tokenizer.model that upstream's converter insists on
+        "config": model("GemmaForCausalLM", "gemma", DECODER, head_dim=16, vocab_size=304),
+        "tokenizer": "fallback",
+        "no_upstream": True,
+    },
     "gemma3_images": {  # of which only the language model is converted
         "config": {
             "architectures": ["Gemma3ForConditionalGeneration"],
@@ -165,5 +170,63 @@ VARIANTS: dict[str, Json] = {
         "tokenizer": "sentencepiece",
         "own_tokenizer": True,
         "no_logits": True,
+    },
+    # llama.cpp insists on what these repositories do without, so upstream's files don't load
+    "olmo2_tied": {
+        "config": model("Olmo2ForCausalLM", "olmo2", DECODER, tie_word_embeddings=True),
+        "no_upstream": True,
+    },
+    "gpt_neox_tied": {
+        "config": model(
+            "GPTNeoXForCausalLM",
+            "gpt_neox",
+            DECODER,
+            attention_bias=False,
+            tie_word_embeddings=True,
+        ),
+        "no_upstream": True,
+    },
+    "starcoder2_plain": {
+        "config": model("Starcoder2ForCausalLM", "starcoder2", DECODER, use_bias=False),
+        "no_upstream": True,
+    },
+    "falcon_11b": {
+        "config": model(
+            "FalconForCausalLM",
+            "falcon",
+            vocab_size=384,
+            hidden_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_kv_heads=2,
+            new_decoder_architecture=True,
+            num_ln_in_parallel_attn=1,
+            ffn_hidden_size=128,
+            tie_word_embeddings=False,
+        ),
+        "no_upstream": True,
+    },
+    "deepseek3_mute": {  # transformers writes no scoring_func, as its class knows only one
+        "config": model(
+            "DeepseekV3ForCausalLM",
+            "deepseek_v3",
+            DECODER,
+            num_key_value_heads=4,
+            q_lora_rank=32,
+            kv_lora_rank=32,
+            qk_rope_head_dim=16,
+            qk_nope_head_dim=32,
+            v_head_dim=32,
+            n_routed_experts=4,
+            n_shared_experts=1,
+            num_experts_per_tok=2,
+            moe_intermediate_size=32,
+            first_k_dense_replace=1,
+            n_group=1,
+            topk_group=1,
+            routed_scaling_factor=2.5,
+            norm_topk_prob=True,
+        ),
+        "no_upstream": True,
     },
 }
