@@ -23,6 +23,9 @@ from .register import Progress
 Task: TypeAlias = Callable[[Path, Header, Callable[[str], None], Progress], str]
 """Quantises a file with such a header, calls before each tensor, and gives the blob's digest."""
 
+Check: TypeAlias = Callable[[Path], object]
+"""Raises what is wrong with a file of which only the head is written."""
+
 _NOT_A_NUMBER = b"\xff\xff\xff\xff"  # as F32, F16 or BF16
 
 
@@ -88,9 +91,11 @@ class Later:
 class Ahead:
     """A task that is begun while its input is written by `writer`; see `beginning_ahead`."""
 
-    def __init__(self, writer: BlobWriter, task: Task) -> None:
+    def __init__(self, writer: BlobWriter, check: Check, task: Task) -> None:
         self._writer = writer
+        self._check = check
         self._task = task
+        self._checked: Future[None] = Future()
         self._front: Front | None = None
         self.header: Header | None = None
         self._result: Future[str] | None = None
@@ -108,8 +113,17 @@ class Ahead:
         pool.shutdown(wait=False)
 
     def written(self, written_bytes: int) -> None:
+        """Raises what the check raised, if it did by now."""
         if self._front is not None:
             self._front.reached(written_bytes)
+        if self._checked.done():
+            self._checked.result()
+
+    def confirm(self) -> bool:
+        """Whether it was begun; raises what the check of the file's head raised."""
+        if self._result is not None:
+            self._checked.result()
+        return self._result is not None
 
     def result(self, on_progress: Progress) -> str | None:
         """What the task gave, None where it was not begun or can't be trusted."""
@@ -136,15 +150,24 @@ class Ahead:
     def _run(self, fd: int, header: Header, front: Front) -> str:
         try:
             source = Path(f"/proc/self/fd/{fd}")
+            self._confirm(source)
             digest = self._task(source, header, front.wait_for, self._progress)
         finally:
             os.close(fd)
         front.check()
         return digest
 
+    def _confirm(self, source: Path) -> None:
+        try:
+            self._check(source)
+        except BaseException as error:
+            self._checked.set_exception(error)
+            raise
+        self._checked.set_result(None)
+
 
 @contextmanager
-def beginning_ahead(writer: BlobWriter, task: Task | None) -> Iterator[Ahead | None]:
+def beginning_ahead(writer: BlobWriter, check: Check, task: Task | None) -> Iterator[Ahead | None]:
     """Within it the conversion is written; None where the task has to wait for its end.
 
     Only Linux has the file in memory once for who writes and who maps it.
@@ -152,9 +175,10 @@ def beginning_ahead(writer: BlobWriter, task: Task | None) -> Iterator[Ahead | N
     if task is None or sys.platform != "linux":
         yield None
         return
-    ahead = Ahead(writer, task)
+    ahead = Ahead(writer, check, task)
     try:
         yield ahead
+        ahead.confirm()
     except BaseException:
         ahead.give_up()
         raise

@@ -33,13 +33,20 @@ def convert_step(workshop: Workshop, step: Step) -> str:
     check_memory(needed_bytes, "converting")
     task = task_ahead(workshop, step, needed_bytes)
     with _folders(workshop, files) as folders, workshop.store.blobs.writer() as writer:
-        with beginning_ahead(writer, task) as ahead, writer.hashing_behind():
+        with beginning_ahead(writer, _check_loads, task) as ahead, writer.hashing_behind():
             _convert(step, folders, writer, ahead, tell)
         workshop.on_progress({"status": "verifying conversion"})
-        if ahead is None or ahead.header is None:  # else it is read already
+        if ahead is None or not ahead.confirm():
             read_header(writer.path)
+            _check_loads(writer.path)
         workshop.ahead = ahead
         return writer.commit()
+
+
+def _check_loads(path: Path) -> None:
+    from .loading import check_loads  # noqa: PLC0415  brings llama.cpp
+
+    check_loads(path)
 
 
 def adapter_step(workshop: Workshop, step: Step) -> str:

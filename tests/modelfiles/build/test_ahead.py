@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 from qm.modelfiles.build.ahead import Ahead, Front, Unobserved, beginning_ahead
 from qm.modelfiles.build.convert.errors import BadTensor
+from qm.modelfiles.build.loading import Unloadable
 from qm.store.gguf import read_header
 
 from tests.modelfiles.build.building import built
-from tests.modelfiles.build.convert.test_refused import make, poison
+from tests.modelfiles.build.convert.test_refused import drop, make, poison
 
 if TYPE_CHECKING:
     from qm.store.store import Store
@@ -52,6 +53,18 @@ def test_a_conversion_that_fails_ends_both(
     assert len(list((tmp_path / "home/blobs").iterdir())) == len(list(repository.iterdir()))
 
 
+@pytest.mark.parametrize("quantize", ["Q8_0", ""])
+def test_what_llama_cpp_can_not_load_is_no_model(
+    quantize: str, child: ProcessPoolExecutor, repository: Path, tmp_path: Path
+) -> None:
+    """It is asked before the tensors are written; nothing is kept."""
+    drop("model.norm.weight")(repository)
+    with pytest.raises(Unloadable, match=r"can't load.*'output_norm.weight' not found"):
+        child.submit(built, tmp_path / "home", repository, quantize).result(LIMIT_S)
+    assert list((tmp_path / "home/partial").iterdir()) == []
+    assert len(list((tmp_path / "home/blobs").iterdir())) == len(list(repository.iterdir()))
+
+
 def test_a_step_that_fails_ahead_fails_when_its_turn_comes(store: Store, tiny_llama: Path) -> None:
     """What it reads is finished and kept all the same."""
 
@@ -60,7 +73,7 @@ def test_a_step_that_fails_ahead_fails_when_its_turn_comes(store: Store, tiny_ll
 
     data = tiny_llama.read_bytes()
     with store.blobs.writer() as writer:
-        with beginning_ahead(writer, task) as ahead:
+        with beginning_ahead(writer, read_header, task) as ahead:
             assert isinstance(ahead, Ahead)
             writer.write(data[: read_header(tiny_llama).data_offset])
             ahead.laid_out(len(data))
