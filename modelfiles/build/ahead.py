@@ -138,14 +138,18 @@ class Ahead:
         """Ends the task soon: what it still waits for becomes numbers that it refuses."""
         if self._front is None or self.header is None or self._result is None:
             return
-        missing = set(self._front.missing())
+        try:
+            self._spoil(self.header, set(self._front.missing()))
+        finally:
+            self._front.reached(self.header.file_bytes)
+            self._result.exception()
+
+    def _spoil(self, header: Header, names: set[str]) -> None:
         with self._writer.path.open("r+b") as file:
-            for tensor in self.header.tensors:
-                if tensor.name in missing:
-                    file.seek(self.header.data_offset + tensor.offset)
+            for tensor in header.tensors:
+                if tensor.name in names:
+                    file.seek(header.data_offset + tensor.offset)
                     file.write(_NOT_A_NUMBER)
-        self._front.reached(self.header.file_bytes)
-        self._result.exception()
 
     def _run(self, fd: int, header: Header, front: Front) -> str:
         try:
