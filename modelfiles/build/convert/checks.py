@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from .errors import BadTensor, MissingWeights
 from .family import Family
@@ -17,6 +17,7 @@ def check_plan(family: Family, entries: Sequence[Entry]) -> None:
     """Raises MissingWeights or BadTensor if blocks lack tensors or their shapes disagree."""
     shapes = {entry.name: entry.tensor.shape for entry in entries}
     _check_embedding(family, shapes.get("token_embd.weight"))
+    _check_output(family, shapes)
     blocks: dict[int, dict[str, tuple[int, ...]]] = defaultdict(dict)
     for name, shape in shapes.items():
         if match := _BLOCK.fullmatch(name):
@@ -37,6 +38,16 @@ def _check_embedding(family: Family, shape: tuple[int, ...] | None) -> None:
     if size is not None and shape[0] < size:
         raise BadTensor(
             f"config.json has a vocabulary of {size}, the token embedding only {shape[0]} rows"
+        )
+
+
+def _check_output(family: Family, shapes: Container[str]) -> None:
+    generates = family.hf_architecture.endswith(("ForCausalLM", "LMHeadModel"))
+    drops = family.kept_name("lm_head.weight") is None
+    if generates and not drops and family.untied and "output.weight" not in shapes:
+        raise MissingWeights(
+            "the output's weights are missing (lm_head.weight), and config.json says that they are "
+            "not the embedding again (tie_word_embeddings)"
         )
 
 

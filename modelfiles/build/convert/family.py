@@ -136,7 +136,7 @@ class Family:
             made[name] = tensor
             yield name, tensor
         self.experts.check_complete()
-        yield from self.stand_ins.missing(made, self.blocks)
+        yield from self.stand_ins.missing(made, self.blocks, tied=not self.untied)
 
     def _own_tensors(self, stored: Mapping[str, Tensor]) -> Iterator[Named]:
         yield from self.extra_tensors()
@@ -156,6 +156,11 @@ class Family:
     def name(cls) -> str:
         """What GGUF calls the architecture."""
         return MODEL_ARCH_NAMES[cls.arch]
+
+    @property
+    def untied(self) -> bool:
+        """Whether config.json says itself that the output is not the embedding again."""
+        return self.config.find("tie_word_embeddings") is False
 
     @property
     def heads(self) -> int:

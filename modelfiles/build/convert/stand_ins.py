@@ -21,9 +21,11 @@ class StandIns:
     output: bool = False
     biases: tuple[str, ...] = ()
 
-    def missing(self, made: Mapping[str, Tensor], blocks: int) -> Iterator[tuple[str, Tensor]]:
-        """What `made` lacks."""
-        if self.output and _OUTPUT not in made and _EMBEDDING in made:
+    def missing(
+        self, made: Mapping[str, Tensor], blocks: int, *, tied: bool
+    ) -> Iterator[tuple[str, Tensor]]:
+        """What `made` lacks; the embedding is the output only where they are `tied`."""
+        if self.output and tied and _OUTPUT not in made and _EMBEDDING in made:
             yield _OUTPUT, made[_EMBEDDING]
         for block in range(blocks):
             for bias in self.biases:

@@ -104,6 +104,11 @@ def drop(name: str) -> Change:
     return header(edit_header)
 
 
+def without_output(path: Path) -> None:
+    edit("config.json", tie_word_embeddings=False)(path)
+    drop("lm_head.weight")(path)
+
+
 def reshape(name: str, shape: list[int]) -> Change:
     def edit_header(content: Json) -> None:
         content[name]["shape"] = shape
@@ -182,6 +187,7 @@ CASES: dict[str, tuple[Change, type[ConversionError], str]] = {
     "header shorter than it is": (header_length(20), BadTensor, "header"),
     "tensor missing": (drop(UP), MissingWeights, "layer 1 lacks 'ffn_up.weight'"),
     "embedding missing": (drop("model.embed_tokens.weight"), MissingWeights, "no token embedding"),
+    "output missing": (without_output, MissingWeights, "lm_head.weight"),
     "wrong shape": (reshape(UP, [64, 128]), BadTensor, "ffn_up.weight"),
     "shape that lies": (reshape(UP, [128, 65]), BadTensor, "needs"),
     "negative shape": (reshape(UP, [-128, -64]), BadTensor, "impossible shape"),
