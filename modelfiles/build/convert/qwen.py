@@ -108,6 +108,7 @@ class Qwen2Moe(Family):
 class Qwen3Moe(Qwen2Moe):
     architectures: ClassVar[Names] = ("Qwen3MoeForCausalLM",)
     arch = MODEL_ARCH.QWEN3MOE
+    stand_ins: ClassVar[StandIns] = StandIns()
     defaults: ClassVar[Defaults] = {
         "rms_norm_eps": 1e-6,
         "max_position_embeddings": 32768,
