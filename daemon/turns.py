@@ -35,6 +35,7 @@ PATIENCE_S: Final = 3.0  # who holds the turn for longer has stopped, or isn't w
 JOB_WEIGHT: Final = 6.0  # a second of a build counts as so many of an answer
 JOB_PATIENCE_S: Final = 0.05  # that an answer has with a build: many nodes of a small model's graph
 IMPATIENCE_S: Final = 10.0  # and for so long nobody is waited for again
+JOB_IMPATIENCE_S: Final = JOB_WEIGHT * JOB_PATIENCE_S  # builds come in long pieces; see `give`
 _NOW, _NEXT = 0, 1
 _SIZE_BYTES: Final = 2 * SEATS * 8
 
@@ -162,7 +163,8 @@ class Turns:
             self._waiting = False  # from here on the alarm does nothing
         except _WaitedLongEnough:
             self._waiting = False
-            self._hurry_until_s[peers] = time.monotonic() + IMPATIENCE_S
+            impatience_s = IMPATIENCE_S if peers else JOB_IMPATIENCE_S
+            self._hurry_until_s[peers] = time.monotonic() + impatience_s
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, which)  # it may have come just now
             return False
         finally:

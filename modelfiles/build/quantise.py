@@ -21,6 +21,7 @@ from ..quantization import COPY, TENSOR_TYPE_NUMBERS, Quantize
 from ..spec import TensorType
 from .imatrix_file import Imatrix
 from .native_log import native_log
+from .sharing import sharing
 
 _STRING, _INTEGER = 3, 0  # llama_model_kv_override_type
 _VALUE_BYTES = 127
@@ -55,11 +56,18 @@ def quantise(
     log = native_log()
     parameters, kept = _parameters(order)
     log.errors.clear()
-    log.on_tensor = on_tensor
+    shared = sharing()
+
+    def begin(number: int, count: int) -> None:
+        shared.pause()
+        on_tensor(number, count)
+
+    log.on_tensor = begin
     try:
-        status = C.llama_model_quantize(
-            os.fsencode(source), os.fsencode(target), ctypes.byref(parameters)
-        )
+        with shared.turn():
+            status = C.llama_model_quantize(
+                os.fsencode(source), os.fsencode(target), ctypes.byref(parameters)
+            )
     finally:
         log.on_tensor = None
     del kept

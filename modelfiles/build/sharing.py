@@ -1,20 +1,23 @@
-"""The CPU, shared with others while a model runs for a build.
+"""The CPU, shared with others while a build computes.
 
-A chunk of text is seconds of computing. llama.cpp asks between any two nodes of its graph whether
-to go on: there others go first, by `Turns`. Nothing about the graph changes, so nor do results.
+A chunk of text is seconds of computing, and so is a large tensor. llama.cpp asks between any two
+nodes of its graph whether to go on, and its quantiser tells of each tensor before it begins: there
+others go first, by `Turns`. Nothing about the graph changes, so nor do results.
 """
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Final
 
 from ..native import C
 from .queue import place
 
-_PIECE_S: Final = 0.002  # others are let in so often, where the nodes are that short
+_PIECE_S: Final = 0.002  # others are let in so often, where the pieces are that short
 
 
 class Sharing:
@@ -24,7 +27,8 @@ class Sharing:
         self._turns = place()
         self._since_s = 0.0
         self._used_s = 0.0
-        self._leaving: SystemExit | None = None
+        self._terminated = False
+        self._waiting = False
         self._callback = C.ggml_abort_callback(self._between_nodes)  # C keeps a bare pointer
 
     def compute(self, context: Any, batch: Any, *, in_pieces: bool) -> tuple[int, float]:
@@ -35,37 +39,52 @@ class Sharing:
         pieces = in_pieces and self._turns is not None
         callback = self._callback if pieces else C.ggml_abort_callback()
         C.llama_set_abort_callback(context, callback, None)
-        with self._turn():
+        with self.turn():
             status = int(C.llama_decode(context, batch))
             C.llama_synchronize(context)
-        if self._leaving is not None:
-            raise self._leaving
         return status, self._used_s
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def turn(self) -> Iterator[None]:
+        """What is done inside is done when it is our turn. Lets a SIGTERM wait until its end."""
         self._used_s = 0.0
-        self._take()
-        try:
+        if self._turns is None:
+            self._since_s = time.perf_counter()
             yield
-        finally:
+            self._used_s = time.perf_counter() - self._since_s
+            return
+        before = signal.signal(signal.SIGTERM, self._on_terminated)
+        try:
+            self._take()
+            yield
             self._give()
-            if self._turns is not None:
-                self._turns.rest()
+        finally:
+            self._turns.rest()
+            signal.signal(signal.SIGTERM, before)
+            if self._terminated:
+                self._terminated = False
+                signal.raise_signal(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """Lets others in; for callbacks, where nothing may be raised."""
+        if self._turns is not None and time.perf_counter() - self._since_s > _PIECE_S:
+            self._give()
+            self._take()
 
     def _between_nodes(self, _: object) -> bool:
-        """True ends the graph. A SystemExit, from SIGTERM, is kept: C can't pass it on."""
-        try:
-            if time.perf_counter() - self._since_s > _PIECE_S:
-                self._give()
-                self._take()
-        except SystemExit as leaving:
-            self._leaving = leaving
-        return self._leaving is not None
+        """True ends the graph."""
+        self.pause()
+        return self._terminated
 
     def _take(self) -> None:
-        if self._turns is not None:
-            self._turns.take()
+        try:
+            self._waiting = True
+            if self._turns is not None and not self._terminated:
+                self._turns.take()
+        except _Terminated:
+            pass  # who asks between nodes is told; the rest comes to its end
+        finally:
+            self._waiting = False
         self._since_s = time.perf_counter()
 
     def _give(self) -> None:
@@ -73,6 +92,15 @@ class Sharing:
         self._used_s += seconds
         if self._turns is not None:
             self._turns.give(seconds)
+
+    def _on_terminated(self, _signal: int, _frame: FrameType | None) -> None:
+        self._terminated = True
+        if self._waiting:
+            raise _Terminated
+
+
+class _Terminated(Exception):
+    """Raised by SIGTERM, inside the wait for a turn."""
 
 
 _sharing: list[Sharing] = []
