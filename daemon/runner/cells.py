@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
+
+EXTRA_BITS: Final = 16  # of the number that stands for a position of an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,11 @@ def count(sequences: Iterable[Spans]) -> int:
         for span in spans:
             by_origin[span.origin].append(span)
     return sum(_union(spans) for spans in by_origin.values())
+
+
+def beyond(tokens: Iterable[int]) -> int:
+    """How many cells more than positions these tokens take; see `media`."""
+    return sum((-1 - token) % (1 << EXTRA_BITS) for token in tokens if token < 0)
 
 
 def shared(first: Spans, second: Spans) -> bool:

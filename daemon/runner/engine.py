@@ -18,7 +18,7 @@ from collections import Counter, deque
 from typing import Final
 
 from ..turns import Turns
-from . import wire
+from . import cells, wire
 from .answering import Answering
 from .batching import Pace, shares
 from .draft import Draft
@@ -141,7 +141,9 @@ class Engine:
         """Tells once what of the prompt was cached."""
         if sequence.admitted_ns:
             return
-        sequence.admitted_ns, sequence.n_cached = time.perf_counter_ns(), sequence.n_evaluated
+        cached = sequence.n_evaluated
+        sequence.admitted_ns = time.perf_counter_ns()
+        sequence.n_cached = cached + cells.beyond(sequence.tokens[:cached])
         self._outbox.put(wire.Evaluated(sequence.request.id, sequence.n_prompt, sequence.n_cached))
         if sequence.n_predict == 0:
             self._answers.finish(sequence, "length")
@@ -210,9 +212,9 @@ class Engine:
 
     def _guess(self, generating: list[Sequence], prompt_tokens: int) -> None:
         """Lets answers try guesses in this step, where cells are free for them."""
-        cells = self._reuse.slots.most_cells
+        held = self._reuse.slots.most_cells
         prompts = prompt_tokens > 0 or len(generating) < len(self._running)
-        guesses = self._speculation.plan(generating, cells, beside_prompts=prompts)
+        guesses = self._speculation.plan(generating, held, beside_prompts=prompts)
         if guesses and not self._reuse.slots.cells_fit(
             self._context.n_ctx - len(generating) - guesses
         ):
@@ -230,12 +232,12 @@ class Engine:
         """Evaluates the next image, if one is due: a step of its own."""
         sequence = next((one for one in self._prompting() if one.piece), None)
         piece = sequence.piece if sequence else None
-        if sequence is None or piece is None or not self._make_room(piece.count):
+        if sequence is None or piece is None or not self._make_room(piece.n_cells):
             return
         assert sequence.slot is not None
         assert sequence.media is not None
         if sequence.media.evaluate(self._context, piece, sequence.slot.id):
-            self._reuse.evaluated(sequence, piece.count)
+            self._reuse.evaluated(sequence, piece.count, extra=piece.n_cells - piece.count)
         else:
             self._answers.fail(sequence, "llama.cpp could not evaluate the image")
 

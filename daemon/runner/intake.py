@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from . import wire
+from . import cells, wire
 from .constraints import Constraints
 from .embedding import EmbedWork
 from .llama_error import LlamaError
@@ -161,19 +161,20 @@ def generation(request: wire.Generate, ready: Ready) -> Sequence | wire.Failed:
             return too_long(request.id, least, ready.limit, at_least=True)
         request = _without_middle(request, ready)
     tokens, media = _parsed(request, ready)
-    if len(tokens) >= ready.limit:
+    extra = cells.beyond(tokens) if media else 0
+    if len(tokens) + extra >= ready.limit:
         if not request.truncate or media:
-            return too_long(request.id, len(tokens), ready.limit)
+            return too_long(request.id, len(tokens) + extra, ready.limit)
         keep = len(tokens) if (request.options.num_keep or 0) < 0 else request.options.num_keep or 0
         tokens = cut_middle(tokens, ready.limit, keep + int(ready.vocabulary.add_bos))
     return Sequence(
         request=request,
         tokens=tokens,
         sampler=_sampler(request, tokens, ready),
-        limit=ready.limit,
+        limit=ready.limit - extra,
         arrived_ns=time.perf_counter_ns(),
         text=AnswerText(request.options.stop or ()),
-        n_prompt=len(tokens),
+        n_prompt=len(tokens) + extra,
         n_predict=predict_limit(request.options, ready.limit),
         media=media,
     )

@@ -1,21 +1,25 @@
 """Images and sounds in prompts: read by llama.cpp's projectors, held in a prompt as other tokens.
 
 In a list of tokens, what a picture becomes has numbers below zero that follow from its content, so
-that a conversation with the same picture finds it in the KV cache.
+that a conversation with the same picture finds it in the KV cache. It has one for each position:
+models that place images in two dimensions (M-RoPE) have more cells of the cache at one position,
+and its first number tells how many more.
 """
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from qm.modelfiles.native import C, bind_media, fill
 
 from . import media_files
+from .cells import EXTRA_BITS
 from .llama import Context
 from .llama_error import LlamaError
 from .llama_log import Log
@@ -24,15 +28,16 @@ from .weights import Model
 from .wire import Placement
 
 _TEXT: Final = 0  # the type of a chunk that is text
-_ID_BITS: Final = 60
+_ID_BITS: Final = 44
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Media tokens [start, start + count) of a prompt; `chunk` is mtmd's."""
+    """Media at positions [start, start + count) of a prompt; `chunk` is mtmd's."""
 
     start: int
     count: int
+    n_cells: int
     chunk: Any  # Any: a pointer
 
 
@@ -49,8 +54,8 @@ class Media:
         return self._pieces.get(position)
 
     def next_start(self, position: int) -> int | None:
-        """Where the first piece behind `position` begins."""
-        return min((start for start in self._pieces if start > position), default=None)
+        """Where the first piece at `position` or behind it begins."""
+        return min((start for start in self._pieces if start >= position), default=None)
 
     def evaluate(self, context: Context, piece: Piece, sequence: int) -> bool:
         """Puts a piece into the KV cache of `sequence`; whether that worked."""
@@ -84,10 +89,6 @@ class Projector:
         self._pointer = api.mtmd_init_from_file(path.encode(), model.pointer, params)
         if not self._pointer:
             raise LlamaError("load_failed", log.explain("llama.cpp can't load the projector"))
-        if api.mtmd_decode_use_mrope(self._pointer):
-            raise LlamaError(
-                "unsupported", "models that place images in two dimensions can't be used yet"
-            )
         sees, hears = api.mtmd_support_vision, api.mtmd_support_audio
         self.modalities = tuple(
             name for name, able in (("vision", sees), ("audio", hears)) if able(self._pointer)
@@ -167,14 +168,24 @@ class Projector:
         for index in range(api.mtmd_input_chunks_size(chunks)):
             chunk = api.mtmd_input_chunks_get(chunks, index)
             if api.mtmd_input_chunk_get_type(chunk) == _TEXT:
-                count = ctypes.c_size_t()
-                pointer = api.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(count))
-                tokens += pointer[: count.value]
+                n_tokens = ctypes.c_size_t()
+                pointer = api.mtmd_input_chunk_get_tokens_text(chunk, ctypes.byref(n_tokens))
+                tokens += pointer[: n_tokens.value]
                 continue
-            n_tokens = int(api.mtmd_input_chunk_get_n_tokens(chunk))
+            n_cells = int(api.mtmd_input_chunk_get_n_tokens(chunk))
+            count = int(api.mtmd_input_chunk_get_n_pos(chunk))
+            if not count <= n_cells < 1 << EXTRA_BITS:
+                raise LlamaError("unsupported", "the model places images in an unknown way")
             name = api.mtmd_input_chunk_get_id(chunk) or b""
-            first = int.from_bytes(name[:16], "big") % (1 << _ID_BITS) + seen[name]
-            pieces.append(Piece(len(tokens), n_tokens, chunk))
-            tokens += [-1 - first - offset for offset in range(n_tokens)]
-            seen[name] += n_tokens
+            pieces.append(Piece(len(tokens), count, n_cells, chunk))
+            tokens += _numbers(name, seen[name], count, n_cells - count)
+            seen[name] += count
         return tokens, Media(self, pieces, chunks)
+
+
+def _numbers(name: bytes, start: int, count: int, extra: int) -> Iterator[int]:
+    """What stands for `count` positions of the file called `name` in a list of tokens."""
+    first = int.from_bytes(hashlib.sha256(name).digest()[:8]) + start
+    for offset in range(count):
+        low = 0 if offset else extra
+        yield -1 - ((first + offset) % (1 << _ID_BITS) << EXTRA_BITS | low)

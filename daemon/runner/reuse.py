@@ -97,6 +97,7 @@ class Reuse:
             self.slots.empty(slot)
             return 0
         slot.shrink(length)
+        slot.extra = cells.beyond(slot.cached[:length])
         return length
 
     def _share(self, source: Slot, sequence: Sequence, until: int) -> None:
@@ -108,6 +109,7 @@ class Reuse:
         taken = cells.between(source.spans, start, until)
         slot.spans = (*cells.between(slot.spans, 0, start), *taken)
         slot.floor = max(slot.floor, source.floor)
+        slot.extra += cells.beyond(sequence.tokens[start:until])
         sequence.n_evaluated = slot.guarded = until
 
     # Waiting for another's work -----------------------------------------------------------------
@@ -140,10 +142,11 @@ class Reuse:
 
     # Cells --------------------------------------------------------------------------------------
 
-    def evaluated(self, sequence: Sequence, count: int) -> None:
-        """Takes note that `count` more of its tokens are in the cache."""
+    def evaluated(self, sequence: Sequence, count: int, extra: int = 0) -> None:
+        """Takes note that `count` more of its tokens are in the cache, in `extra` cells more."""
         slot = sequence.slot
         assert slot is not None
+        slot.extra += extra
         sequence.n_evaluated += count
         slot.grow(sequence.n_evaluated)
         if count > 1 or sequence.n_evaluated - slot.guarded >= self._context.guard_every:
@@ -176,7 +179,8 @@ class Reuse:
         """Whether `sequence` could run beside the others for a while, not be preempted at once."""
         if not running:
             return True
-        held = cells.count(slot.spans for slot in self.slots.all if slot.busy)
+        busy = [slot for slot in self.slots.all if slot.busy]
+        held = cells.count(slot.spans for slot in busy) + sum(slot.extra for slot in busy)
         to_come = sum(
             len(other.tokens) - max(other.n_evaluated, other.awaited) + HEADROOM
             for other in running
@@ -184,7 +188,7 @@ class Reuse:
         common = 0
         if self._context.can_share:
             common = max(common_prefix(other.tokens, sequence.tokens) for other in running)
-        own = len(sequence.tokens) - common + HEADROOM
+        own = len(sequence.tokens) - common + HEADROOM + cells.beyond(sequence.tokens[common:])
         return held + to_come + own <= self._context.n_ctx
 
     def shift(self, sequence: Sequence, keep: int) -> None:

@@ -32,10 +32,10 @@ class Sequence:
     request: wire.Generate
     tokens: list[int]
     sampler: Sampler | ConstrainedSampler
-    limit: int  # tokens that it may hold
+    limit: int  # positions that it may hold
     arrived_ns: int
     text: AnswerText
-    n_prompt: int
+    n_prompt: int  # what the prompt counts, with all cells of its images
     n_predict: int
     media: Media | None = None
     slot: Slot | None = None

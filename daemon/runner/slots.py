@@ -27,6 +27,7 @@ class Slot:
     busy: bool = False
     used_at: int = 0  # a count of uses, not a time
     spans: Spans = ()
+    extra: int = 0  # cells that images have beyond one a position
     origin: int = 0
     floor: int = 0
     guarded: int = 0  # positions up to here can't be overwritten
@@ -71,16 +72,23 @@ class Slots:
         """Makes `slot` idle; it holds `cached` from now on."""
         self._uses += 1
         slot.busy, slot.cached, slot.used_at = False, cached, self._uses
+        slot.extra = cells.beyond(cached)
         slot.shrink(len(cached))
 
     @property
     def most_cells(self) -> int:
         """What all slots hold, each cell counted as often as it is held."""
-        return sum(slot.spans[-1].end for slot in self.all if slot.spans)
+        return sum(slot.spans[-1].end + slot.extra for slot in self.all if slot.spans)
 
     def cells_fit(self, room: int) -> bool:
-        """Whether what all slots hold, each cell counted once, is at most `room`."""
-        return self.most_cells <= room or cells.count(slot.spans for slot in self.all) <= room
+        """Whether what all slots hold, each cell counted once, is at most `room`.
+
+        Those that share an image count its extra cells each.
+        """
+        if self.most_cells <= room:
+            return True
+        extra = sum(slot.extra for slot in self.all)
+        return cells.count(slot.spans for slot in self.all) + extra <= room
 
     def evict(self) -> Slot | None:
         """Empties the longest unused idle slot; None when nothing is left to evict."""
@@ -93,7 +101,7 @@ class Slots:
 
     def empty(self, slot: Slot) -> None:
         """Nothing of it is in the cache any more."""
-        slot.cached, slot.floor = [], 0
+        slot.cached, slot.floor, slot.extra = [], 0, 0
         slot.shrink(0)
 
     def sharing(self, slot: Slot, start: int) -> list[Slot]:

@@ -28,7 +28,7 @@ from .prefix import common_prefix, reusable_prefix
 from .wire import Load
 
 LEAST_TOKENS: Final = 64  # fewer are evaluated sooner than written and read
-_MAGIC: Final = b"qm-kv-1\n"
+_MAGIC: Final = b"qm-kv-2\n"
 _DIGEST_BYTES: Final = 32
 _LENGTH: Final = struct.Struct("<I")
 _MAX_HEAD_BYTES: Final = 64 << 20
@@ -40,7 +40,7 @@ class _Head(msgspec.Struct, frozen=True):
     """What a snapshot is of."""
 
     conditions: str
-    tokens: bytes  # int32, in the machine's order: the state is the machine's too
+    tokens: bytes  # int64, in the machine's order: the state is the machine's too
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Snapshots:
         for known in list(self._known):
             if common_prefix(known.tokens, tokens) == len(known.tokens):
                 self.drop(known)
-        packed = array("i", tokens).tobytes()
+        packed = array("q", tokens).tobytes()
         head = msgspec.msgpack.encode(_Head(self._conditions, packed))
         body = _LENGTH.pack(len(head)) + head + state
         digest = hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest()
@@ -151,7 +151,7 @@ class Snapshots:
                 file.seek(_DIGEST_BYTES, os.SEEK_CUR)
                 (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
                 head = msgspec.msgpack.decode(file.read(min(length, _MAX_HEAD_BYTES)), type=_Head)
-            tokens = array("i", head.tokens).tolist()
+            tokens = array("q", head.tokens).tolist()
         except (OSError, struct.error, msgspec.DecodeError, ValueError):
             magic, head, tokens = b"", _Head("", b""), []
         if magic != _MAGIC or head.conditions != self._conditions or not tokens:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from . import cells
 from .llama import Context
 from .slots import Slot, Slots
 from .snapshots import LEAST_TOKENS, Snapshot, Snapshots
@@ -60,7 +61,8 @@ class Warmth:
         if slot is None:
             return None
         self._clear(slot)
-        while not self._slots.cells_fit(self._context.n_ctx - len(found.tokens)):
+        needed = len(found.tokens) + cells.beyond(found.tokens)
+        while not self._slots.cells_fit(self._context.n_ctx - needed):
             evicted = self._slots.evict()
             if evicted is None:
                 return None  # running answers need the cells

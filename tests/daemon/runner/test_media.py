@@ -1,13 +1,18 @@
-"""Images reach the model through its projector, and the cache knows them again."""
+"""Images and sounds reach the model through its projector, and the cache knows them again."""
 
 from __future__ import annotations
 
 import asyncio
+import io
+import math
 import struct
+import wave
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import pytest_asyncio
@@ -17,11 +22,12 @@ from qm.daemon.runner.process import Runner, collect
 
 from ...modelfiles.build.tiny_llama import write_tiny_llama
 from .conftest import greedy
-from .tiny_projector import TOKENS, write_tiny_projector
+from .tiny_projector import SOUND_TOKENS, TOKENS, write_tiny_ears, write_tiny_projector
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PLACEMENT = wire.Placement(n_ctx=512, n_batch=64, n_ubatch=64, n_parallel=2, n_threads=1)
 MARK = "<here>"
+RATE = 16_000  # samples a second
 
 
 def png(red: int, green: int, blue: int) -> bytes:
@@ -38,6 +44,19 @@ def png(red: int, green: int, blue: int) -> bytes:
 
 
 RED, BLUE = png(255, 0, 0), png(0, 0, 255)
+
+
+def tone(hertz: int, seconds: float = 0.5) -> bytes:
+    """A WAV file with a sine."""
+    waves = (math.sin(at * hertz * math.tau / RATE) for at in range(int(RATE * seconds)))
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setparams((1, 2, RATE, 0, "NONE", ""))
+        sound.writeframes(b"".join(struct.pack("<h", int(20_000 * height)) for height in waves))
+    return file.getvalue()
+
+
+LOW, HIGH = tone(220), tone(1760)
 
 
 async def seeing(folder: Path, projector: Path) -> Runner:
@@ -57,6 +76,15 @@ async def seeing(folder: Path, projector: Path) -> Runner:
 async def eyes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runner]:
     folder = tmp_path_factory.mktemp("eyes")
     await asyncio.to_thread(write_tiny_projector, folder / "projector.gguf")
+    runner = await seeing(folder, folder / "projector.gguf")
+    yield runner
+    await runner.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def ears(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runner]:
+    folder = tmp_path_factory.mktemp("ears")
+    await asyncio.to_thread(write_tiny_ears, folder / "projector.gguf")
     runner = await seeing(folder, folder / "projector.gguf")
     yield runner
     await runner.close()
@@ -92,6 +120,9 @@ async def test_images_beside_each_other_and_beside_text(eyes: Runner) -> None:
         answer(eyes, shown(RED, BLUE, prompt=both)), answer(eyes, greedy("Just text", 12))
     )
     assert together[0][0] == alone[0][0]
+    new = [f"{number} {both}" for number in range(2)]  # whose images are due in the same step
+    told = await asyncio.gather(*(answer(eyes, shown(RED, BLUE, prompt=one)) for one in new))
+    assert [done.generated_tokens for _, done in told] == [12, 12]
 
 
 async def test_a_prompt_without_marks_has_its_images_first(eyes: Runner) -> None:
@@ -113,6 +144,36 @@ async def test_what_is_refused(eyes: Runner, request_: wire.Generate, reason: st
     with pytest.raises(RequestRefused, match=reason):
         await answer(eyes, request_)
     assert (await answer(eyes, shown(RED)))[1].generated_tokens == 12
+
+
+async def test_what_is_in_a_sound_changes_the_answer(ears: Runner) -> None:
+    """The same sound again gives the same answer, from the cache."""
+
+    async def heard(sound: bytes) -> tuple[float, wire.Done]:
+        """How likely the first token of the answer was: it depends on all before it."""
+        request = msgspec.structs.replace(shown(sound), logprobs=0)
+        async with aclosing(ears.generate(request)) as events:
+            said = [event async for event in events]
+        chunk = next(event for event in said if isinstance(event, wire.Chunk))
+        assert isinstance(said[-1], wire.Done)
+        return round(chunk.logprobs[0].logprob, 4), said[-1]
+
+    low, first = await heard(LOW)
+    high, _ = await heard(HIGH)
+    again, done = await heard(LOW)
+    assert low != high
+    assert again == low
+    text = await ears.tokenize("Look:  What is it?")
+    assert first.prompt_tokens == len(text) + SOUND_TOKENS
+    assert done.cached_tokens == done.prompt_tokens - 1
+
+
+async def test_ears_do_not_see_and_eyes_do_not_hear(eyes: Runner, ears: Runner) -> None:
+    """Each refuses the other's; both go on."""
+    for runner, wrong, right in ((eyes, LOW, RED), (ears, RED, LOW), (ears, LOW[:30], LOW)):
+        with pytest.raises(RequestRefused, match=r"can't (be read|take)"):
+            await answer(runner, shown(wrong))
+        assert (await answer(runner, shown(right)))[1].generated_tokens == 12
 
 
 async def test_models_without_eyes_say_so(runner: Runner) -> None:

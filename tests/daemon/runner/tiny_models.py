@@ -36,6 +36,7 @@ class Kind:
     numbers: Mapping[str, int] = field(default_factory=dict)
     kv_heads: tuple[int, ...] | int = KV_HEADS
     last_norm: str = "output_norm"
+    lists: Mapping[str, list[int]] = field(default_factory=dict)
 
 
 def write_tiny_model(path: Path, architecture: str) -> Path:
@@ -53,6 +54,8 @@ def write_tiny_model(path: Path, architecture: str) -> Path:
     writer.add_vocab_size(VOCABULARY)
     for name, number in kind.numbers.items():
         writer.add_uint32(f"{architecture}.{name}", number)
+    for name, numbers in kind.lists.items():
+        writer.add_array(f"{architecture}.{name}", numbers)
     add_tokenizer(writer, VOCABULARY)
     random = np.random.default_rng(11)
     for name, shape in _tensors(kind).items():
@@ -182,6 +185,9 @@ KINDS: Final[dict[str, Kind]] = {
     "gemma3": Kind(
         _gemma3,
         {"attention.sliding_window": WINDOW, "attention.sliding_window_pattern": 2},
+    ),
+    "qwen2vl": Kind(
+        lambda _: _attention() | _feed(), lists={"rope.dimension_sections": [2, 1, 1, 0]}
     ),
     "mamba": Kind(lambda _: _mamba(), _SSM),
     "mamba2": Kind(lambda _: _mamba2(), _SSM2),
