@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import aclosing
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,13 @@ import msgspec
 import pytest
 import pytest_asyncio
 from qm.daemon.runner import wire
+from qm.daemon.runner.isolation import forgo_amx
 from qm.daemon.runner.process import Runner, collect
+from qm.modelfiles.build.quantise import Order, quantise
+from qm.modelfiles.quantization import parse_quantize
 
 from .conftest import PLACEMENT, greedy, started, until_idle
+from .tiny_models import write_tiny_model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LIST = "apple 1, pear 2, plum 3, fig 4, lime 5; " * 4  # goes on as it began
@@ -181,6 +187,32 @@ async def test_a_shifted_context_guesses_on(smollm2_gguf: Path, tmp_path: Path) 
         texts.append(text)
     assert done.accepted_tokens > 0
     assert texts[0] == texts[1]
+
+
+async def test_a_larger_cache_on_several_threads(tmp_path: Path) -> None:
+    """Past 256 cells they share the attention of a token that comes alone, and round otherwise."""
+    plain, model = write_tiny_model(tmp_path / "plain.gguf", "llama"), tmp_path / "model.gguf"
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=forgo_amx) as child:
+        done = child.submit(quantise, plain, model, Order(parse_quantize("Q4_1")), print)
+        await asyncio.wrap_future(done)
+    two = msgspec.structs.replace(PLACEMENT, n_threads=2)
+    over_and_over = {"ignore_eos": True, "logit_bias": {70: 100.0}}  # so that guesses are right
+    answers = []
+    for mode in (wire.Speculate.OFF, wire.Speculate.ALWAYS):
+        runner = await started(model, tmp_path / mode, two, speculate=mode)
+        try:
+            request = greedy(LIST[:140], 120, logprobs=0, options=over_and_over)
+            async with aclosing(runner.generate(request)) as stream:
+                events = [event async for event in stream]
+        finally:
+            await runner.close()
+        chunks = [event for event in events if isinstance(event, wire.Chunk)]
+        answers.append([entry for chunk in chunks for entry in chunk.logprobs])
+    assert answers[0] == answers[1]
+    last = events[-1]
+    assert isinstance(last, wire.Done)
+    assert last.prompt_tokens < 256 < last.prompt_tokens + last.generated_tokens
+    assert last.accepted_tokens > 0
 
 
 async def test_a_sliding_window_and_odd_kernels(gemma3_gguf: Path, tmp_path: Path) -> None:
