@@ -105,9 +105,9 @@ class Answering:
         self._release(sequence)
         self._outbox.put(wire.Failed(sequence.request.id, "decode_failed", message))
 
-    def _append(self, sequence: Sequence, token: int) -> None:
+    def _append(self, sequence: Sequence, token: int, *, forced: bool = False) -> None:
         """Adds a token to an answer, which may end with it."""
-        sequence.append(token)
+        sequence.append(token, forced=forced)
         self._show(
             sequence, sequence.text.feed(self._vocabulary.piece(token, sequence.request.special))
         )
@@ -116,13 +116,13 @@ class Answering:
         elif sequence.n_generated >= sequence.n_predict:
             self.finish(sequence, "length")
         elif sequence.repeats >= REPEATS_LIMIT and not sequence.request.options.ignore_eos:
-            self.finish(sequence, "stop")
+            self.finish(sequence, "length" if sequence.sampler.unfinished else "stop")
 
     def _append_forced(self, sequence: Sequence) -> None:
         """Adds what the answer's constraint leaves no choice about; it may be complete then."""
         for token in sequence.following():
             if sequence.slot:
-                self._append(sequence, token)
+                self._append(sequence, token, forced=True)
         if sequence.slot and sequence.sampler.complete:
             self.finish(sequence, "stop")
 

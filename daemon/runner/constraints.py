@@ -20,6 +20,7 @@ from . import gbnf, schema_limits
 from .candidates import Candidates
 from .llama_error import LlamaError
 from .schema_closing import closed
+from .schema_numbers import bounded
 from .vocabulary import Vocabulary
 from .wire import Generate
 
@@ -108,7 +109,7 @@ def _schema_grammar(constraint: Constraint) -> str:
     from llguidance import LLMatcher  # noqa: PLC0415
 
     try:
-        schema = schema_limits.checked(constraint.text)
+        schema = bounded(schema_limits.checked(constraint.text))
     except schema_limits.SchemaError as error:
         raise constraint.refusal(str(error)) from error
     overrides: Any = {  # Any: the stub's TypedDict has optional values where we have plain ones

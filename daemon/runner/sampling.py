@@ -61,6 +61,7 @@ class Sampler:
         return int(C.llama_sampler_sample(self._chain, context.pointer, index))
 
     complete = False  # no constraint ends this answer
+    unfinished = False  # and none wants more of it
 
     def follow(self, room: int) -> list[int]:
         """Tokens that must come next: none, where nothing constrains the answer."""

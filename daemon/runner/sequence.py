@@ -112,8 +112,10 @@ class Sequence:
                 self.draft_trust += _LEARNING * (hit - self.draft_trust)
         self.guesses = ()
 
-    def append(self, token: int) -> None:
-        self.repeats = self.repeats + 1 if self.tokens and token == self.tokens[-1] else 0
+    def append(self, token: int, *, forced: bool = False) -> None:
+        """Adds a token; one that is `forced` on the model tells nothing about whether it hangs."""
+        again = bool(self.tokens) and token == self.tokens[-1] and not forced
+        self.repeats = self.repeats + 1 if again else 0
         self.tokens.append(token)
         self.n_generated += 1
 

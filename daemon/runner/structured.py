@@ -43,6 +43,11 @@ class ConstrainedSampler:
         """Whether the constraint is satisfied and nothing may follow."""
         return self._reasoning is None and self._matcher.is_stopped()
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the answer, as it is, does not satisfy the constraint yet."""
+        return self._reasoning is not None or not self._matcher.is_accepting()
+
     def pick(self, context: Context, index: int) -> int:
         """The next token. Raises LlamaError when the constraint got too complex to follow."""
         if self._reasoning is not None:

@@ -71,6 +71,17 @@ async def test_constrained_and_free_answers_run_side_by_side(runner: Runner) -> 
     assert list(together[1:]) == [alone[1]] * 3
 
 
+async def test_what_must_repeat_itself_is_no_model_that_hangs(runner: Runner) -> None:
+    """Tokens that are forced are not counted; an answer that is cut says that it isn't whole."""
+    assert await document(runner, bound({"const": "0" * 90}, 200)) == "0" * 90
+    (zero,) = await runner.tokenize("0")
+    options = {"logit_bias": {zero: 100.0}}
+    grammar = greedy(ASK, 90, grammar='root ::= "0"* "x"', options=options)
+    text, done = await collect(runner.generate(grammar))
+    assert set(text) == {"0"}
+    assert (done.reason, done.generated_tokens < 90) == ("length", True)
+
+
 async def test_the_limit_of_tokens_holds(runner: Runner) -> None:
     """Also where tokens are forced many at a time."""
     schema = {"const": "word " * 50}
