@@ -156,6 +156,7 @@ class Engine:
         self._look()
         planned, prompt_tokens = self._plan()
         if not planned:
+            self._turns.give(time.perf_counter() - begun)  # an image may have been looked at
             return
         started = time.perf_counter()
         status = self._context.decode(self._batch)
