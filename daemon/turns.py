@@ -9,12 +9,13 @@ their speed. So they take turns, a few steps at a time, by the time that each ha
     turns.rest()              nothing to compute for now
 
 What they share is one file without a name, inherited by every child. Its locks are the kernel's
-and its owner's: they come back from whoever dies. Two are needed: who holds `_NOW` computes, who
-holds `_NEXT` is first in the queue, so that nobody can take a turn twice past one who waits.
+and its owner's: they come back from whoever dies. Each is one of two: who holds the first has what
+it is for, who holds the second is first in the queue, so that nobody can take it twice past one who
+waits. `_ALL` is for computing at all; `_ANSWERS` come to that one after the other.
 
 Turns are a courtesy. Who waits too long for a process that is stuck computes without one. A build
 has a `weight`: its seconds count more, so it gets a small part of the time, and answers hardly wait
-for it, since at the lowest priority it may hold its turn for long where others compute as well.
+for it, since its steps may be long. Answers that go on beside it still wait for each other.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ JOB_WEIGHT: Final = 6.0  # a second of a build counts as so many of an answer
 JOB_PATIENCE_S: Final = 0.05  # that an answer has with a build: many nodes of a small model's graph
 IMPATIENCE_S: Final = 10.0  # and for so long nobody is waited for again
 JOB_IMPATIENCE_S: Final = JOB_WEIGHT * JOB_PATIENCE_S  # builds come in long pieces; see `give`
-_NOW, _NEXT = 0, 1
+_ALL, _ANSWERS = 0, 2  # a lock each, with its queue behind it
 _SIZE_BYTES: Final = 2 * SEATS * 8
 
 
@@ -86,9 +87,10 @@ class Turns:
         self._weight = weight
         self._seat = seat
         self._shared = _map(fd)
-        self._holding = False
+        self._needed = (_ANSWERS, _ALL) if weight <= 1 else (_ALL,)
+        self._held: set[int] = set()
         self._waiting = False
-        self._hurry_until_s = {True: 0.0, False: 0.0}  # where peers compute, and where none do
+        self._hurry_until_s = {_ANSWERS: 0.0, _ALL: 0.0}
         signal.signal(signal.SIGALRM, self._on_alarm)
 
     @property
@@ -100,9 +102,9 @@ class Turns:
         """Returns when it is this process's turn, or when there is no point in waiting for it."""
         if not self._shared[_wants(self._seat)]:
             self._join()
-        if not self._holding:
-            self._holding = self._lock(_NEXT) and self._lock(_NOW)
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _NEXT)
+        for lock in self._needed:
+            if lock not in self._held and not self._acquire(lock):
+                return
 
     def give(self, seconds: float) -> None:
         """Counts `seconds` of computing; the turn goes on to who has used less."""
@@ -141,21 +143,29 @@ class Turns:
         return min((shared[_used(seat)] for seat in others if shared[_wants(seat)]), default=None)
 
     def _release(self) -> None:
-        if self._holding:
-            self._holding = False
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, _NOW)
+        for lock in self._held:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, lock)
+        self._held.clear()
 
-    def _lock(self, which: int) -> bool:
-        """Takes a lock; False when that took too long."""
+    def _acquire(self, lock: int) -> bool:
+        """Queues for a lock; False when that took too long."""
+        queue = lock + 1
+        if self._lock(queue, lock) and self._lock(lock, lock):
+            self._held.add(lock)
+        fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, queue)
+        return lock in self._held
+
+    def _lock(self, which: int, lock: int) -> bool:
         try:
             fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, which)
         except (BlockingIOError, PermissionError):
-            peers = self.contended
-            return time.monotonic() > self._hurry_until_s[peers] and self._wait_for(which, peers)
+            return time.monotonic() > self._hurry_until_s[lock] and self._wait_for(which, lock)
         return True
 
-    def _wait_for(self, which: int, peers: bool) -> bool:
-        patience_s = PATIENCE_S * self._weight if peers else JOB_PATIENCE_S
+    def _wait_for(self, which: int, lock: int) -> bool:
+        patience_s, impatience_s = PATIENCE_S * self._weight, IMPATIENCE_S
+        if lock != self._needed[0]:  # only a build can have it
+            patience_s, impatience_s = JOB_PATIENCE_S, JOB_IMPATIENCE_S
         try:
             self._waiting = True
             signal.setitimer(signal.ITIMER_REAL, patience_s, patience_s)
@@ -163,8 +173,7 @@ class Turns:
             self._waiting = False  # from here on the alarm does nothing
         except _WaitedLongEnough:
             self._waiting = False
-            impatience_s = IMPATIENCE_S if peers else JOB_IMPATIENCE_S
-            self._hurry_until_s[peers] = time.monotonic() + impatience_s
+            self._hurry_until_s[lock] = time.monotonic() + impatience_s
             fcntl.lockf(self._fd, fcntl.LOCK_UN, 1, which)  # it may have come just now
             return False
         finally:
