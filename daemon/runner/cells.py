@@ -7,7 +7,7 @@ beginning points to the same cells, so it has spans of the same origin.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -49,8 +49,10 @@ def count(sequences: Iterable[Spans]) -> int:
     return sum(_union(spans) for spans in by_origin.values())
 
 
-def beyond(tokens: Iterable[int]) -> int:
+def beyond(tokens: Sequence[int]) -> int:
     """How many cells more than positions these tokens take; see `media`."""
+    if min(tokens, default=0) >= 0:  # text, as nearly always
+        return 0
     return sum((-1 - token) % (1 << EXTRA_BITS) for token in tokens if token < 0)
 
 
