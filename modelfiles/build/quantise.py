@@ -58,9 +58,9 @@ def quantise(
     log.errors.clear()
     shared = sharing()
 
-    def begin(number: int, count: int) -> None:
+    def begin(name: str, number: int, count: int) -> None:
         shared.pause()
-        on_tensor(number, count)
+        on_tensor(name, number, count)
 
     log.on_tensor = begin
     try:

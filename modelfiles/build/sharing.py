@@ -8,6 +8,7 @@ others go first, by `Turns`. Nothing about the graph changes, so nor do results.
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,9 +47,12 @@ class Sharing:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """What is done inside is done when it is our turn. Lets a SIGTERM wait until its end."""
+        """What is done inside is done when it is our turn. Lets a SIGTERM wait until its end.
+
+        Turns are for the main thread: what another does, beside it, is done at once.
+        """
         self._used_s = 0.0
-        if self._turns is None:
+        if self._turns is None or not _on_main_thread():
             self._since_s = time.perf_counter()
             yield
             self._used_s = time.perf_counter() - self._since_s
@@ -67,7 +71,8 @@ class Sharing:
 
     def pause(self) -> None:
         """Lets others in; for callbacks, where nothing may be raised."""
-        if self._turns is not None and time.perf_counter() - self._since_s > _PIECE_S:
+        due = time.perf_counter() - self._since_s > _PIECE_S
+        if self._turns is not None and due and _on_main_thread():
             self._give()
             self._take()
 
@@ -101,6 +106,10 @@ class Sharing:
 
 class _Terminated(Exception):
     """Raised by SIGTERM, inside the wait for a turn."""
+
+
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 _sharing: list[Sharing] = []
