@@ -137,7 +137,7 @@ async def test_no_budget_keeps_nothing(smollm2_gguf: Path, tmp_path: Path, kv: P
 
 def test_the_longest_unused_makes_room(kv: Path) -> None:
     """The budget holds for all models together."""
-    load = order(Path("/x"), kv, kv_budget_bytes=2600)
+    load = order(Path("/x"), kv, kv_budget_bytes=3800)
     mine = Snapshots(kv, load, "1")
     others = Snapshots(kv, msgspec.structs.replace(load, model_digest="sha256:2"), "1")
     mine.save([1] * 100, b"a" * 300)
@@ -151,7 +151,7 @@ def test_the_longest_unused_makes_room(kv: Path) -> None:
     left = Snapshots(kv, load, "1")
     assert left.best([1] * 100, 0) is not None
     assert Snapshots(kv, others_load(load), "1").best([2] * 100, 0) is None
-    assert sum(path.stat().st_size for path in kv.iterdir()) <= 2600
+    assert sum(path.stat().st_size for path in kv.iterdir()) <= 3800
 
 
 def others_load(load: wire.Load) -> wire.Load:
