@@ -7,6 +7,9 @@ and that can cost nine tenths. So they are patient while the cores are ours, and
 
     spinning.look()     after each step: finds out which it is, and changes over
 
+Who sleeps often waits for a core when it wakes, others or not: how long curt threads wait tells
+nothing. So they are curt for a while only, and then find out again.
+
 libgomp reads both limits at its start (`environment`). It goes by the short one while it manages
 more threads than there are CPUs, so a team of threads that only sleep changes it over.
 """
@@ -21,9 +24,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 CROWDED: Final = 0.12  # part of the time that threads were ready to run, but others ran
-CALM: Final = 0.04
+FIRST_SPELL_S: Final = 0.25  # of computing, curtly, before patience is tried again
+LONGEST_SPELL_S: Final = 4.0  # each trial costs about one slow step
 _LEAST_S: Final = 0.05  # shorter than that tells nothing
-_CALM_S: Final = 1.0
+_CALM_S: Final = 1.0  # for so long after a trial it is the same crowd that comes back
 _MOST_IDLE_THREADS: Final = 16
 _SCHEDSTAT: Final = "/proc/thread-self/schedstat"
 
@@ -33,23 +37,34 @@ class Crowding:
     """Whether others compute on our cores, told from how long we waited for one. Pure."""
 
     crowded: bool = False
+    _spell_s: float = FIRST_SPELL_S
+    _calm_s: float = _CALM_S
     _seconds: float = 0.0
     _waited_s: float = 0.0
 
     @property
     def window_s(self) -> float:
-        """So much computing tells whether it is crowded."""
-        return _CALM_S if self.crowded else _LEAST_S
+        """After so much computing it is decided anew."""
+        return self._spell_s if self.crowded else _LEAST_S
 
     def observe(self, seconds: float, waited_s: float) -> bool:
         """Takes in that of `seconds` of computing so many were spent waiting for a core."""
         self._seconds += seconds
         self._waited_s += waited_s
         if self._seconds >= self.window_s:
-            part = self._waited_s / self._seconds
-            self.crowded = part > (CALM if self.crowded else CROWDED)
+            self._decide()
             self._seconds = self._waited_s = 0.0
         return self.crowded
+
+    def _decide(self) -> None:
+        if self.crowded:
+            self.crowded, self._calm_s = False, 0.0
+        elif self._waited_s > CROWDED * self._seconds:
+            again = self._calm_s < _CALM_S
+            self._spell_s = min(2 * self._spell_s, LONGEST_SPELL_S) if again else FIRST_SPELL_S
+            self.crowded = True
+        else:
+            self._calm_s += self._seconds
 
 
 class Spinning:

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from qm.daemon.runner.spinning import Crowding, Spinning
+from qm.daemon.runner.spinning import FIRST_SPELL_S, Crowding, Spinning
 
 LIMIT_S = 60.0
 
@@ -17,19 +17,31 @@ def test_a_moment_tells_nothing() -> None:
 
 
 def test_others_on_our_cores_are_noticed_and_forgotten() -> None:
-    """Much waiting means crowded, until for a while there is hardly any."""
+    """Much waiting means crowded, for a short spell of computing however long that waits."""
     crowding = Crowding()
     assert crowding.observe(0.1, 0.02)
-    assert crowding.observe(0.9, 0.0)  # too early to say
-    assert not crowding.observe(0.2, 0.0)
+    assert crowding.observe(0.9 * FIRST_SPELL_S, 0.1)
+    assert not crowding.observe(0.2 * FIRST_SPELL_S, 0.1)
     assert not crowding.observe(0.1, 0.005)
 
 
-def test_some_waiting_keeps_what_is() -> None:
-    """Between both thresholds nothing changes over, however often it is looked at."""
-    calm, crowded = Crowding(), Crowding(crowded=True)
-    assert not any(calm.observe(1.0, 0.05) for _ in range(5))
-    assert all(crowded.observe(1.0, 0.05) for _ in range(5))
+def test_a_crowd_that_stays_is_tried_less_and_less() -> None:
+    """Each trial that fails doubles the spell, to a limit; after a calm time it is short again."""
+    crowding, spells = Crowding(), []
+    for _ in range(7):
+        assert crowding.observe(0.1, 0.1)
+        spells.append(crowding.window_s)
+        assert not crowding.observe(crowding.window_s, 0.0)
+    assert spells == [0.25, 0.5, 1.0, 2.0, 4.0, 4.0, 4.0]
+    assert not crowding.observe(2.0, 0.0)
+    assert crowding.observe(0.1, 0.1)
+    assert crowding.window_s == FIRST_SPELL_S
+
+
+def test_a_little_waiting_is_no_crowd() -> None:
+    """Whoever takes what we send computes too."""
+    crowding = Crowding()
+    assert not any(crowding.observe(1.0, 0.05) for _ in range(5))
 
 
 def test_threads_change_over(monkeypatch: pytest.MonkeyPatch) -> None:
