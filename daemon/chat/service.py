@@ -142,6 +142,10 @@ class ChatService:
                         yield event
                 return
 
+    async def capabilities(self, model: str) -> tuple[str, ...]:
+        """What the model of this name can do. Raises ModelNotFound."""
+        return (await self._models.model(Name.parse(model))).capabilities
+
     async def count_tokens(self, request: Request) -> int:
         """How many tokens the prompt of `request` has. Nothing is generated."""
         rendered = replace(request, render_only=True)

@@ -151,7 +151,12 @@ RERANK = Schema(
         keep_alive=KEEP_ALIVE,
     ),
 )
-FORM = Schema("Form", shape({"model": TEXT, "file": BINARY}), "multipart/form-data")
+FORM = Schema(
+    "Form",
+    shape({"model": TEXT, "file": BINARY}, response_format={"enum": ["json", "text"]}),
+    "multipart/form-data",
+)
+TRANSCRIPT = Schema("Transcript", shape({"text": TEXT, "usage": OBJECT}))
 ANSWER = Schema(
     "OpenAIAnswer",
     shape(

@@ -8,7 +8,6 @@ import base64
 import sys
 
 from aiohttp import web
-from qm.store.errors import QmError
 from qm.store.manifests import StoredManifest
 from qm.store.name import Name
 
@@ -24,16 +23,10 @@ from ..openai_answer import CHAT, TEXT, Shape, stream, usage_of, whole
 from ..openai_errors import error_body, stream_error
 from ..openai_request import Wanted, chat_wanted, completion_wanted, embed_wanted
 from ..rerank import rerank
-from ..schema import ANY, Told
+from ..schema import Told
+from ..transcription import transcribe
 
 PLAIN_JSON = "application/json"  # /v1 comes without a charset
-
-
-class NotSpoken(QmError):
-    """No model that qm runs can do this."""
-
-    status = 501
-    code = "unsupported"
 
 
 async def _chat(request: web.Request, services: Services) -> web.StreamResponse:
@@ -125,22 +118,6 @@ def _model(stored: StoredManifest) -> JsonObject:
     }
 
 
-async def _transcriptions(request: web.Request, _services: Services) -> web.Response:
-    """A form is what this takes; the models that qm runs hear nothing yet."""
-    if request.content_type != "multipart/form-data":
-        raise NoForm(
-            "failed to parse multipart form: request Content-Type isn't multipart/form-data"
-        )
-    raise NotSpoken("no model here can transcribe audio")
-
-
-class NoForm(QmError):
-    """The body is no form."""
-
-    status = 400
-    code = "invalid_request"
-
-
 DIALECT = Dialect(
     name="openai",
     error_body=error_body,
@@ -171,8 +148,8 @@ DIALECT = Dialect(
         Route(
             "POST",
             "/v1/audio/transcriptions",
-            _transcriptions,
-            told=Told("Transcribe: 501", said.FORM, ANY),
+            transcribe,
+            told=Told("Transcribe", said.FORM, said.TRANSCRIPT, SSE),
         ),
     ),
 )

@@ -137,8 +137,8 @@ def test_errors_are_the_classes_of_the_sdk(client: openai.OpenAI) -> None:
         client.embeddings.create(model=MODEL, input="x")
 
 
-def test_an_audio_upload_is_told_that_nothing_hears(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.InternalServerError, match="no model here can transcribe") as caught:
+def test_an_audio_upload_is_told_that_the_model_hears_nothing(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.InternalServerError, match="can't transcribe audio") as caught:
         client.audio.transcriptions.create(model=MODEL, file=("a.wav", b"RIFF"))
     assert caught.value.status_code == 501
 
