@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -33,6 +34,7 @@ from .turns import JOB_WEIGHT, Turns
 
 PROGRESS_INTERVAL_S = 0.1  # between two lines of the same status; a bar needs no more
 TERMINATED = 143
+_BUILDS = ("create", "rebuild")  # nothing that they write counts before it is finished
 # Nothing that looks at the environment when it is imported: that comes with the order.
 _MOVING = (
     *("qm.store.store", "qm.store.pull.choice", "qm.store.pull.registry"),
@@ -58,6 +60,8 @@ def main() -> int:
             return 0
         order = json.loads(line)
         os.environ.update(order.get("environment", {}))
+        if order["kind"] in _BUILDS:
+            signal.signal(signal.SIGTERM, leave_build)
         _take_turns(order.get("seat"))
         watch(connection)
         _write(stream, _outcome(order, Reporter(stream)))
@@ -107,6 +111,13 @@ def _outcome(order: JsonObject, report: Reporter) -> JsonObject:
 def _write(stream: BinaryIO, message: JsonObject) -> None:
     stream.write(json.dumps(message).encode() + b"\n")
     stream.flush()
+
+
+def leave_build(_signal: int, _frame: FrameType | None) -> None:
+    """As `_leave`; native code that writes a file fails at its next write, and so unwinds too."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+    sys.exit(TERMINATED)
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

@@ -29,6 +29,7 @@ from tests.bench.peer import converter, program
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("build", "create", "imatrix", "perplexity")
+SETTLE_S = 5.0
 BYTES_A_CHUNK = 2600  # a little more than 512 tokens of English
 OURS = """
 import sys
@@ -119,6 +120,7 @@ def created(home: Path, modelfile: Path) -> Run:
     env = {**os.environ, "QM_HOME": str(home), "QM_HOST": "off"}
     qm: list[str | Path] = [sys.executable, "-c", QM]
     subprocess.run([*qm, "list"], env=env, check=True, stdout=subprocess.DEVNULL)
+    time.sleep(SETTLE_S)  # a daemon that has just begun starts a runner ahead of need
     try:
         return run([*qm, "create", "x", "-f", modelfile], env=env)
     finally:
