@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 COMMAND = Path(sys.executable).with_name("qm")
-READY_LIMIT_S = 30.0
+READY_LIMIT_S = 120.0
 
 # A suite that was started in the background ignores SIGINT, and so would every command under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
