@@ -6,7 +6,7 @@
 # make bench-quick               the same with one pair of runs each, in less than ten minutes
 # make bench-build               what a build costs, as ratios with llama.cpp's tools (made when missing)
 # make fuzz                      Schemathesis against /openapi.json, longer than the tests do
-# make soak                      the long campaigns against the store (about an hour)
+# make soak                      the long campaigns against the store (an hour or more)
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.installed-demo
@@ -61,7 +61,8 @@ fuzz: $(CHECKS)
 
 # Campaigns against the store as long as they should be: ten minutes of collections, 600 kills, every
 # step and every failing call; 500 loads and unloads, crowds of every kind of model; then that the
-# campaigns notice what they are there to notice.
+# campaigns notice what they are there to notice. On two cores that others use too, the first line
+# takes 50 minutes and the last one 9; each file and each part of the last (`1/2`) runs alone, too.
 soak: $(CHECKS)
 	QM_SOAK=1 $(BIN)/python -m pytest -q tests/crash
 	QM_SOAK=1 $(BIN)/python -m pytest -q tests/daemon/test_leaks.py tests/daemon/runner/test_equal.py
