@@ -22,7 +22,7 @@ from .llama_log import Log
 from .measure import buffers, projector_buffers
 from .media import projector_params
 from .registry import devices
-from .weights import Model
+from .weights import Model, TokenCount
 from .wire import Placement
 
 
@@ -48,6 +48,7 @@ class DryRuns:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._kept: tuple[object, Model] | None = None
+        self._known: tuple[tuple[str, ...], TokenCount] | None = None
 
     def measure(self, ask: Ask, placement: Placement) -> tuple[BufferBytes, ...]:
         """What it would allocate. Raises LlamaError."""
@@ -75,9 +76,17 @@ class DryRuns:
             if self._kept is not None:
                 self._kept[1].free()
                 self._kept = None
-            model = Model(weights, placement, lambda _fraction: True, self._log, dry=True)
-            self._kept = key, model
+            self._kept = key, self._read(weights, placement)
         return self._kept[1]
+
+    def _read(self, weights: tuple[str, ...], placement: Placement) -> Model:
+        """Reads a vocabulary only once: each other split means to read the model anew."""
+        tokens = self._known[1] if self._known and self._known[0] == weights else None
+        model = Model(
+            weights, placement, lambda _fraction: True, self._log, dry=True, tokens=tokens
+        )
+        self._known = weights, model.token_count
+        return model
 
 
 def _answer(ask: Ask, dry_runs: DryRuns) -> Answer:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from qm.modelfiles.native import C, fill
 
@@ -14,6 +15,16 @@ from .llama_log import Log
 from .registry import add_remotes, buffer_type, device_pointer
 from .vocabulary import Vocabulary
 from .wire import Placement
+
+_NAME_BYTES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """How many tokens a model of this architecture knows."""
+
+    architecture: str
+    size: int
 
 
 class Model:
@@ -27,8 +38,12 @@ class Model:
         log: Log,
         *,
         dry: bool = False,
+        tokens: TokenCount | None = None,
     ) -> None:
-        """`dry`: allocates nothing, so that a context of it tells what a real one would take."""
+        """`dry`: allocates nothing, so that a context of it tells what a real one would take.
+
+        `tokens`, for dry runs: counts as a vocabulary, which takes most of the time to read.
+        """
         if wrong := add_remotes(placement.remotes):
             raise LlamaError("device_lost", wrong)
         self._progress = C.llama_progress_callback(lambda fraction, _: on_progress(fraction))
@@ -38,6 +53,8 @@ class Model:
             "no_alloc": dry,
             "progress_callback": self._progress,
         }
+        if tokens is not None:
+            fields["kv_overrides"] = _without_vocabulary(tokens)
         params = fill(C.llama_model_default_params(), fields)
         self.pointer = _load(weights, params)
         if not self.pointer:
@@ -62,6 +79,12 @@ class Model:
             raise LlamaError("load_failed", log.explain("llama.cpp can't load the adapter"))
         return adapter
 
+    @property
+    def token_count(self) -> TokenCount:
+        name = ctypes.create_string_buffer(_NAME_BYTES)
+        C.llama_model_meta_val_str(self.pointer, b"general.architecture", name, len(name))
+        return TokenCount(name.value.decode(), self.vocabulary.size)
+
     def free(self) -> None:
         C.llama_model_free(self.pointer)
 
@@ -73,6 +96,16 @@ def _load(weights: Sequence[str], params: Any) -> Any:
     return C.llama_model_load_from_splits(
         (ctypes.c_char_p * len(paths))(*paths), len(paths), params
     )
+
+
+def _without_vocabulary(tokens: TokenCount) -> Any:
+    """Values that llama.cpp takes for the file's own; what it needs of them is their number."""
+    table = (C.llama_model_kv_override * 3)()
+    table[0].key, table[0].tag = b"tokenizer.ggml.model", C.LLAMA_KV_OVERRIDE_TYPE_STR
+    table[0].value.val_str = b"no_vocab"
+    table[1].key = f"{tokens.architecture}.vocab_size".encode()
+    table[1].tag, table[1].value.val_i64 = C.LLAMA_KV_OVERRIDE_TYPE_INT, tokens.size
+    return ctypes.cast(table, ctypes.POINTER(C.llama_model_kv_override))
 
 
 # Devices ----------------------------------------------------------------------------------------

@@ -67,6 +67,21 @@ async def test_a_dry_run_tells_what_a_load_takes(
     assert sum(one.weights_bytes for one in measured) == actual.weights_bytes
 
 
+@pytest.mark.parametrize("model", ["smollm2_gguf", "gemma3_gguf"])
+async def test_another_split_takes_no_other_buffers_for_its_vocabulary(
+    tmp_path: Path, model: str, request: pytest.FixtureRequest
+) -> None:
+    """The second time only the number of tokens is told: the account stays the same."""
+    weights = (str(request.getfixturevalue(model)),)
+    once = Placement(n_ctx=512, n_parallel=2)
+    again = Placement(n_ctx=512, n_parallel=2, use_mmap=False)
+    async with prober(tmp_path) as one:
+        whole = await one.measure(weights, once, embedding=False)
+        counted = await one.measure(weights, again, embedding=False)
+    assert whole
+    assert counted == whole
+
+
 async def test_a_draft_model_is_measured_beside_its_model(
     tmp_path: Path, smollm2_gguf: Path
 ) -> None:
