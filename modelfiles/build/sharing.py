@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ class Sharing:
         self._used_s = 0.0
         self._terminated = False
         self._waiting = False
+        self._before: Any = None  # Any: what `signal` takes for a handler
         self._callback = C.ggml_abort_callback(self._between_nodes)  # C keeps a bare pointer
 
     def compute(self, context: Any, batch: Any, *, in_pieces: bool) -> tuple[int, float]:
@@ -57,7 +58,8 @@ class Sharing:
             yield
             self._used_s = time.perf_counter() - self._since_s
             return
-        before = signal.signal(signal.SIGTERM, self._on_terminated)
+        before = self._before = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, self._on_terminated)
         try:
             self._take()
             yield
@@ -98,8 +100,12 @@ class Sharing:
         if self._turns is not None:
             self._turns.give(seconds)
 
-    def _on_terminated(self, _signal: int, _frame: FrameType | None) -> None:
+    def _on_terminated(self, number: int, frame: FrameType | None) -> None:
+        """What else the process does about it is done at once, but for leaving."""
         self._terminated = True
+        if callable(self._before):
+            with suppress(SystemExit):
+                self._before(number, frame)
         if self._waiting:
             raise _Terminated
 
