@@ -164,6 +164,16 @@ def test_a_wrong_byte_costs_the_pieces_up_to_it(
 
 
 @pytest.mark.usefixtures("even_segments")
+def test_bytes_of_another_range_are_refused_before_they_come(
+    store: Store, hub: FakeHub, repo: Path, weights: bytes
+) -> None:
+    """Their header tells: no more comes again than that one request."""
+    hub.fault("badrange", path=PATH, side="cdn", skip=2)
+    check(store, fetch(store, hub, Limits(connections=1)), weights)
+    assert hub.sent_bytes() - len(weights) <= work.SEGMENT_BYTES
+
+
+@pytest.mark.usefixtures("even_segments")
 def test_wrong_bytes_of_a_disturbed_request_are_looked_for_there(
     store: Store, hub: FakeHub, repo: Path, weights: bytes
 ) -> None:
