@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from ..chat.request import JsonObject
@@ -51,7 +52,7 @@ def openapi_document(dialects: Iterable[Dialect], version: str) -> JsonObject:
 
 def told_path(route: Route) -> str:
     """The path as OpenAPI writes it: no patterns."""
-    return route.path.replace("{model:.+}", "{model}")
+    return re.sub(r"{(\w+):[^}]*}", r"{\1}", route.path)
 
 
 def told_methods(route: Route) -> tuple[str, ...]:

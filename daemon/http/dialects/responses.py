@@ -26,6 +26,7 @@ from ..responses_memory import ResponseMemory
 from ..responses_request import Asked, responses_request
 from ..schema import Told
 
+_ID = "{id:(?!input_tokens$)[^/]+}"  # what has a route of its own is no response
 PLAIN_JSON = "application/json"  # /v1 comes without a charset
 BACKGROUND = web.AppKey("background", Background)
 MEMORY = web.AppKey("responses", ResponseMemory)
@@ -139,25 +140,25 @@ DIALECT = Dialect(
         ),
         Route(
             "GET",
-            "/v1/responses/{id}",
+            f"/v1/responses/{_ID}",
             _get,
             told=Told("A kept response", response=said.RESPONSE, query=said.HOW_TOLD),
         ),
         Route(
             "DELETE",
-            "/v1/responses/{id}",
+            f"/v1/responses/{_ID}",
             _delete,
             told=Told("Forget a response", response=said.DELETED),
         ),
         Route(
             "GET",
-            "/v1/responses/{id}/input_items",
+            f"/v1/responses/{_ID}/input_items",
             _input_items,
             told=Told("What was put in", response=said.ITEMS, query=said.PAGE),
         ),
         Route(
             "POST",
-            "/v1/responses/{id}/cancel",
+            f"/v1/responses/{_ID}/cancel",
             _cancel,
             told=Told("Cancel a background response", response=said.RESPONSE),
         ),
