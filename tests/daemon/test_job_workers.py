@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -31,7 +32,12 @@ async def warmed(workers: Workers) -> Worker:
 
 
 def environment_of(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/environ").read_bytes()
+    """Empty for a moment while the process that was started becomes its program."""
+    deadline = time.monotonic() + LIMIT_S
+    while not (found := Path(f"/proc/{pid}/environ").read_bytes()):
+        assert time.monotonic() < deadline, "it has ended"
+        time.sleep(0.01)
+    return found
 
 
 async def end(worker: Worker) -> int:
@@ -89,7 +95,7 @@ async def test_a_job_leaves_one_behind_that_knows_no_secrets(
         waiting = jobs._workers._starting
         assert waiting is not None
         worker = await asyncio.wait_for(waiting, LIMIT_S)
-        environment = environment_of(worker.process.pid)
+        environment = await asyncio.to_thread(environment_of, worker.process.pid)
         assert b"PATH=" in environment
         assert b"hf_ours" not in environment
     finally:
