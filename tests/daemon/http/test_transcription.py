@@ -18,8 +18,8 @@ from qm.daemon.http.ollama_request import InvalidField, ModelNameMissing
 from qm.daemon.http.transcription import transcription_request
 
 from ...modelfiles.build.tiny_llama import write_tiny_llama
+from ..runner.tiny_projector import write_tiny_ears
 from .conftest import CHATML, digest_of
-from .tiny_ears import write_tiny_ears
 
 LIMIT_S = 60
 FEW = {"temperature": 0, "num_predict": 8, "ignore_eos": True}

@@ -15,68 +15,51 @@ SOUND_TOKENS = POSITIONS // STACKED
 
 def write_tiny_projector(path: Path) -> None:
     """CLIP with two layers and LLaVA's projection, out of a fixed seed."""
-    writer = gguf.GGUFWriter(path, "clip")
-    writer.add_type("mmproj")
-    writer.add_bool("clip.has_vision_encoder", True)
-    writer.add_string("clip.projector_type", "mlp")
-    writer.add_bool("clip.use_gelu", True)
-    writer.add_array("clip.vision.image_mean", [0.5, 0.5, 0.5])
-    writer.add_array("clip.vision.image_std", [0.5, 0.5, 0.5])
-    writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-5)
-    for name, number in {
-        "image_size": IMAGE,
-        "patch_size": PATCH,
-        "embedding_length": WIDTH,
-        "feed_forward_length": FEED,
-        "projection_dim": TEXT_WIDTH,
-        "block_count": 2,
-        "attention.head_count": 2,
-    }.items():
-        writer.add_uint32(f"clip.vision.{name}", number)
-    _finish(writer, _shapes())
+    _finish(_eyes(path, "mlp", n_layers=2, text_width=TEXT_WIDTH), _shapes())
 
 
 def write_tiny_planar_eyes(path: Path, text_width: int) -> None:
     """As Qwen2-VL's, which keep an image's rows and columns and place it in two dimensions."""
-    writer = gguf.GGUFWriter(path, "clip")
-    writer.add_type("mmproj")
-    writer.add_bool("clip.has_vision_encoder", True)
-    writer.add_string("clip.projector_type", "qwen2vl_merger")
-    writer.add_bool("clip.use_gelu", True)
-    writer.add_array("clip.vision.image_mean", [0.5, 0.5, 0.5])
-    writer.add_array("clip.vision.image_std", [0.5, 0.5, 0.5])
-    writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-5)
-    for name, number in {
-        "image_size": IMAGE,
-        "patch_size": PATCH,
-        "embedding_length": WIDTH,
-        "feed_forward_length": FEED,
-        "projection_dim": text_width,
-        "block_count": 1,
-        "attention.head_count": 2,
-    }.items():
-        writer.add_uint32(f"clip.vision.{name}", number)
+    writer = _eyes(path, "qwen2vl_merger", n_layers=1, text_width=text_width)
     _finish(writer, _planar_eyes(text_width))
 
 
 def write_tiny_ears(path: Path) -> None:
     """Whisper's encoder with one layer and Ultravox' projection, out of a fixed seed."""
+    writer = _encoder(path, "audio", "ultravox", n_layers=1, text_width=TEXT_WIDTH)
+    writer.add_uint32("clip.audio.num_mel_bins", MEL_BINS)
+    writer.add_uint32("clip.audio.projector.stack_factor", STACKED)
+    _finish(writer, _ears())
+
+
+def _eyes(path: Path, projection: str, *, n_layers: int, text_width: int) -> gguf.GGUFWriter:
+    writer = _encoder(path, "vision", projection, n_layers=n_layers, text_width=text_width)
+    writer.add_bool("clip.use_gelu", True)
+    writer.add_array("clip.vision.image_mean", [0.5, 0.5, 0.5])
+    writer.add_array("clip.vision.image_std", [0.5, 0.5, 0.5])
+    writer.add_uint32("clip.vision.image_size", IMAGE)
+    writer.add_uint32("clip.vision.patch_size", PATCH)
+    return writer
+
+
+def _encoder(
+    path: Path, sense: str, projection: str, *, n_layers: int, text_width: int
+) -> gguf.GGUFWriter:
+    """What every encoder says of itself."""
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_type("mmproj")
-    writer.add_bool("clip.has_audio_encoder", True)
-    writer.add_string("clip.projector_type", "ultravox")
-    writer.add_float32("clip.audio.attention.layer_norm_epsilon", 1e-5)
+    writer.add_bool(f"clip.has_{sense}_encoder", True)
+    writer.add_string("clip.projector_type", projection)
+    writer.add_float32(f"clip.{sense}.attention.layer_norm_epsilon", 1e-5)
     for name, number in {
         "embedding_length": WIDTH,
         "feed_forward_length": FEED,
-        "projection_dim": TEXT_WIDTH,
-        "block_count": 1,
+        "projection_dim": text_width,
+        "block_count": n_layers,
         "attention.head_count": 2,
-        "num_mel_bins": MEL_BINS,
-        "projector.stack_factor": STACKED,
     }.items():
-        writer.add_uint32(f"clip.audio.{name}", number)
-    _finish(writer, _ears())
+        writer.add_uint32(f"clip.{sense}.{name}", number)
+    return writer
 
 
 def _finish(writer: gguf.GGUFWriter, shapes: dict[str, tuple[int, ...]]) -> None:
