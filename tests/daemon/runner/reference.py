@@ -74,6 +74,11 @@ async def answer(
     """The same from a runner."""
     options = wire.Options(temperature=0.0, num_predict=n, ignore_eos=True)
     request = wire.Generate(0, options, tokens=tuple(prompt), logprobs=0, **more)  # type: ignore[arg-type]
+    return await answered(runner, request)
+
+
+async def answered(runner: Runner, request: wire.Generate) -> tuple[Answer, wire.Done]:
+    """What a runner says to a request for log probabilities of its tokens."""
     entries: list[wire.TokenLogprob] = []
     async with aclosing(runner.generate(request)) as events:
         async for event in events:

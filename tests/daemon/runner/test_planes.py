@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from qm.daemon.runner.failures import RequestRefused
 from qm.daemon.runner.process import Runner
 
 from .conftest import greedy
-from .reference import Answer, assert_same
+from .reference import Answer, answered, assert_same
 from .test_media import BLUE, MARK, RED
 from .tiny_models import EMBED, write_tiny_model
 from .tiny_projector import write_tiny_planar_eyes
@@ -142,14 +141,7 @@ async def planar(folder: Path) -> AsyncIterator[Runner]:
 async def ask(runner: Runner, prompt: str, *images: bytes) -> tuple[Answer, wire.Done]:
     options = {"ignore_eos": True}
     request = greedy(prompt, N, images=images, image_marker=MARK, logprobs=0, options=options)
-    entries: list[wire.TokenLogprob] = []
-    async with aclosing(runner.generate(request)) as events:
-        async for event in events:
-            if isinstance(event, wire.Chunk):
-                entries += event.logprobs
-            elif isinstance(event, wire.Done):
-                done = event
-    return Answer([one.token_id for one in entries], [one.logprob for one in entries], []), done
+    return await answered(runner, request)
 
 
 async def test_answers_are_those_from_scratch(planar: Runner, folder: Path) -> None:
