@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from families import DECODER, LLAMA3, Json, model
+from families import DECODER, DEEPSEEK3, FALCON, LLAMA3, Json, model
 
 
 def _chatglm3() -> dict[str, list[int]]:
@@ -127,10 +127,7 @@ VARIANTS: dict[str, Json] = {
         "config": model(
             "FalconForCausalLM",
             "falcon",
-            vocab_size=384,
-            hidden_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
+            FALCON,
             multi_query=True,
             new_decoder_architecture=False,
             layer_norm_epsilon=1e-5,
@@ -194,10 +191,7 @@ VARIANTS: dict[str, Json] = {
         "config": model(
             "FalconForCausalLM",
             "falcon",
-            vocab_size=384,
-            hidden_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
+            FALCON,
             num_kv_heads=2,
             new_decoder_architecture=True,
             num_ln_in_parallel_attn=1,
@@ -210,22 +204,7 @@ VARIANTS: dict[str, Json] = {
         "config": model(
             "DeepseekV3ForCausalLM",
             "deepseek_v3",
-            DECODER,
-            num_key_value_heads=4,
-            q_lora_rank=32,
-            kv_lora_rank=32,
-            qk_rope_head_dim=16,
-            qk_nope_head_dim=32,
-            v_head_dim=32,
-            n_routed_experts=4,
-            n_shared_experts=1,
-            num_experts_per_tok=2,
-            moe_intermediate_size=32,
-            first_k_dense_replace=1,
-            n_group=1,
-            topk_group=1,
-            routed_scaling_factor=2.5,
-            norm_topk_prob=True,
+            DEEPSEEK3,
         ),
         "no_upstream": True,
     },
