@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -38,7 +38,7 @@ def as_wanted(context: JsonObject, template: str) -> JsonObject:
     """The same for this template: ids, arguments and tools in the way that it can tell them."""
     wishes, messages = _wishes(template), context["messages"]
     if wishes.short_ids:
-        messages = [_with_ids(message, short_id) for message in messages]
+        messages = [_with_short_ids(message) for message in messages]
     if wishes.written_arguments:
         messages = [_with_written_arguments(message) for message in messages]
     if context["tools"] and wishes.tools_in_a_turn:
@@ -62,13 +62,13 @@ def short_id(given: str) -> str:
     return hashlib.sha256(given.encode("utf-8", "replace")).hexdigest()[:_ID_CHARACTERS]
 
 
-def _with_ids(message: JsonObject, changed: Callable[[str], str]) -> JsonObject:
+def _with_short_ids(message: JsonObject) -> JsonObject:
     document = dict(message)
     if "tool_calls" in message:
         calls = message["tool_calls"]
-        document["tool_calls"] = [call | {"id": changed(call["id"])} for call in calls]
+        document["tool_calls"] = [call | {"id": short_id(call["id"])} for call in calls]
     if message["role"] == Role.TOOL:
-        document["tool_call_id"] = changed(message.get("tool_call_id", ""))
+        document["tool_call_id"] = short_id(message.get("tool_call_id", ""))
     return document
 
 
