@@ -21,6 +21,7 @@ from .encoding import BodyTooLarge, is_plain, unpacked
 from .fields import Fields, JsonObject, decode
 
 JSON = "application/json; charset=utf-8"
+PLAIN_JSON = "application/json"  # /v1 and progress routes come without a charset
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
 # Until then an error still decides the status. Past it headers go out, because clients with a

@@ -17,12 +17,10 @@ from qm.store.name import InvalidName, Name
 from qm.store.pull.reference import parse_file_reference
 
 from ..services import Services
-from .edge import Stream, answer, as_on_hub, network_of, read_fields
+from .edge import PLAIN_JSON, Stream, answer, as_on_hub, network_of, read_fields
 from .fields import JsonObject
 from .ollama_request import model_name
 from .progress import last_progress, progress_lines
-
-_PLAIN_JSON = "application/json"  # progress routes come without a charset
 
 
 async def create(request: web.Request, services: Services) -> web.StreamResponse:
@@ -36,7 +34,7 @@ async def create(request: web.Request, services: Services) -> web.StreamResponse
     progress = _built(services, {"name": str(name), "request": document}, spec, network)
     if fields.boolean("stream", True):
         return await Stream(request).send(progress_lines(progress))
-    return answer(await last_progress(progress), content_type=_PLAIN_JSON)
+    return answer(await last_progress(progress), content_type=PLAIN_JSON)
 
 
 async def _built(

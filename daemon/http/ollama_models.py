@@ -27,7 +27,6 @@ from .ollama_show import details, show_document
 
 # Go's clients read the time into 64 bits of nanoseconds: "never" is as far as those reach.
 _FOREVER_S = (2**63 - 1) / 1e9 - 10
-_PLAIN_JSON = "application/json"  # progress routes come without a charset
 _NO_BODY = {"Content-Type": JSON}  # of an error whose request was a HEAD
 _UPLOAD_CHUNK_BYTES = 1 << 20
 

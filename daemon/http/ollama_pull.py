@@ -7,12 +7,10 @@ from qm.store.pull.reference import is_hub, parse_reference
 
 from ..registries import Asker, endpoint, parse_image
 from ..services import Services
-from .edge import Stream, answer, as_on_hub, is_local, network_of, read_fields
+from .edge import PLAIN_JSON, Stream, answer, as_on_hub, is_local, network_of, read_fields
 from .fields import Fields, JsonObject
 from .ollama_request import InvalidField, model_name
 from .progress import last_progress, progress_lines
-
-_PLAIN_JSON = "application/json"  # progress routes come without a charset
 
 
 async def pull(request: web.Request, services: Services) -> web.StreamResponse:
@@ -50,7 +48,7 @@ async def _run(
     progress = services.jobs.run(kind, arguments, network_of(request))
     if fields.boolean("stream", True):
         return await Stream(request).send(progress_lines(progress))
-    return answer(await last_progress(progress), content_type=_PLAIN_JSON)
+    return answer(await last_progress(progress), content_type=PLAIN_JSON)
 
 
 def _limit(fields: Fields) -> JsonObject:

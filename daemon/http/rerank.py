@@ -6,7 +6,7 @@ from aiohttp import web
 
 from ..chat.request import Ranking, RerankRequest
 from ..services import Services
-from .edge import answer, read_fields
+from .edge import PLAIN_JSON, answer, read_fields
 from .fields import Fields, JsonObject
 from .missing import EMBEDDED, told_as
 from .ollama_request import InvalidField, keep_alive_s, model_name, options
@@ -31,7 +31,7 @@ async def rerank(request: web.Request, services: Services) -> web.Response:
             "total_tokens": ranking.metrics.prompt_tokens,
         },
     }
-    return answer(document, content_type="application/json")
+    return answer(document, content_type=PLAIN_JSON)
 
 
 def _request(fields: Fields) -> RerankRequest:

@@ -12,12 +12,11 @@ from qm.store.errors import QmError
 from ..chat.request import Delta, Event, Finished, Message, Metrics, Request, Role
 from ..runner.wire import Options
 from ..services import Services
-from .edge import SSE, Stream, answer, sse
+from .edge import PLAIN_JSON, SSE, Stream, answer, sse
 from .fields import JsonObject
 from .form import Form, read_form
 from .ollama_request import InvalidField, ModelNameMissing
 
-_PLAIN_JSON = "application/json"
 _FORMATS = ("json", "text")
 _WORDS = {"true": True, "1": True, "false": False, "0": False, "": False}
 _TASK = "Transcribe this recording word for word. Write nothing but what is said."
@@ -42,7 +41,7 @@ async def transcribe(request: web.Request, services: Services) -> web.StreamResp
     text, metrics = await _whole(events)
     if form.texts.get("response_format") == "text":
         return web.Response(text=f"{text}\n")
-    return answer({"text": text, "usage": _usage(metrics)}, content_type=_PLAIN_JSON)
+    return answer({"text": text, "usage": _usage(metrics)}, content_type=PLAIN_JSON)
 
 
 def transcription_request(form: Form) -> Request:

@@ -11,12 +11,11 @@ from .. import anthropic_schemas as said
 from ..anthropic_answer import stream, stream_error, whole
 from ..anthropic_request import messages_request
 from ..dialect import Dialect, Route
-from ..edge import SSE, Stream, answer, read_fields
+from ..edge import PLAIN_JSON, SSE, Stream, answer, read_fields
 from ..fields import JsonObject
 from ..schema import Told
 
 _REQUEST = "req_"  # how request ids begin at Anthropic
-_PLAIN_JSON = "application/json"
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -35,13 +34,13 @@ async def _messages(request: web.Request, services: Services) -> web.StreamRespo
     events = services.chat.answer(asked)
     if fields.boolean("stream", False):
         return await Stream(request, SSE).send(stream(asked, events))
-    return answer(await whole(asked, events), content_type=_PLAIN_JSON)
+    return answer(await whole(asked, events), content_type=PLAIN_JSON)
 
 
 async def _count_tokens(request: web.Request, services: Services) -> web.Response:
     fields = await read_fields(request, "anthropic.CountTokensRequest", "EOF")
     tokens = await services.chat.count_tokens(messages_request(fields, counting=True))
-    return answer({"input_tokens": tokens}, content_type=_PLAIN_JSON)
+    return answer({"input_tokens": tokens}, content_type=PLAIN_JSON)
 
 
 def error_body(error: QmError, request_id: str) -> JsonObject:

@@ -16,7 +16,7 @@ from ...services import Services
 from .. import openai_schemas as said
 from ..anthropic_models import VERSION_HEADER, model_document, models_document
 from ..dialect import Dialect, Route
-from ..edge import SSE, Stream, answer, read_fields
+from ..edge import PLAIN_JSON, SSE, Stream, answer, read_fields
 from ..fields import JsonObject
 from ..missing import EMBEDDED, SHOWN, told_as
 from ..openai_answer import CHAT, TEXT, Shape, stream, usage_of, whole
@@ -25,8 +25,6 @@ from ..openai_request import Wanted, chat_wanted, completion_wanted, embed_wante
 from ..rerank import rerank
 from ..schema import Told
 from ..transcription import transcribe
-
-PLAIN_JSON = "application/json"  # /v1 comes without a charset
 
 
 async def _chat(request: web.Request, services: Services) -> web.StreamResponse:

@@ -14,7 +14,7 @@ from ...keys import Scope
 from ...services import Services
 from .. import responses_schemas as said
 from ..dialect import Dialect, Route
-from ..edge import SSE, Stream, answer, read_fields, sse
+from ..edge import PLAIN_JSON, SSE, Stream, answer, read_fields, sse
 from ..fields import Fields
 from ..ollama_request import InvalidField
 from ..openai_errors import error_body
@@ -27,7 +27,6 @@ from ..responses_request import Asked, responses_request
 from ..schema import Told
 
 _ID = "{id:(?!input_tokens$)[^/]+}"  # what has a route of its own is no response
-PLAIN_JSON = "application/json"  # /v1 comes without a charset
 BACKGROUND = web.AppKey("background", Background)
 MEMORY = web.AppKey("responses", ResponseMemory)
 
