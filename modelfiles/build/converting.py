@@ -13,12 +13,11 @@ from qm.store.writer import BlobWriter
 
 from .ahead import Ahead, beginning_ahead
 from .links import linked
-from .needs import check_disk, check_memory
+from .needs import TENSOR_COPIES, check_disk, check_memory
 from .plan import ADAPTER_FOLDER, DELTA_FOLDER, Step
 from .quantising import task_ahead
 from .workshop import Workshop
 
-_COPIES = 3  # of the largest tensor: as it is stored, as F32, as it is written
 _FLOAT_BYTES = 4
 
 
@@ -29,7 +28,7 @@ def convert_step(workshop: Workshop, step: Step) -> str:
         workshop.store.layout, sum(each.stat().st_size for each in files.values()), "converting"
     )
     tell = workshop.count("converting model")
-    needed_bytes = _COPIES * _largest_stored(files)
+    needed_bytes = TENSOR_COPIES * _largest_stored(files)
     check_memory(needed_bytes, "converting")
     task = task_ahead(workshop, step, needed_bytes)
     with _folders(workshop, files) as folders, workshop.store.blobs.writer() as writer:

@@ -14,6 +14,7 @@ from qm.store.layout import Layout
 from ..memory import read_memory
 
 DISK_MARGIN_BYTES = 64 << 20
+TENSOR_COPIES = 3  # of the largest tensor: as it is stored, as F32, as it is written
 _FLOAT_BYTES = 4
 _ACTIVATIONS = 16  # rows as wide as the embedding that a token's evaluation holds, at most
 

@@ -16,12 +16,10 @@ from ..quantization import Quantize
 from ..spec import TensorType, tensor_type
 from .ahead import Task
 from .links import linked
-from .needs import check_disk, check_memory, largest_bytes
+from .needs import TENSOR_COPIES, check_disk, check_memory, largest_bytes
 from .plan import KEY_PREFIX, Step, StepKind, parts_of
 from .register import Progress
 from .workshop import Workshop
-
-_COPIES = 3  # of the largest tensor: as it is stored, as F32, as it is written
 
 
 class ResultInvalid(QmError):
@@ -82,7 +80,7 @@ class _Work:
         matrix = read_imatrix(self.imatrix) if self.imatrix else None
         order = Order(self.wish, self.tensor_types, matrix)
         check_disk(self.store.layout, _most_bytes(headers, self.wish), "quantizing")
-        check_memory(_COPIES * largest_bytes(headers), "quantizing")
+        check_memory(TENSOR_COPIES * largest_bytes(headers), "quantizing")
         status = f"quantizing {headers[0].file_type_name or 'the'} model to {self.wish.type}"
 
         def on_tensor(name: str, number: int, count: int) -> None:
