@@ -4,34 +4,31 @@ FD is its end of a socketpair; TURNS and SEAT are where it takes turns on the CP
 
 It says `Hello`, waits for `Load`, and then answers until `Exit`. It never outlives the daemon:
 the kernel kills it when its parent dies, and the end of the socket ends it too.
+
+Of our own modules it first imports what loading weights takes. llama.cpp needs no Python for that,
+so all others are imported meanwhile.
 """
 
 from __future__ import annotations
 
-import gc
+import importlib
 import os
 import socket
 import sys
 import threading
-from pathlib import Path
+from typing import Final
 
 from qm.modelfiles.native import C, binding_version
 
-from ..hardware import physical_cores
-from ..turns import NoTurns, Turns
 from . import wire
-from .constraints import Constraints
-from .draft import Draft
-from .engine import Engine
-from .intake import Intake, Ready, Woken
+from .intake import Intake
 from .isolation import isolate
-from .llama import Context
 from .llama_error import LlamaError
 from .llama_log import Log
-from .loading import load
-from .reuse import Reuse
-from .snapshots import Snapshots
 from .weights import Model
+
+_PROGRESS_STEP: Final = 0.02
+_SERVING: Final = f"{__package__}.serving"
 
 
 def main() -> int:
@@ -43,32 +40,16 @@ def main() -> int:
     intake = Intake(connection)
     connection.sendall(wire.encode(wire.Hello(os.getpid(), binding_version())))
     threading.Thread(target=intake.run, name="intake", daemon=True).start()
-    loaded = _wait_for_model(connection, intake, log)
-    if loaded is not None:
-        model, context, draft, order = loaded
-        reuse = Reuse(context, _snapshots(order), lambda: intake.inbox.put(Woken()))
-        engine = Engine(
-            *(connection, intake, model, context),
-            reuse=reuse,
-            turns=_turns(order.placement),
-            speculate=order.speculate,
-            draft=draft,
-        )
-        gc.freeze()  # what lives as long as we do needn't be searched between two steps
-        engine.run()
-        reuse.put_away()
-        if draft is not None:
-            draft.free()
-        context.free()
-        model.free()
+    threading.Thread(target=importlib.import_module, args=(_SERVING,), daemon=True).start()
+    order = _wait_for_order(connection, intake)
+    if order is not None:
+        _load(order, connection, intake, log)
     connection.close()
     return 0
 
 
-def _wait_for_model(
-    connection: socket.socket, intake: Intake, log: Log
-) -> tuple[Model, Context, Draft | None, wire.Load] | None:
-    """Loads what the first `Load` asks for; None when told to leave before or instead."""
+def _wait_for_order(connection: socket.socket, intake: Intake) -> wire.Load | None:
+    """The first `Load`; None when told to leave instead."""
     while True:
         work = intake.inbox.get()
         match work:
@@ -77,41 +58,40 @@ def _wait_for_model(
             case wire.Ping():
                 connection.sendall(wire.encode(wire.Pong(work.id)))
             case wire.Load():
-                break
+                return work
             case wire.Failed():
                 connection.sendall(wire.encode(work))
             case _:
                 continue
+
+
+def _load(order: wire.Load, connection: socket.socket, intake: Intake, log: Log) -> None:
+    """Loads the model that `order` asks for and answers until `Exit`, or tells why it can't."""
+    progress = _Progress(order.id, intake, connection)
     try:
-        model, context, projector, draft, answer = load(work, intake, log, connection)
+        model = Model(order.weights, order.placement, progress.tell, log)
     except LlamaError as error:
-        connection.sendall(wire.encode(wire.Failed(work.id, error.code, str(error))))
-        return None
-    intake.ready = Ready(
-        model.vocabulary,
-        answer.n_ctx,
-        work.embedding,
-        model.rank_template,
-        Constraints(model.vocabulary),
-        projector,
-    )
-    connection.sendall(wire.encode(answer))
-    return model, context, draft, work
+        connection.sendall(wire.encode(error.failed(order.id)))
+        return
+    from .serving import serve  # noqa: PLC0415  imported by now, or soon
+
+    serve(order, model, connection, intake, log)
 
 
-def _snapshots(order: wire.Load) -> Snapshots | None:
-    """Where conversations outlive this process; nowhere for models that only embed."""
-    if order.kv_directory is None or not order.kv_budget_bytes or order.embedding:
-        return None
-    return Snapshots(Path(order.kv_directory), order, binding_version())
+class _Progress:
+    """Sends a frame for every notable step; stops the load once the daemon wants us gone."""
 
+    def __init__(self, request_id: int, intake: Intake, connection: socket.socket) -> None:
+        self._request_id = request_id
+        self._intake = intake
+        self._connection = connection
+        self._told = 0.0
 
-def _turns(placement: wire.Placement) -> Turns:
-    """Who computes elsewhere than on the CPU, or leaves half of it to others, needs none."""
-    crowds = 2 * placement.n_threads > physical_cores() or not placement.n_threads
-    if len(sys.argv) < 4 or placement.n_gpu_layers or not crowds:
-        return NoTurns()
-    return Turns(int(sys.argv[2]), int(sys.argv[3]))
+    def tell(self, fraction: float) -> bool:
+        if fraction >= self._told + _PROGRESS_STEP:
+            self._told = fraction
+            self._connection.sendall(wire.encode(wire.Progress(self._request_id, fraction)))
+        return not self._intake.leaving
 
 
 if __name__ == "__main__":

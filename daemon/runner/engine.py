@@ -306,7 +306,7 @@ class Engine:
         try:
             self._embeds.add(work)
         except LlamaError as error:
-            self._outbox.put(wire.Failed(work.request.id, error.code, str(error)))
+            self._outbox.put(error.failed(work.request.id))
 
     def _embed(self) -> None:
         self._turns.take()

@@ -1,16 +1,12 @@
-"""Loads what a `Load` frame asks for, telling the daemon how far it got."""
+"""Makes loaded weights ready to answer: a context, and the companions that were asked for."""
 
 from __future__ import annotations
-
-import socket
-from typing import Final
 
 import msgspec
 
 from ..companions import companion_device
 from . import wire
 from .draft import Draft
-from .intake import Intake
 from .llama import Batch, Context
 from .llama_error import LlamaError
 from .llama_log import Log
@@ -18,15 +14,11 @@ from .measure import buffers, by_device
 from .media import Projector
 from .weights import Model
 
-_PROGRESS_STEP: Final = 0.02
 
-
-def load(
-    request: wire.Load, intake: Intake, log: Log, connection: socket.socket
-) -> tuple[Model, Context, Projector | None, Draft | None, wire.Loaded]:
-    """Model, context, companions and the answer that describes them. Raises LlamaError."""
-    progress = _Progress(request.id, intake, connection)
-    model = Model(request.weights, request.placement, progress.tell, log)
+def complete(
+    request: wire.Load, model: Model, log: Log
+) -> tuple[Context, Projector | None, Draft | None, wire.Loaded]:
+    """Context, companions and the answer that describes them. Raises LlamaError."""
     adapters = [model.adapter(path, log) for path in request.adapters]
     context = Context(model, request.placement, log, embedding=request.embedding)
     if adapters:
@@ -44,23 +36,7 @@ def load(
     memory = by_device((*counted, *log.beside(companion_device(request.placement))))
     answer = _describe(request, model, context, projector)
     answer = msgspec.structs.replace(answer, memory=memory if counted else log.memory())
-    return model, context, projector, draft, answer
-
-
-class _Progress:
-    """Sends a frame for every notable step; stops the load once the daemon wants us gone."""
-
-    def __init__(self, request_id: int, intake: Intake, connection: socket.socket) -> None:
-        self._request_id = request_id
-        self._intake = intake
-        self._connection = connection
-        self._told = 0.0
-
-    def tell(self, fraction: float) -> bool:
-        if fraction >= self._told + _PROGRESS_STEP:
-            self._told = fraction
-            self._connection.sendall(wire.encode(wire.Progress(self._request_id, fraction)))
-        return not self._intake.leaving
+    return context, projector, draft, answer
 
 
 def _warm_up(model: Model, context: Context) -> None:
