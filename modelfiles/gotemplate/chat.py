@@ -7,7 +7,7 @@ the response would stand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -15,7 +15,7 @@ from . import nodes
 from .execute import execute
 from .functions import typescript_type
 from .parser import parse
-from .values import Document, Struct, Value
+from .values import Document, Kinds, Struct, Tools, Value
 
 Write = Callable[[str], None]
 
@@ -23,7 +23,7 @@ Write = Callable[[str], None]
 TOP_LEVEL: Final = frozenset(
     {
         *("System", "Prompt", "Response", "Suffix", "Messages", "Tools"),
-        *("Think", "ThinkLevel", "IsThinkSet", "First", "Last"),
+        *("Think", "ThinkLevel", "IsThinkSet", "Thinking", "First", "Last"),
     }
 )
 
@@ -39,6 +39,7 @@ def render_chat(template: str, context: Mapping[str, Value], write: Write) -> No
         "Think": context.get("enable_thinking", False),
         "ThinkLevel": context.get("reasoning_effort", ""),
         "IsThinkSet": "enable_thinking" in context,
+        "Thinking": "",  # what was thought is told with the message
     }
     if context.get("suffix"):
         gap = {"Prompt": context.get("prompt", ""), "Suffix": context["suffix"], "Response": ""}
@@ -63,7 +64,7 @@ def _whole(context: Mapping[str, Value]) -> dict[str, Value]:
     return {
         "System": "\n\n".join(system),
         "Messages": [_message(message) for message in messages],
-        "Tools": [_tool(tool) for tool in context.get("tools") or ()],
+        "Tools": Tools(_tool(tool) for tool in context.get("tools") or ()),
         "Response": "",
     }
 
@@ -135,10 +136,18 @@ def _message(message: Mapping[str, Value]) -> Struct:
 
 def _tool_call(call: Mapping[str, Value]) -> Struct:
     function = call.get("function") or {}
-    arguments = Document(function.get("arguments") or {})
+    arguments = Document(_sorted(function.get("arguments") or {}))
     fields = {"Index": 0, "Name": function.get("name", ""), "Arguments": arguments}
-    inner = Struct("api.ToolCallFunction", fields, function)
-    return Struct("api.ToolCall", {"ID": call.get("id", ""), "Function": inner}, call)
+    inner = Struct("api.ToolCallFunction", fields, {**function, "arguments": arguments})
+    fields = {"ID": call.get("id", ""), "Function": inner}
+    return Struct("api.ToolCall", fields, {**call, "function": inner})
+
+
+def _sorted(value: Value) -> Value:
+    """Maps by key, as Go visits and prints them."""
+    if isinstance(value, Mapping):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def _tool(tool: Mapping[str, Value]) -> Struct:
@@ -157,9 +166,9 @@ def _tool(tool: Mapping[str, Value]) -> Struct:
 def _schema(type_name: str, schema: Mapping[str, Value]) -> Struct:
     """A JSON Schema of tool parameters, or of one of them."""
     properties = schema.get("properties") or {}
-    kinds = schema.get("type") or ""
+    kinds = schema.get("type") or []
     fields: dict[str, Value] = {
-        "Type": kinds if isinstance(kinds, str) else _only(kinds),
+        "Type": Kinds([kinds] if isinstance(kinds, str) else kinds),
         "Description": schema.get("description", ""),
         "Enum": schema.get("enum") or [],
         "Items": schema.get("items"),
@@ -168,15 +177,9 @@ def _schema(type_name: str, schema: Mapping[str, Value]) -> Struct:
         "Required": schema.get("required") or [],
         "Properties": Document(
             (name, _schema("api.ToolProperty", value))
-            for name, value in properties.items()
+            for name, value in sorted(properties.items())
             if isinstance(value, Mapping)
         ),
         "ToTypeScriptType": typescript_type(schema),
     }
     return Struct(type_name, fields, schema)
-
-
-def _only(kinds: Iterable[str]) -> Value:
-    """One type is that type; several are a list."""
-    several = list(kinds)
-    return several[0] if len(several) == 1 else several

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import html
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -110,6 +109,15 @@ def _formatted(match: re.Match[str], value: Value) -> str:
     return text.rjust(int(width or 0))
 
 
+_HTML: Final = str.maketrans(
+    {"\0": "\ufffd", '"': "&#34;", "'": "&#39;", "&": "&amp;", "<": "&lt;", ">": "&gt;"}
+)
+_JAVASCRIPT: Final = str.maketrans(
+    {chr(code): f"\\u{code:04X}" for code in (*range(32), *b"<>&=")}
+    | {"\\": "\\\\", "'": "\\'", '"': '\\"'}
+)
+
+
 def _current_date(*_: Value) -> str:
     return datetime.datetime.now().astimezone().date().isoformat()
 
@@ -161,8 +169,8 @@ FUNCTIONS: Final[Mapping[str, Callback]] = {
     "print": _print,
     "println": _println,
     "printf": _printf,
-    "html": lambda *arguments: html.escape(_print(*arguments)),
-    "js": lambda *arguments: values.to_json(_print(*arguments))[1:-1],
+    "html": lambda *arguments: _print(*arguments).translate(_HTML),
+    "js": lambda *arguments: _print(*arguments).translate(_JAVASCRIPT),
     "urlquery": lambda *arguments: urllib.parse.quote_plus(_print(*arguments)),
     "json": values.to_json,
     "currentDate": _current_date,

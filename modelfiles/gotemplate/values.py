@@ -29,6 +29,18 @@ class Document(dict[str, Value]):
     """A map that keeps its order and prints as JSON, as tool arguments do."""
 
 
+class Tools(list[Struct]):
+    """The tools of a conversation: a list that prints as JSON, as null where there are none."""
+
+
+class Kinds(list[str]):
+    """The types of a tool's property: a list that prints as its only element where it has one."""
+
+    @property
+    def only(self) -> str | None:
+        return self[0] if len(self) == 1 else None
+
+
 def field(value: Value, name: str) -> Value:
     """`value.name`; a key that a map lacks is None. Raises ExecutionError."""
     if isinstance(value, Struct):
@@ -80,8 +92,10 @@ def printed(value: Value, *, nil: str = "<no value>") -> str:
         case Struct() if value.document is None:
             inside = " ".join(printed(item, nil="<nil>") for item in value.fields.values())
             return f"{{{inside}}}"
-        case Struct() | Document():
+        case Struct() | Document() | Tools():
             return to_json(value)
+        case Kinds() if len(value) < 2:
+            return value.only or ""
         case Mapping():
             pairs = (f"{key}:{printed(value[key], nil='<nil>')}" for key in sorted(value))
             return f"map[{' '.join(pairs)}]"
@@ -115,6 +129,8 @@ def _plain(value: Value) -> Value:
             return _plain(value.fields if value.document is None else value.document)
         case Mapping():
             return {str(key): _plain(item) for key, item in value.items()}
+        case Tools() if not value:
+            return None
         case list() | tuple():
             return [_plain(item) for item in value]
         case float() if value.is_integer() and abs(value) < 1e21:
@@ -134,12 +150,18 @@ def length(value: Value) -> int:
 
 def equal(left: Value, right: Value) -> bool:
     """Raises ExecutionError for values of kinds that can't be compared."""
+    left, right = _only(left), _only(right)
     kinds = _kind(left), _kind(right)
     if None in (left, right):
         return left is right
     if kinds[0] != kinds[1] or kinds[0] == "other":
         raise ExecutionError("error calling eq: incompatible types for comparison")
     return bool(left == right)
+
+
+def _only(value: Value) -> Value:
+    """A property of one type compares as that type, though Go has a list there."""
+    return value.only if isinstance(value, Kinds) and value.only else value
 
 
 def less(left: Value, right: Value) -> bool:

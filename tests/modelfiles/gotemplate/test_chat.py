@@ -108,6 +108,53 @@ def test_properties_of_parameters(template: str, expected: str) -> None:
     assert rendered(text, messages=[], tools=[WEATHER]) == expected
 
 
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ("string", "string"),
+        (["integer", "null"], "integer | null"),
+    ],
+)
+def test_types_of_a_property_are_a_list(kinds: object, expected: str) -> None:
+    """As the templates of gpt-oss go through them; one type compares like text, too."""
+    text = (
+        "{{ range .Messages }}{{ end }}{{ range .Tools }}"
+        "{{ range $_, $p := .Function.Parameters.Properties }}"
+        "{{ if gt (len $p.Type) 1 }}{{ range $i, $t := $p.Type }}{{ if $i }} | {{ end }}{{ $t }}"
+        '{{ end }}{{ else if eq $p.Type "string" }}{{ index $p.Type 0 }}{{ end }}'
+        "{{ end }}{{ end }}"
+    )
+    function = {"name": "f", "parameters": {"properties": {"x": {"type": kinds}}}}
+    assert rendered(text, messages=[], tools=[{"function": function}]) == expected
+
+
+@pytest.mark.parametrize(
+    ("tools", "expected"),
+    [
+        ([], "null"),
+        (["a", "b"], '[{"function":{"name":"a"}},{"function":{"name":"b"}}]'),
+    ],
+)
+def test_all_tools_print_as_json(tools: list[str], expected: str) -> None:
+    """`{{ .Tools }}` is the same as `{{ json .Tools }}`, as Mistral's templates have it."""
+    described = [{"function": {"name": name}} for name in tools]
+    prompt = rendered(
+        "{{ .Tools }} {{ json .Tools }}{{ range .Messages }}{{ end }}", messages=[], tools=described
+    )
+    assert prompt == f"{expected} {expected}"
+
+
+def test_maps_are_visited_by_key() -> None:
+    """As Go visits and prints its maps, whatever order the call came in."""
+    call = {"function": {"name": "f", "arguments": {"b": {"d": 1, "c": 2}, "a": 3}}}
+    text = (
+        "{{ range .Messages }}{{ range .ToolCalls }}{{ .Function.Arguments }}"
+        "{{ range $k, $v := .Function.Arguments }} {{ $k }}{{ end }}{{ end }}{{ end }}"
+    )
+    turns = [{"role": "assistant", "tool_calls": [call]}]
+    assert rendered(text, messages=turns) == '{"a":3,"b":{"c":2,"d":1}} a b'
+
+
 def test_thinking() -> None:
     """Whether to think is told apart from not having been asked."""
     template = (

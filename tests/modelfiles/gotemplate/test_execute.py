@@ -81,6 +81,10 @@ def printed(template: str) -> str:
             'qm-3-true-"q"- 0.50|l   |0007',
         ),
         ('{{ print 1 2 "x" 3 }}', "1 2x3"),
+        (
+            """{{ html "<a href='x'>" }} {{ js "a='<\\"" }}""",
+            r"&lt;a href=&#39;x&#39;&gt; a\u003D\'\u003C\"",
+        ),
     ],
 )
 def test_prints(template: str, expected: str) -> None:

@@ -47,7 +47,15 @@ def test_reads_or_refuses(text: str) -> None:
         return
 
 
-@pytest.mark.parametrize("template", ["{{ .Promt }}", "{{ range .Items }}{{ end }}", "{{ $.Foo }}"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ .Promt }}",
+        "{{ range .Items }}{{ end }}",
+        "{{ $.Foo }}",
+        "{{ if .Sytem }}x{{ end }}",
+    ],
+)
 def test_unknown_variables_are_refused(template: str) -> None:
     """A template that reads what no template ever gets is refused when a model is created."""
     with pytest.raises(TemplateSyntaxError, match="unknown variable"):
@@ -57,3 +65,9 @@ def test_unknown_variables_are_refused(template: str) -> None:
 def test_fields_of_elements_are_not_top_level() -> None:
     """Inside range and with, names belong to the element."""
     check("{{ range .Messages }}{{ .Role }}{{ end }}{{ with .Tools }}{{ .X }}{{ end }}")
+
+
+def test_what_is_asked_for_first_may_be_unknown() -> None:
+    """Published templates ask for what only other versions have; it is always empty."""
+    check("{{ if .ReasoningContent }}<think>{{ .ReasoningContent }}</think>{{ end }}")
+    check("{{ if .Thinking }}{{ .Thinking }}{{ end }}{{ with .Documents }}{{ . }}{{ end }}")
