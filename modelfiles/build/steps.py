@@ -17,7 +17,7 @@ from .plan import CHUNK_TOKENS, Step, StepKind, Tools, parts_of
 from .quantising import in_order, quantize_step
 from .workshop import Performer, Workshop
 
-CONVERT_VERSION = 2  # raise it when a conversion's bytes change
+CONVERT_VERSION = 3  # raise it when a conversion's bytes change
 _DATASET = "qm"  # what an importance matrix says about its text: the provenance has the digest
 
 

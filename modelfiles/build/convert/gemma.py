@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
+import numpy as np
 from gguf import MODEL_ARCH
 
 from . import bpe, sentencepiece
@@ -13,7 +14,7 @@ from .family import Defaults, Family, Named, Names
 from .pairs import Pairs
 from .parameters import write_head_lengths
 from .pooling import write_pooling
-from .tensor import Tensor
+from .tensor import Kind, Tensor
 from .vocabulary import Vocabulary
 
 _END_OF_TURN, _END_OF_TURN_TEXT = 107, "<end_of_turn>"
@@ -46,7 +47,7 @@ class Gemma(Family):
 
     def adapt(self, name: str, tensor: Tensor, block: int | None) -> Iterable[Named]:
         if name.endswith("norm.weight"):
-            tensor = tensor.calculated(lambda array: array + 1)
+            tensor = _around_one(tensor)
         yield self.mapped(name), tensor
 
     def write_parameters(self, pairs: Pairs, file_type: int) -> None:
@@ -114,7 +115,7 @@ class Gemma3(Family):
         if "embed_tokens.weight" in name:
             tensor = tensor.rows(0, min(tensor.shape[0], self._token_count()))
         if name.endswith("norm.weight"):
-            tensor = tensor.calculated(lambda array: array + 1)
+            tensor = _around_one(tensor)
         yield self.mapped(name), tensor
 
     def _token_count(self) -> int:
@@ -159,3 +160,10 @@ class EmbeddingGemma(Gemma3):
         super().write_parameters(pairs, file_type)
         pairs.u32(".attention.sliding_window", self.config.whole("sliding_window"))
         write_pooling(pairs, self.path)
+
+
+def _around_one(norm: Tensor) -> Tensor:
+    """Half precision stays what it is meanwhile, as upstream calculates it; the rest is float32."""
+    if norm.kind is Kind.F16:
+        return norm.moved(lambda array: array + np.float16(1))
+    return norm.calculated(lambda array: array + 1)
