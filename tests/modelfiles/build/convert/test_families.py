@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gguf import GGUFReader
 from qm.modelfiles.build.convert import OutType, architecture, convert
 
 from tests.modelfiles.build.convert.described import described
 from tests.modelfiles.build.convert.evaluate import last_state
-from tests.modelfiles.build.convert.tiny import write_repository
+from tests.modelfiles.build.convert.tiny import weights, write_repository, write_safetensors
 
 RECORDED = {path.stem: path for path in (Path(__file__).parent / "recorded").glob("*.json")}
 PROMPT = [5, 17, 66, 20, 57, 9, 80, 33]
@@ -68,3 +69,20 @@ def test_calculates_what_transformers_does(recorded: Recorded, tmp_path: Path) -
         return
     wanted = np.array(recorded["logits"])
     assert np.abs(found[: len(wanted)] - wanted).max() < 0.01 * np.abs(wanted).max()
+
+
+def test_gemmas_norms_are_rounded_as_upstream_rounds_them(tmp_path: Path) -> None:
+    """One is added in half precision where the repository has that, in float32 otherwise."""
+    family = json.loads(RECORDED["gemma"].read_text())["repository"]
+    write_repository(tmp_path / "tiny", **family)
+    norm = np.linspace(0.1, 1.9, 64, dtype=np.float16)
+    tensors = {name: ("F16", weights(name, shape)) for name, shape in family["tensors"].items()}
+    tensors["model.norm.weight"] = ("F16", norm)
+    write_safetensors(tmp_path / "tiny/model.safetensors", tensors)
+    with (tmp_path / "out.gguf").open("wb") as file:
+        convert(tmp_path / "tiny", file, name="tiny")
+    found = {tensor.name: tensor.data for tensor in GGUFReader(tmp_path / "out.gguf").tensors}
+    exactly = norm.astype(np.float32) + 1
+    rounded = (norm + np.float16(1)).astype(np.float32)
+    assert (rounded != exactly).any()
+    assert np.array_equal(found["output_norm.weight"], rounded)

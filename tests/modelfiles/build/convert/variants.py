@@ -77,11 +77,6 @@ VARIANTS: dict[str, Json] = {
         "tokenizer": "fallback",
         "no_upstream": True,
     },
-    "gemma_half": {  # whose norms upstream calculates in half precision
-        "config": model("GemmaForCausalLM", "gemma", DECODER, head_dim=16, num_hidden_layers=1),
-        "tokenizer": "sentencepiece",
-        "dtype": "F16",
-    },
     "gemma3_images": {  # of which only the language model is converted
         "config": {
             "architectures": ["Gemma3ForConditionalGeneration"],
