@@ -21,6 +21,7 @@ def provenance_text(made: JsonObject | None) -> str:
         lines.append(f"{role.capitalize()}  {text}")
     if choice := made.get("choice"):
         lines.append(f"Chosen  {choice.get('type', '')}: {choice.get('reason', '')}")
+    lines += [f"Note  {note}" for note in made.get("notes") or []]
     for number, step in enumerate(made.get("steps") or [], 1):
         lines += _step_lines(number, step, made)
     return "\n".join(lines)

@@ -43,7 +43,7 @@ class Provenance:
 
     `sources` has what else came from the hub: `delta`, `adapter`, `imatrix`, `calibration` or
     `draft`, as `hf.co/org/repo[/file]@commit`. `choice` says why the type is as it is, where qm
-    chose it.
+    chose it. `notes` say what the repository's model does that llama.cpp can't.
     """
 
     repository: str = ""
@@ -52,6 +52,7 @@ class Provenance:
     steps: tuple[StepRecord, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     choice: Mapping[str, object] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def after(self, base: Provenance | None) -> Provenance:
         """As it continues what was done for the base model."""
@@ -64,6 +65,7 @@ class Provenance:
             steps=(*base.steps, *self.steps),
             sources={**base.sources, **self.sources},
             choice=self.choice,
+            notes=self.notes or base.notes,
         )
 
     def to_json(self) -> Json:
@@ -73,6 +75,7 @@ class Provenance:
             "files": dict(self.files),
             "sources": dict(self.sources),
             "choice": dict(self.choice),
+            "notes": list(self.notes),
             "steps": [step.to_json() for step in self.steps],
         }
         return {key: value for key, value in document.items() if value}
@@ -93,6 +96,7 @@ def parse_provenance(value: object) -> Provenance | None:
         steps=tuple(each for each in records if each is not None),
         sources=_texts(value.get("sources")),
         choice=choice if isinstance(choice := value.get("choice"), dict) else {},
+        notes=_lines(value.get("notes")),
     )
 
 
@@ -112,6 +116,10 @@ def _step(value: object) -> StepRecord | None:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _lines(value: object) -> tuple[str, ...]:
+    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
 
 
 def _texts(value: object) -> dict[str, str]:

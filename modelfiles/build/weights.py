@@ -95,6 +95,9 @@ def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Built:
     Raises what planning and the steps raise.
     """
     workshop = Workshop(layers.store, layers.lease, on_progress, PERFORMERS, fresh=order.fresh)
+    notes = _notes(layers, order)
+    for note in notes:
+        on_progress({"status": f"note: {note}"})
     planned, choice = _performed(layers, order, workshop)
     if planned.steps:
         _put_in_place(layers, [workshop.digest(part) for part in planned.weights])
@@ -114,6 +117,7 @@ def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Built:
         steps=tuple(_record(each) for each in workshop.leading_to(wanted)),
         sources=order.origin.sources,
         choice=choice,
+        notes=notes,
     )
     return Built(made, workshop.measured(planned.steps))
 
@@ -142,6 +146,14 @@ def _performed(
             text.put(layers.store, layers.lease)
     workshop.perform_all(planned.steps)
     return planned, {}
+
+
+def _notes(layers: Layers, order: Order) -> tuple[str, ...]:
+    """What the repository's model does that llama.cpp can't."""
+    from .convert.differences import differences  # noqa: PLC0415  brings numpy
+
+    config = order.repository.get("config.json")
+    return tuple(differences(layers.store.blobs.path(config))) if config else ()
 
 
 def _refuse_idle(spec: ModelSpec) -> None:
