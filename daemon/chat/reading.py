@@ -39,7 +39,8 @@ class AnswerReader:
                 raise AssertionError("a prompt is counted once")
 
     def _grow(self, chunk: Chunk) -> list[Event]:
-        self._evaluated_ns = self._evaluated_ns or time.monotonic_ns()
+        if chunk.n_tokens:
+            self._evaluated_ns = self._evaluated_ns or time.monotonic_ns()
         self._tokens += chunk.n_tokens
         if self.parser is None:
             return _shown(Delta(chunk.text, logprobs=chunk.logprobs))

@@ -115,6 +115,7 @@ class Request:
     shift: bool = True
     logprobs: bool = False
     top_logprobs: int = 0
+    echo: bool = False  # the answer begins with the prompt, and so do its logprobs
     render_only: bool = False
     load_only: bool = False
     client: str = ""  # whose request it is, for fairness among clients

@@ -40,6 +40,7 @@ from .pictures import marked, marker, pictures
 from .reading import AnswerReader
 from .render import Renderer, TemplateRefused
 from .request import (
+    Delta,
     Event,
     Finished,
     FinishReason,
@@ -171,6 +172,8 @@ class ChatService:
         reader = _reader(work, prompt, counted)
         async with aclosing(frames):
             yield Started(counted.prompt_tokens, completed(work.options))
+            if work.request.echo:
+                yield Delta(await _echo(work))
             async for frame in frames:
                 for event in reader.read(frame):
                     yield event
@@ -273,6 +276,14 @@ async def _first_frame(
     return frames, counted
 
 
+async def _echo(work: Work) -> str:
+    """The prompt as text."""
+    tokens = work.request.tokens
+    if tokens is None:
+        return work.request.prompt or ""
+    return await work.use.runner.detokenize(tokens, special=True)
+
+
 def _too_long(error: GenerateFailed, limit: int) -> PromptTooLong:
     counted, at_least = error.facts.get("prompt_tokens", 0), error.facts.get("at_least", 0)
     return PromptTooLong(counted, limit, at_least=bool(at_least))
@@ -313,6 +324,7 @@ def _generate(work: Work, prompt: Prompt) -> Generate:
         return_context=request.prompt is not None and not (request.raw or prompt.images),
         suffix=suffix,
         client=request.client,
+        score_prompt=request.echo and request.logprobs,
     )
 
 

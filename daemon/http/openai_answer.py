@@ -18,11 +18,11 @@ from ..chat.request import (
     ToolCallPart,
     joined,
 )
-from ..runner.wire import TokenLogprob
 from .choices import interleaved
 from .content import new_id
 from .edge import sse
 from .ollama_answer import AnswerCutShort
+from .openai_logprobs import TextOffsets, chat_logprobs, text_logprobs
 from .tool_parts import CallParts
 
 FINGERPRINT = "fp_qm"
@@ -40,7 +40,7 @@ class Shape:
     object: str
     chunk_object: str
     id_prefix: str
-    piece: Callable[[Delta, bool, list[ToolCallPart]], JsonObject]  # the growth, whether first
+    piece: Callable[[Delta, Progress, list[ToolCallPart]], JsonObject]
     last: JsonObject  # in place of a piece, beside the reason
     whole: Callable[[Delta], JsonObject]
 
@@ -53,6 +53,7 @@ class Progress:
     """What has come of one choice."""
 
     begun: bool = False
+    offsets: TextOffsets = field(default_factory=TextOffsets)
     calls: CallParts = field(default_factory=CallParts)
     deltas: list[Delta] = field(default_factory=list)
     finished: Finished | None = None
@@ -66,36 +67,34 @@ class Progress:
 
 
 async def stream(
-    model: str, answers: Answers, shape: Shape, *, include_usage: bool, echoes: Sequence[str] = ()
+    model: str, answers: Answers, shape: Shape, *, include_usage: bool, n: int = 1
 ) -> AsyncGenerator[bytes]:
-    """Server-sent events as the SDKs read them, `[DONE]` last."""
+    """Server-sent events as the SDKs read them, `[DONE]` last; `n` answers share a prompt."""
     head = _head(model, shape.chunk_object, shape)
     progress = [Progress() for _ in answers]
-    async with aclosing(with_echo(interleaved(answers), echoes)) as events:
+    async with aclosing(interleaved(answers)) as events:
         async for index, event in events:
             choice = progress[index]
             match event:
                 case Delta():
                     calls = choice.calls.of(event)
                     if calls or event.content or event.thinking or event.logprobs:
-                        piece = shape.piece(event, not choice.begun, calls)
+                        piece = shape.piece(event, choice, calls)
                         choice.begun = True
                         yield sse(head | {"choices": [_choice(index, piece, None)]})
                 case Finished():
                     choice.finished = event
-                    last = shape.last if choice.begun else shape.piece(Delta(), True, [])
+                    last = shape.last if choice.begun else shape.piece(Delta(), choice, [])
                     yield sse(head | {"choices": [_choice(index, last, choice.reason())]})
     if include_usage:
-        yield sse(head | {"choices": [], "usage": usage(progress)})
+        yield sse(head | {"choices": [], "usage": usage(progress, n)})
     yield DONE
 
 
-async def whole(
-    model: str, answers: Answers, shape: Shape, echoes: Sequence[str] = ()
-) -> JsonObject:
+async def whole(model: str, answers: Answers, shape: Shape, n: int = 1) -> JsonObject:
     """All choices, complete, as one document."""
     progress = [Progress() for _ in answers]
-    async with aclosing(with_echo(interleaved(answers), echoes)) as events:
+    async with aclosing(interleaved(answers)) as events:
         async for index, event in events:
             choice = progress[index]
             match event:
@@ -110,27 +109,14 @@ async def whole(
         _choice(index, shape.whole(joined(choice.deltas)), choice.reason())
         for index, choice in enumerate(progress)
     ]
-    return _head(model, shape.object, shape) | {"choices": choices, "usage": usage(progress)}
+    return _head(model, shape.object, shape) | {"choices": choices, "usage": usage(progress, n)}
 
 
-async def with_echo(
-    events: AsyncGenerator[tuple[int, Event]], echoes: Sequence[str]
-) -> AsyncGenerator[tuple[int, Event]]:
-    """The same events, each answer with what it echoes before it."""
-    waiting = dict(enumerate(echoes))
-    async with aclosing(events):
-        async for index, event in events:
-            if not isinstance(event, Delta | Finished):
-                continue
-            if index in waiting:
-                yield index, Delta(content=waiting.pop(index))
-            yield index, event
-
-
-def usage(progress: Sequence[Progress]) -> JsonObject:
-    """The tokens of all choices; those of a prompt that several share count once."""
+def usage(progress: Sequence[Progress], n: int) -> JsonObject:
+    """The tokens of all choices; those of a prompt that `n` of them share count once."""
     done = [each.finished.metrics for each in progress if each.finished]
-    prompt = max((metrics.prompt_tokens for metrics in done), default=0)
+    prompts = [metrics.prompt_tokens for metrics in done]
+    prompt = sum(max(prompts[at : at + n]) for at in range(0, len(prompts), n))
     counts = usage_of(prompt, sum(metrics.generated_tokens for metrics in done))
     reasoning = sum(metrics.reasoning_tokens for metrics in done)
     if reasoning:
@@ -163,12 +149,12 @@ def _choice(index: int, piece: JsonObject, reason: str | None) -> JsonObject:
 # chat ---------------------------------------------------------------------------------------
 
 
-def _chat_piece(delta: Delta, first: bool, calls: list[ToolCallPart]) -> JsonObject:
-    message: JsonObject = {"role": "assistant"} if first else {}
+def _chat_piece(delta: Delta, choice: Progress, calls: list[ToolCallPart]) -> JsonObject:
+    message: JsonObject = {} if choice.begun else {"role": "assistant"}
     message |= {"content": delta.content} | _reasoning(delta)
     if calls:
         message["tool_calls"] = [_call_part(part) for part in calls]
-    return {"delta": message} | _chat_logprobs(delta.logprobs)
+    return {"delta": message} | chat_logprobs(delta.logprobs)
 
 
 def _chat_whole(delta: Delta) -> JsonObject:
@@ -176,7 +162,7 @@ def _chat_whole(delta: Delta) -> JsonObject:
     if delta.tool_calls:
         message["tool_calls"] = [_call(call) for call in delta.tool_calls]
         message["content"] = delta.content or None
-    return {"message": message} | _chat_logprobs(delta.logprobs)
+    return {"message": message} | chat_logprobs(delta.logprobs)
 
 
 def _reasoning(delta: Delta) -> JsonObject:
@@ -201,20 +187,6 @@ def _call(call: ToolCall) -> JsonObject:
     }
 
 
-def _chat_logprobs(entries: tuple[TokenLogprob, ...]) -> JsonObject:
-    if not entries:
-        return {}
-    content = [
-        _logprob(entry) | {"top_logprobs": [_logprob(other) for other in entry.top]}
-        for entry in entries
-    ]
-    return {"logprobs": {"content": content, "refusal": None}}
-
-
-def _logprob(entry: TokenLogprob) -> JsonObject:
-    return {"token": entry.token, "logprob": entry.logprob, "bytes": list(entry.bytes)}
-
-
 CHAT = Shape(
     object="chat.completion",
     chunk_object="chat.completion.chunk",
@@ -228,30 +200,17 @@ CHAT = Shape(
 # completions --------------------------------------------------------------------------------
 
 
-def _text_piece(delta: Delta, _first: bool, _calls: list[ToolCallPart]) -> JsonObject:
-    return _text_whole(delta)
+def _text_piece(delta: Delta, choice: Progress, _calls: list[ToolCallPart]) -> JsonObject:
+    return _text(delta, choice.offsets)
 
 
 def _text_whole(delta: Delta) -> JsonObject:
+    return _text(delta, TextOffsets())
+
+
+def _text(delta: Delta, offsets: TextOffsets) -> JsonObject:
     choice: JsonObject = {"text": delta.thinking + delta.content}
-    return choice | _text_logprobs(delta.logprobs)
-
-
-def _text_logprobs(entries: tuple[TokenLogprob, ...]) -> JsonObject:
-    if not entries:
-        return {}
-    offsets, at = [], 0
-    for entry in entries:
-        offsets.append(at)
-        at += len(entry.token)
-    return {
-        "logprobs": {
-            "tokens": [entry.token for entry in entries],
-            "token_logprobs": [entry.logprob for entry in entries],
-            "top_logprobs": [{one.token: one.logprob for one in entry.top} for entry in entries],
-            "text_offset": offsets,
-        }
-    }
+    return choice | text_logprobs(delta.logprobs, offsets)
 
 
 TEXT = Shape(

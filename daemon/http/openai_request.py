@@ -23,7 +23,7 @@ class Wanted:
     requests: tuple[Request, ...]
     stream: bool = False
     include_usage: bool = False
-    echoes: tuple[str, ...] = ()  # what to print before each choice
+    n: int = 1  # answers to each prompt, side by side
 
     @property
     def model(self) -> str:
@@ -48,15 +48,18 @@ def chat_wanted(fields: Fields) -> Wanted:
         top_logprobs=bounded(fields, "top_logprobs", 0, 0, MOST_TOP_LOGPROBS),
         **lifetime(fields),
     )
-    return _wanted(fields, [request], ())
+    return _wanted(fields, [request])
 
 
 def completion_wanted(fields: Fields) -> Wanted:
     """The meaning of a body of `/v1/completions`: the prompt goes to the model as it is."""
-    _refuse_scoring(fields)
+    if bounded(fields, "best_of", 1, 1, MOST_CHOICES) > fields.integer("n", 1):
+        raise InvalidField("best_of is not supported; ask for n choices")
     logprobs = fields.optional_integer("logprobs")
     bounded(fields, "logprobs", 0, 0, MOST_TOP_LOGPROBS)
-    suffix = fields.text("suffix")
+    suffix, echo = fields.text("suffix"), fields.boolean("echo", False)
+    if suffix and echo and logprobs is not None:
+        raise InvalidField("echo with logprobs and a suffix: a gap's surroundings are not scored")
     base = Request(
         model=model_name(fields),
         suffix=suffix,
@@ -64,14 +67,10 @@ def completion_wanted(fields: Fields) -> Wanted:
         options=named_options(fields, token_limit(fields, "max_tokens")),
         logprobs=logprobs is not None,
         top_logprobs=logprobs or 0,
+        echo=echo,
         **lifetime(fields),
     )
-    requests = [_with_prompt(base, prompt) for prompt in _prompts(fields)]
-    if not fields.boolean("echo", False):
-        return _wanted(fields, requests, ())
-    if any(request.prompt is None for request in requests):
-        raise InvalidField("echo needs the prompt as text")
-    return _wanted(fields, requests, tuple(request.prompt or "" for request in requests))
+    return _wanted(fields, [_with_prompt(base, prompt) for prompt in _prompts(fields)])
 
 
 def embed_wanted(fields: Fields) -> EmbedRequest:
@@ -139,7 +138,7 @@ def _think(fields: Fields) -> bool | str | None:
     return word
 
 
-def _wanted(fields: Fields, requests: list[Request], echoes: tuple[str, ...]) -> Wanted:
+def _wanted(fields: Fields, requests: list[Request]) -> Wanted:
     n = bounded(fields, "n", 1, 1, MOST_CHOICES)
     choices = [_nth(request, index) for request in requests for index in range(n)]
     if len(choices) > MOST_CHOICES:
@@ -148,7 +147,7 @@ def _wanted(fields: Fields, requests: list[Request], echoes: tuple[str, ...]) ->
         requests=tuple(choices),
         stream=fields.boolean("stream", False),
         include_usage=fields.fields("stream_options").boolean("include_usage", False),
-        echoes=tuple(text for text in echoes for _ in range(n)),
+        n=n,
     )
 
 
@@ -158,13 +157,6 @@ def _nth(request: Request, index: int) -> Request:
     if not index or seed is None or seed < 0:
         return request
     return replace(request, options=msgspec.structs.replace(request.options, seed=seed + index))
-
-
-def _refuse_scoring(fields: Fields) -> None:
-    if fields.boolean("echo", False) and fields.raw("logprobs") is not None:
-        raise InvalidField("logprobs of the prompt (echo) are not supported")
-    if bounded(fields, "best_of", 1, 1, MOST_CHOICES) > fields.integer("n", 1):
-        raise InvalidField("best_of is not supported; ask for n choices")
 
 
 def _with_prompt(base: Request, prompt: str | tuple[int, ...]) -> Request:

@@ -96,7 +96,19 @@ CHAT = Schema(
     ),
 )
 _NO: JsonObject = {"enum": [False, None]}
-_SCORED: JsonObject = _SHARED | {"suffix": MAYBE_TEXT, "logprobs": whole(0, 20), "echo": _NO}
+
+
+def _completions(**scored: JsonObject) -> tuple[JsonObject, JsonObject]:
+    """Of one prompt, several answers; or of several prompts."""
+    texts = array_of(TEXT, maxItems=MOST_CHOICES)
+    tokens = array_of(array_of(TOKEN, minItems=1), maxItems=MOST_CHOICES)
+    fields = _SHARED | {"logprobs": whole(0, 20)} | scored
+    return (
+        shape(NAMED, prompt=any_of(TEXT, TOKENS), n=_COUNT, **fields),
+        shape(NAMED, prompt=any_of(texts, tokens), n=whole(1, 1), **fields),
+    )
+
+
 COMPLETION = Schema(
     "OpenAICompletion",
     any_of(
@@ -109,16 +121,8 @@ COMPLETION = Schema(
             logprobs=NULL,
             echo=FLAG,
         ),
-        shape(NAMED, prompt=any_of(TEXT, TOKENS), n=_COUNT, **_SCORED),
-        shape(
-            NAMED,
-            prompt=any_of(
-                array_of(TEXT, maxItems=MOST_CHOICES),
-                array_of(array_of(TOKEN, minItems=1), maxItems=MOST_CHOICES),
-            ),
-            n=whole(1, 1),
-            **_SCORED,
-        ),
+        *_completions(suffix={"enum": ["", None]}, echo=FLAG),
+        *_completions(suffix=MAYBE_TEXT, echo=_NO),
     ),
 )
 EMBED = Schema(

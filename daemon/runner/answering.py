@@ -42,6 +42,9 @@ class Answering:
         if not sequence.first_ns:
             sequence.first_ns = now_ns
         request = sequence.request
+        if sequence.n_predict == 0:
+            self.finish(sequence, "length")  # its prompt was all that mattered
+            return
         try:
             token = sequence.sampler.pick(self._context, sequence.output)
         except LlamaError as error:
@@ -49,15 +52,31 @@ class Answering:
             return
         if self._vocabulary.ends(token) and not request.options.ignore_eos:
             sequence.n_generated += 1  # the end was generated too, and Ollama counts it
+            if sequence.scoring is not None:  # who scores a prompt counts tokens from the end
+                self._outbox.put(wire.Chunk(request.id, "", 0, (self._scored(sequence, token),)))
             self.finish(sequence, "stop")
             return
         if request.logprobs >= 0:
-            logits = self._context.logits(sequence.output)
-            entry = token_logprob(self._vocabulary, logits, token, request.logprobs)
-            sequence.unsent.append(entry)
+            sequence.unsent.append(self._scored(sequence, token))
         self._append(sequence, token)
         if sequence.slot:
             self._append_forced(sequence)
+
+    def score(self, sequence: Sequence, count: int) -> None:
+        """Tells the log probabilities that come of `count` more tokens of its prompt."""
+        assert sequence.scoring is not None
+        entries = sequence.scoring.read(
+            self._vocabulary,
+            self._context,
+            sequence.n_evaluated,
+            count,
+            sequence.request.logprobs,
+        )
+        self._outbox.put(wire.Chunk(sequence.request.id, "", 0, entries))
+
+    def _scored(self, sequence: Sequence, token: int) -> wire.TokenLogprob:
+        logits = self._context.logits(sequence.output)
+        return token_logprob(self._vocabulary, logits, token, sequence.request.logprobs)
 
     def verify(self, sequence: Sequence, now_ns: int) -> None:
         """Picks tokens as long as the guesses behind them were right; takes the others back."""

@@ -145,7 +145,7 @@ class Engine:
         sequence.admitted_ns = time.perf_counter_ns()
         sequence.n_cached = cached + cells.beyond(sequence.tokens[:cached])
         self._outbox.put(wire.Evaluated(sequence.request.id, sequence.n_prompt, sequence.n_cached))
-        if sequence.n_predict == 0:
+        if sequence.n_predict == 0 and not sequence.scores:
             self._answers.finish(sequence, "length")
 
     # One step -----------------------------------------------------------------------------------
@@ -166,11 +166,14 @@ class Engine:
             return
         generating = self._batch.n_tokens - prompt_tokens
         seconds = time.perf_counter() - started
-        self._pace.learn(seconds, prompt_tokens, generating)
+        if not any(sequence.scores for sequence, _ in planned):  # those are steps of another kind
+            self._pace.learn(seconds, prompt_tokens, generating)
         if not prompt_tokens:
             self._speculation.learn(generating, seconds)
         now = time.perf_counter_ns()
         for sequence, count in planned:
+            if sequence.scores:
+                self._answers.score(sequence, count)
             self._reuse.evaluated(sequence, count)
             if sequence.guesses:
                 self._answers.verify(sequence, now)
@@ -191,7 +194,8 @@ class Engine:
         prompting = self._prompting()
         beside = len(generating) or int(self._turns.contended)
         total = self._pace.budget(beside, self._batch.room) if prompting else 0
-        counts = shares([sequence.pending_text for sequence in prompting], total)
+        wished = [self._most_at_once(sequence) for sequence in prompting]
+        counts = shares(wished, total)
         if not self._make_room(len(generating) + sum(counts)):
             return self._plan()
         self._guess(generating, sum(counts))
@@ -210,6 +214,14 @@ class Engine:
                 self._add_prompt(sequence, count)
                 planned.append((sequence, count))
         return planned, sum(counts)
+
+    def _most_at_once(self, sequence: Sequence) -> int:
+        """How many of its prompt's tokens may be evaluated next, given what has logits."""
+        if not sequence.scores:
+            return sequence.pending_text
+        scoring = sum(one.scores for one in self._running)
+        spare = self._context.n_outputs - len(self._running)
+        return min(sequence.pending_text, 1 + spare // scoring)
 
     def _guess(self, generating: list[Sequence], prompt_tokens: int) -> None:
         """Lets answers try guesses in this step, where cells are free for them."""
@@ -247,8 +259,13 @@ class Engine:
         last = count == sequence.pending
         assert sequence.slot is not None
         chunk = sequence.tokens[start : start + count]
-        index = self._batch.add_many(chunk, start, sequence.slot.id, output=last)
+        scores = sequence.scores
+        index = self._batch.add_many(
+            chunk, start, sequence.slot.id, output=last or scores, every=scores
+        )
         sequence.output = index if last else -1
+        if sequence.scoring is not None:
+            sequence.scoring.output = index - count + 1
 
     def _release(self, sequence: Sequence) -> None:
         if sequence.slot is not None:

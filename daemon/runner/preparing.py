@@ -15,6 +15,7 @@ from .media import Media, Projector
 from .ranking import Pair
 from .reasoning import Reasoning, most_reasoning
 from .sampling import Sampler
+from .scoring import scoring_of
 from .sequence import Sequence, cut_middle, predict_limit
 from .structured import ConstrainedSampler
 from .text import AnswerText
@@ -65,8 +66,8 @@ class Ready:
                 return wire.Tokens(message.id, tuple(tokens))
             case wire.Detokenize():
                 self.vocabulary.check(message.tokens)
-                data = b"".join(self.vocabulary.piece(token) for token in message.tokens)
-                return wire.Text(message.id, data.decode(errors="replace"))
+                pieces = (self.vocabulary.piece(token, message.special) for token in message.tokens)
+                return wire.Text(message.id, b"".join(pieces).decode(errors="replace"))
 
 
 def generation(request: wire.Generate, ready: Ready) -> Sequence | wire.Failed:
@@ -96,6 +97,7 @@ def generation(request: wire.Generate, ready: Ready) -> Sequence | wire.Failed:
         n_prompt=len(tokens) + extra,
         n_predict=predict_limit(request.options, ready.limit),
         media=media,
+        scoring=scoring_of(request, tokens, ready.vocabulary),
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Final, Self, TypeAlias, TypeVar
@@ -212,9 +212,9 @@ class Runner:
         )
         return list((await self._ask(request, wire.Tokens)).tokens)
 
-    async def detokenize(self, tokens: list[int]) -> str:
-        """The text that `tokens` stand for."""
-        request = wire.Detokenize(self._new_id(), tuple(tokens))
+    async def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """The text that `tokens` stand for, with control tokens if `special`."""
+        request = wire.Detokenize(self._new_id(), tuple(tokens), special)
         return (await self._ask(request, wire.Text)).text
 
     async def ping(self, limit_s: float = 10.0) -> wire.Pong:

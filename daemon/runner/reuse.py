@@ -41,7 +41,7 @@ class Reuse:
 
     def look_up(self, sequence: Sequence, running: list[Sequence]) -> None:
         """Has the disk searched for a beginning of `sequence` that the cache doesn't have."""
-        if self._warmth is not None:
+        if self._warmth is not None and not sequence.scores:
             _, shared = self._best(sequence, running)
             sequence.stored = self._warmth.find(sequence.tokens, shared)
 
@@ -69,6 +69,8 @@ class Reuse:
 
     def _best(self, sequence: Sequence, running: list[Sequence]) -> tuple[Slot | None, int]:
         """The slot with the longest beginning of `sequence`, and how long that is."""
+        if sequence.scores:
+            return None, 0
         tokens = sequence.tokens
         found: list[tuple[int, Slot]] = [
             (slot.reusable(tokens), slot) for slot in self.slots.idle()
@@ -117,7 +119,7 @@ class Reuse:
     def _choose_leader(self, sequence: Sequence, running: list[Sequence]) -> None:
         """Finds out whose prompt, under evaluation, has the most in common with `sequence`."""
         sequence.leader, sequence.awaited = None, 0
-        if not self._context.can_share:
+        if sequence.scores or not self._context.can_share:
             return
         for other in running:
             if other is sequence or other.leader is not None or other.generating:

@@ -9,6 +9,7 @@ from . import wire
 from .lookup import Lookup
 from .media import Media, Piece
 from .sampling import Sampler
+from .scoring import Scoring
 from .slots import Slot
 from .structured import ConstrainedSampler
 from .text import AnswerText
@@ -38,6 +39,7 @@ class Sequence:
     n_prompt: int  # what the prompt counts, with all cells of its images
     n_predict: int
     media: Media | None = None
+    scoring: Scoring | None = None  # what of its prompt is to be told
     slot: Slot | None = None
     stored: Stored | None = None  # a beginning of it that comes from the disk
     leader: Sequence | None = None  # whose evaluation of `awaited` tokens it waits for
@@ -62,6 +64,11 @@ class Sequence:
     @property
     def pending(self) -> int:
         return len(self.tokens) - self.n_evaluated
+
+    @property
+    def scores(self) -> bool:
+        """Whether logits are wanted at every token of its prompt, so that none may be reused."""
+        return self.scoring is not None and not self.scoring.done
 
     @property
     def exact(self) -> int:

@@ -32,10 +32,7 @@ class Speculate(StrEnum):
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Sampling and generation options; None means "not set here".
-
-    Defaults and ranges live in one place, `qm.modelfiles.parameters`.
-    """
+    """Options, None: not set here. Defaults and ranges are in `qm.modelfiles.parameters`."""
 
     num_predict: int | None = None
     num_keep: int | None = None
@@ -160,6 +157,7 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
     special: bool = False  # control tokens are part of the text
     suffix: str | None = None  # fill-in-the-middle: prompt is what stands before the gap
     client: str = ""
+    score_prompt: bool = False  # tell the log probabilities of the prompt's tokens, too
 
 
 class Embed(msgspec.Struct, frozen=True, tag=True):
@@ -183,10 +181,11 @@ class Tokenize(msgspec.Struct, frozen=True, tag=True):
 
 
 class Detokenize(msgspec.Struct, frozen=True, tag=True):
-    """Answered by `Text`."""
+    """Answered by `Text`. `special` makes control tokens part of it."""
 
     id: int
     tokens: tuple[int, ...]
+    special: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
@@ -257,13 +256,14 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):
-    """One generated token with its log probability and its `top` alternatives."""
+    """One token with its log probability, unless nothing precedes it, and its `top` rivals."""
 
     token: str
     logprob: float
     bytes: tuple[int, ...] = ()
     token_id: int = -1
     top: tuple[TokenLogprob, ...] = ()
+    known: bool = True
 
 
 class Evaluated(msgspec.Struct, frozen=True, tag=True):
@@ -275,7 +275,7 @@ class Evaluated(msgspec.Struct, frozen=True, tag=True):
 
 
 class Chunk(msgspec.Struct, frozen=True, tag=True):
-    """Text of one or more new tokens, always whole UTF-8 and never part of a stop string."""
+    """Text of new tokens, whole UTF-8 and no part of a stop string; or the prompt's logprobs."""
 
     id: int
     text: str

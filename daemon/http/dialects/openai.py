@@ -42,14 +42,14 @@ async def _answered(
 ) -> web.StreamResponse:
     answers = [services.chat.answer(each) for each in wanted.requests]
     if not wanted.stream:
-        document = await whole(wanted.model, answers, shape, wanted.echoes)
+        document = await whole(wanted.model, answers, shape, wanted.n)
         return answer(document, content_type=PLAIN_JSON)
     pieces = stream(
         wanted.model,
         answers,
         shape,
         include_usage=wanted.include_usage,
-        echoes=wanted.echoes,
+        n=wanted.n,
     )
     return await Stream(request, SSE).send(pieces)
 

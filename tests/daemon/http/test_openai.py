@@ -22,6 +22,7 @@ from qm.daemon.chat.request import (
 from qm.daemon.http.fields import Fields
 from qm.daemon.http.openai_answer import CHAT, TEXT, stream, whole
 from qm.daemon.http.openai_request import chat_wanted, completion_wanted, embed_wanted
+from qm.daemon.runner.wire import TokenLogprob
 from qm.store.errors import InvalidRequest
 
 METRICS = Metrics(prompt_tokens=5, generated_tokens=3)
@@ -115,7 +116,7 @@ async def test_calls_are_numbered_through_a_stream() -> None:
 
 async def test_choices_share_a_stream() -> None:
     """Usage counts the prompt once; an error of one ends all, and every answer is closed."""
-    two = await streamed(split("ab", 1), split("cd", 1), include_usage=True)
+    two = await streamed(split("ab", 1), split("cd", 1), include_usage=True, n=2)
     for index, text in enumerate(("ab", "cd")):
         mine = [c["choices"][0] for c in two if c["choices"] and c["choices"][0]["index"] == index]
         assert "".join(choice["delta"].get("content", "") for choice in mine) == text
@@ -139,9 +140,41 @@ async def test_choices_share_a_stream() -> None:
     assert sorted(closed) == [0, 1]
 
 
-async def test_echo_comes_before_the_answer() -> None:
-    document = await whole("m", [events(Delta("b"), Finished(FinishReason.LENGTH))], TEXT, ["a"])
-    assert document["choices"][0]["text"] == "ab"
+@pytest.mark.parametrize("at", range(4))
+async def test_offsets_run_on_through_a_stream(at: int) -> None:
+    """However the tokens come, and where they cut a character in two."""
+    whole_text = [("Hi", b"Hi"), (" \ufffd", b" \xc3"), ("\ufffd", b"\xa9"), ("!", b"!")]
+    first = TokenLogprob("Hi", 0.0, tuple(b"Hi"), known=False)
+    rest = [TokenLogprob(text, -1.0, tuple(data)) for text, data in whole_text[1:]]
+    entries = (first, *rest)
+    told: list[Event] = [Delta("Hi é"), Delta(logprobs=entries[:at]), Delta(logprobs=entries[at:])]
+    answer: list[Event] = [*told, Finished(FinishReason.LENGTH)]
+    pieces = [json.loads(piece[6:]) async for piece in text_stream(answer)]
+    parts = [piece["choices"][0].get("logprobs") for piece in pieces]
+    document = await whole("m", [events(*answer)], TEXT)
+    logprobs = document["choices"][0]["logprobs"]
+    for name in ("tokens", "token_logprobs", "top_logprobs", "text_offset"):
+        assert [one for part in parts if part for one in part[name]] == logprobs[name]
+    assert logprobs["text_offset"] == [0, 2, 3, 4]
+    assert logprobs["token_logprobs"] == [None, -1.0, -1.0, -1.0]
+    assert logprobs["top_logprobs"][0] is None
+    assert logprobs["top_logprobs"][3] == {"!": -1.0}
+
+
+async def text_stream(answer: Sequence[Event]) -> AsyncGenerator[bytes]:
+    async for piece in stream("m", [events(*answer)], TEXT, include_usage=False):
+        if piece != b"data: [DONE]\n\n":
+            yield piece
+
+
+async def test_prompts_count_once_for_all_their_answers() -> None:
+    """Two prompts with two answers each."""
+    answers = [
+        events(Finished(FinishReason.STOP, Metrics(prompt_tokens=n, generated_tokens=1)))
+        for n in (3, 3, 4, 4)
+    ]
+    document = await whole("m", answers, TEXT, 2)
+    assert document["usage"] == {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
 
 
 def chat(**fields: object) -> Any:
@@ -276,13 +309,14 @@ def test_prompts_of_completions() -> None:
     assert [r.tokens for r in completion(prompt=[[1], [2]]).requests] == [(1,), (2,)]
     assert completion().requests[0].load_only
     assert completion(prompt="a", suffix="b").requests[0].raw is False
-    assert completion(prompt="a", n=2, echo=True).echoes == ("a", "a")
+    echoed = completion(prompt=["a", "b"], n=2, echo=True)
+    assert ([r.echo for r in echoed.requests], echoed.n) == ([True] * 4, 2)
+    assert completion(prompt=[1], echo=True, logprobs=0).requests[0].logprobs
     for fields, reason in (
         ({"prompt": 3}, "prompt of type string"),
         ({"prompt": ["a", 3]}, "must hold texts or tokens"),
         ({"prompt": [-1]}, r"prompt\[0\] of type int"),
-        ({"prompt": [1], "echo": True}, "echo needs the prompt as text"),
-        ({"prompt": "a", "echo": True, "logprobs": 1}, "logprobs of the prompt"),
+        ({"prompt": "a", "suffix": "b", "echo": True, "logprobs": 1}, "are not scored"),
         ({"prompt": "a", "best_of": 3}, "best_of is not supported"),
         ({"prompt": ["a"] * 100, "n": 2}, "at most 128 choices"),
         ({"prompt": "a", "logprobs": 21}, "logprobs must be between"),

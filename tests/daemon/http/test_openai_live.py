@@ -108,6 +108,29 @@ def test_completions(client: openai.OpenAI) -> None:
     assert client.completions.create(**asked, prompt=[504, 6376, 314]).choices[0].text
 
 
+def test_prompts_are_scored(client: openai.OpenAI) -> None:
+    """As evaluations ask: texts and tokens with `echo` and `logprobs`, one token more or none."""
+    asked: dict[str, Any] = {"model": MODEL, "temperature": 0, "echo": True, "logprobs": 1}
+    for limit, texts in ((1, "The sky is"), (0, [[504, 6376, 314], [504, 6376]])):
+        made = client.completions.create(**asked, prompt=texts, max_tokens=limit)
+        logprobs = made.choices[0].logprobs
+        assert logprobs is not None
+        assert logprobs.tokens is not None
+        assert logprobs.tokens[:3] == ["The", " sky", " is"]
+        assert "".join(logprobs.tokens) == made.choices[0].text
+        assert logprobs.text_offset is not None
+        assert logprobs.text_offset[:3] == [0, 3, 7]
+        scores, best = logprobs.token_logprobs, logprobs.top_logprobs
+        assert scores is not None
+        assert best is not None
+        assert len(scores) == len(best) == 3 + limit
+        assert (scores[0], best[0]) == (None, None)
+        assert all(
+            max(top.values()) >= score for score, top in zip(scores[1:], best[1:], strict=True)
+        )
+        assert scores[1] < -8 < scores[2]
+
+
 def test_models(client: openai.OpenAI) -> None:
     assert f"{MODEL}:latest" in [model.id for model in client.models.list()]
     assert client.models.retrieve(MODEL).object == "model"
