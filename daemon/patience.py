@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from qm.store.errors import QmError
 
-Connection = RequestHandler
+from .connection import Connection
 
 
 class RequestTooSlow(QmError):
@@ -31,20 +31,20 @@ class Patience:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._silent: dict[Connection, asyncio.TimerHandle] = {}
+        self._silent: dict[RequestHandler, asyncio.TimerHandle] = {}
 
-    def watch(self, connection: Connection) -> None:
+    def watch(self, connection: RequestHandler) -> None:
         """From now on it has `limit_s` to send the head of a request."""
         loop = asyncio.get_running_loop()
         self._silent[connection] = loop.call_later(self._limit_s, self._give_up, connection)
 
-    def heard(self, connection: Connection) -> None:
+    def heard(self, connection: RequestHandler) -> None:
         """It has sent one."""
         timer = self._silent.pop(connection, None)
         if timer is not None:
             timer.cancel()
 
-    def _give_up(self, connection: Connection) -> None:
+    def _give_up(self, connection: RequestHandler) -> None:
         del self._silent[connection]
         connection.force_close()
 
@@ -67,8 +67,9 @@ class _Watching(web.Server):
     def __init__(self, server: web.Server, patience: Patience) -> None:
         self._inner, self._patience = server, patience
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> RequestHandler:
         connection = self._inner()
+        connection.__class__ = Connection  # aiohttp names no way to choose it
         self._patience.watch(connection)
         return connection
 
