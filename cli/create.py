@@ -60,7 +60,7 @@ def create_command(
     if draft_quantize:
         check_quantize(draft_quantize)
         spec = replace(spec, draft_quantize=draft_quantize)
-    spec = replace(spec, merge=merge)
+    spec = replace(spec, merge=merge, allow_pickle=allow_pickle)
     for warning in spec.warnings:
         click.echo(f"Warning: {warning}", err=True)
     spec.refuse_unperformable()  # before a large file is copied for nothing

@@ -113,7 +113,12 @@ def lock_entry(name: str, info: JsonObject) -> JsonObject:
         calibration=next(iter(sources.get("calibration", ())), None),
     )
     request = to_create_request(wholly, {})
-    return {"request": request | _quantize(name, steps, sources), "weights": weights}
+    opened = {"allow_pickle": True} if _opened_pickles(steps) else {}
+    return {"request": request | opened | _quantize(name, steps, sources), "weights": weights}
+
+
+def _opened_pickles(steps: JsonObject) -> bool:
+    return bool(steps.get("convert", {}).get("parameters", {}).get("allow_pickle"))
 
 
 def _check_additions(

@@ -50,8 +50,8 @@ def fetch(home: Path, args: JsonObject, progress: Progress) -> JsonObject:
     from qm.modelfiles.build.fetch import fetch_sources  # noqa: PLC0415
     from qm.store.store import open_store  # noqa: PLC0415
 
-    store, part, full = open_store(home), args["part"], args["full"]
-    return fetch_sources(store, args["reference"], progress, part=part, full=full)
+    store, wanted = open_store(home), {key: args[key] for key in ("part", "full", "pickles")}
+    return fetch_sources(store, args["reference"], progress, **wanted)
 
 
 def adopt(home: Path, args: JsonObject, progress: Progress) -> JsonObject:

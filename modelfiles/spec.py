@@ -88,6 +88,7 @@ class ModelSpec:
     deltas: tuple[Source, ...] = ()
     adapters: tuple[Source, ...] = ()
     merge: bool = False  # adapters go into the weights instead of being applied at load
+    allow_pickle: bool = False  # weights that are pickles are opened, by a confined child
     drafts: tuple[Source, ...] = ()  # the files of one model, or its name
     draft_quantize: str = ""
     template: str | None = None

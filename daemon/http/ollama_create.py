@@ -17,7 +17,15 @@ from qm.store.name import InvalidName, Name
 from qm.store.pull.reference import parse_file_reference
 
 from ..services import Services
-from .edge import PLAIN_JSON, Stream, answer, as_on_hub, network_of, read_fields
+from .edge import (
+    PLAIN_JSON,
+    Stream,
+    answer,
+    as_on_hub,
+    network_of,
+    read_fields,
+    require_local,
+)
 from .fields import JsonObject
 from .ollama_request import model_name
 from .progress import last_progress, progress_lines
@@ -31,6 +39,8 @@ async def create(request: web.Request, services: Services) -> web.StreamResponse
     if isinstance(source := document.get("from"), str):
         document["from"] = as_on_hub(request, source)
     spec, network = from_create_request(document), network_of(request)
+    if spec.allow_pickle:
+        require_local(request)
     progress = _built(services, {"name": str(name), "request": document}, spec, network)
     if fields.boolean("stream", True):
         return await Stream(request).send(progress_lines(progress))
@@ -42,7 +52,12 @@ async def _built(
 ) -> AsyncGenerator[JsonObject]:
     """The steps of fetching, if there is something to fetch, then those of building."""
     for wanted in await asyncio.to_thread(_to_fetch, services, spec):
-        arguments = {"reference": wanted.text, "part": wanted.part, "full": wanted.full}
+        arguments = {
+            "reference": wanted.text,
+            "part": wanted.part,
+            "full": wanted.full,
+            "pickles": spec.allow_pickle,
+        }
         fetched: JsonObject = {}
         async with aclosing(services.jobs.run("fetch", arguments, network)) as steps:
             async for fetched in steps:

@@ -12,7 +12,7 @@ from qm.store.gguf import read_header
 from qm.store.writer import BlobWriter
 
 from .ahead import Ahead, beginning_ahead
-from .links import linked
+from .links import PICKLE, linked
 from .needs import TENSOR_COPIES, check_disk, check_memory
 from .plan import ADAPTER_FOLDER, DELTA_FOLDER, Step
 from .quantising import task_ahead
@@ -24,22 +24,31 @@ _FLOAT_BYTES = 4
 def convert_step(workshop: Workshop, step: Step) -> str:
     """The GGUF; where it only has to be quantised next, that begins while it is written."""
     files = {name: workshop.path(digest) for name, digest in step.inputs.items()}
-    check_disk(
-        workshop.store.layout, sum(each.stat().st_size for each in files.values()), "converting"
-    )
+    check_disk(workshop.store.layout, _disk_bytes(files), "converting")
     tell = workshop.count("converting model")
-    needed_bytes = TENSOR_COPIES * _largest_stored(files)
+    needed_bytes = max(TENSOR_COPIES * _largest_stored(files), _largest_pickle(files))
     check_memory(needed_bytes, "converting")
     task = task_ahead(workshop, step, needed_bytes)
-    with _folders(workshop, files) as folders, workshop.store.blobs.writer() as writer:
+    with (
+        _folders(workshop, files) as folders,
+        linked(workshop.store.layout, {}) as scratch,
+        workshop.store.blobs.writer() as writer,
+    ):
         with beginning_ahead(writer, _check_loads, task) as ahead, writer.hashing_behind():
-            _convert(step, folders, writer, ahead, tell)
+            _convert(step, folders, writer, ahead, tell, scratch=scratch)
         workshop.on_progress({"status": "verifying conversion"})
         if ahead is None or not ahead.confirm():
             read_header(writer.path)
             _check_loads(writer.path)
         workshop.ahead = ahead
         return writer.commit()
+
+
+def _disk_bytes(files: Mapping[str, Path]) -> int:
+    """As much as there is; of pickles once more, as what they are opened to."""
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    opened = sum(size for name, size in sizes.items() if PICKLE.fullmatch(name))
+    return sum(sizes.values()) + opened
 
 
 def _check_loads(path: Path) -> None:
@@ -67,6 +76,8 @@ def _convert(
     writer: BlobWriter,
     ahead: Ahead | None,
     tell: Callable[[int, int], None],
+    *,
+    scratch: Path,
 ) -> None:
     from .convert import OutType, convert  # noqa: PLC0415  brings numpy
 
@@ -82,6 +93,8 @@ def _convert(
         merge_adapters=[folders[ADAPTER_FOLDER]] if ADAPTER_FOLDER in folders else [],
         out_type=cast(OutType, step.parameters["out_type"]),
         name=str(step.parameters["name"]),
+        allow_pickle=step.parameters.get("allow_pickle") is True,
+        scratch=scratch,
         on_progress=on_progress,
         on_laid_out=None if ahead is None else ahead.laid_out,
     )
@@ -101,6 +114,12 @@ def _folders(workshop: Workshop, files: Mapping[str, Path]) -> Iterator[dict[str
             folder: stack.enter_context(linked(workshop.store.layout, named))
             for folder, named in parts.items()
         }
+
+
+def _largest_pickle(files: Mapping[str, Path]) -> int:
+    """What a child holds of it: the file as it is opened, and its tensors once more."""
+    sizes = [path.stat().st_size for name, path in files.items() if PICKLE.fullmatch(name)]
+    return 2 * max(sizes, default=0)
 
 
 def _largest_stored(files: Mapping[str, Path]) -> int:

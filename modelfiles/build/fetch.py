@@ -20,7 +20,7 @@ from qm.store.store import Store
 from ..parameters import to_json
 from ..spec import ModelSpec
 from .extras import extras, readable_extras
-from .links import POOLING, REPOSITORY_ENDINGS
+from .links import PICKLE, POOLING, REPOSITORY_ENDINGS
 from .register import Progress
 
 _PICKLES: Final = (".bin", ".pth", ".pt", ".ckpt")
@@ -49,18 +49,26 @@ class NoWeights(InvalidRequest):
 
 
 def fetch_sources(
-    store: Store, text: str, on_progress: Progress, *, part: str, full: bool
+    store: Store,
+    text: str,
+    on_progress: Progress,
+    *,
+    part: str,
+    full: bool,
+    pickles: bool = False,
 ) -> dict[str, object]:
     """`files` by name with their digests, `repository`, `commit`, and `defaults`: what a request
     to create the model asks for besides, unless it says otherwise.
 
     `part` is one of PARTS: what of the repository is wanted. `full` prefers the weights that can
-    be quantised to the GGUF files beside them. Raises what `list_repo`, `choose` and `RepoFetch`
+    be quantised to the GGUF files beside them, `pickles` takes those where there is nothing else to
+    convert. Raises what `list_repo`, `choose` and `RepoFetch`
     raise, OnlyPickles, NoSuchFile and NoWeights.
     """
     reference = parse_file_reference(text) if part == "file" else parse_reference(text)
     listing = list_repo(reference.repo, reference.revision)
-    chosen = PARTS["full" if part == "model" and full else part](listing, reference)
+    taken = _with_pickles(listing) if pickles and part in ("model", "delta") else ()
+    chosen = taken or PARTS["full" if part == "model" and full else part](listing, reference)
     beside = readable_extras(listing.files, on_progress) if part == "model" else []
     with hold(store.layout) as lease:
         fetch = RepoFetch(store, lease, listing, on_progress)
@@ -146,6 +154,15 @@ PARTS: Final[Mapping[str, Choice]] = {
 }
 
 
+def _with_pickles(listing: Listing) -> Sequence[RepoFile]:
+    """A repository whose weights are pickles and nothing else; none where it isn't one."""
+    found = [file for file in listing.files if PICKLE.fullmatch(file.path)]
+    weights = [file for file in found if file.path.startswith("pytorch_model")] or found
+    if _is_convertible(listing) or variants(listing.files):
+        return ()
+    return (*_repository(listing), *weights) if weights else ()
+
+
 def _is_convertible(listing: Listing) -> bool:
     return any(file.path.endswith(".safetensors") for file in _repository(listing))
 
@@ -178,5 +195,6 @@ def _refuse_pickles(listing: Listing) -> None:
     if pickles:
         raise OnlyPickles(
             f"{listing.repo} has its weights as a pickle ({pickles[0]}), which can run any code "
-            "when it is opened; convert it to safetensors where that does no harm"
+            "when it is opened; convert it to safetensors where that does no harm, or say "
+            "--allow-pickle"
         )

@@ -17,6 +17,9 @@ from qm.store.locks import publishing, try_lock
 REPOSITORY_ENDINGS = (".safetensors", ".json", ".model", ".txt", ".jinja", "readme.md")
 """Of the files of a Hugging Face repository that a conversion reads, in lower case."""
 
+PICKLE = re.compile(r"pytorch_model[^/]*\.bin|[^/]*\.(pth|pt)", re.IGNORECASE)
+"""Weights of a repository that only a child may open."""
+
 POOLING = re.compile(r"[0-9]_Pooling/config\.json")
 """Where sentence-transformers keep how a text's vectors become one."""
 

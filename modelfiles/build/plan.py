@@ -19,6 +19,7 @@ from qm.store.errors import InvalidRequest
 
 from ..quantization import COPY, FULL_PRECISION, Quantize
 from ..spec import TensorType
+from .links import PICKLE
 
 KEY_PREFIX = "step:"
 CHUNK_TOKENS = 512
@@ -81,6 +82,7 @@ class Given:
     delta: Mapping[str, str] = field(default_factory=dict)  # files to be added to the repository's
     adapter: Mapping[str, str] = field(default_factory=dict)  # files of a LoRA in PEFT's format
     merge: bool = False  # the adapter becomes part of the weights
+    allow_pickle: bool = False  # opened in a child, where the repository has nothing else
     described: str = ""  # a config.json made from the GGUF, for the adapter's conversion
     name: str = ""
     weights: tuple[str, ...] = ()
@@ -149,10 +151,12 @@ def _convert(given: Given, wishes: Wishes, tools: Tools) -> Step:
     """Straight to the wished type where that is a float type: no second pass over the weights."""
     wished = wishes.quantize.type if wishes.quantize else ""
     out_type = wished.lower() if _is_plain_float(wishes) else "auto"
-    parameters = {"out_type": out_type, "name": given.name}
+    parameters: dict[str, object] = {"out_type": out_type, "name": given.name}
     inputs = {**given.repository, **within(DELTA_FOLDER, given.delta)}
     if given.merge:
         inputs |= within(ADAPTER_FOLDER, given.adapter)
+    if given.allow_pickle and any(PICKLE.fullmatch(name) for name in inputs):
+        parameters["allow_pickle"] = True
     return Step(StepKind.CONVERT, tools.convert, inputs, parameters)
 
 

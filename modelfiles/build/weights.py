@@ -18,7 +18,7 @@ from ..quantization import AUTO, FULL_PRECISION, parse_quantize, tensor_type_nam
 from ..spec import ModelSpec, Source, TensorType
 from .automatic import Room
 from .choosing import Chooser
-from .links import REPOSITORY_ENDINGS
+from .links import PICKLE, REPOSITORY_ENDINGS
 from .plan import ADAPTER_FOLDER, DELTA_FOLDER, Given, Plan, Wishes, plan, within
 from .register import Layers, Progress
 from .steps import PERFORMERS, tools
@@ -80,7 +80,8 @@ class Built:
 
 def is_of_repository(source: Source) -> bool:
     """Whether a file is one of a Hugging Face repository, by its name."""
-    return source.text.lower().endswith(REPOSITORY_ENDINGS)
+    name = source.text.replace("\\", "/").rpartition("/")[2]
+    return name.lower().endswith(REPOSITORY_ENDINGS) or PICKLE.fullmatch(name) is not None
 
 
 def is_computed(spec: ModelSpec) -> bool:
@@ -175,6 +176,7 @@ def _given(layers: Layers, order: Order) -> Given:
             delta=order.delta,
             adapter=order.adapter,
             merge=order.spec.merge,
+            allow_pickle=order.spec.allow_pickle,
             name=_name(order),
         )
     if order.delta or (order.adapter and order.spec.merge):

@@ -156,6 +156,13 @@ def test_files_of_the_machine_stay_unread(ask: Ask, tmp_path: Path) -> None:
         assert told[0][0] == 400
 
 
+def test_pickles_are_opened_for_this_user_only(ask: Ask) -> None:
+    """Nobody else may have them opened, confined or not."""
+    body = {"model": "x", "from": "hf.co/org/x", "allow_pickle": True, "stream": False}
+    status, answered = ask("POST", "/api/create", body)
+    assert (status, b"unix socket" in answered) == (403, True)
+
+
 def test_archives_are_no_models(ask: Ask, daemon: Any) -> None:
     """Archive slip: nothing is ever unpacked."""
     archive = b"PK\x03\x04" + b"\0" * 26 + b"../qmthreat" + b"x" * 50

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakehub import FakeHub
+from tests.modelfiles.build.convert.standins import pickle_weights, write_torch
 from tests.modelfiles.build.convert.test_refused import make
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ CARD = "---\nlicense: mit\ntags:\n- small\nbase_model: org/Large-1B\n---\n# Tiny
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
     """One with an embedding model and a chat model that say much about themselves."""
     root = tmp_path_factory.mktemp("repos")
+    pickle_weights(make(root / "org/pickled", "llama3"))
+    (root / "org/pickled/.fakehub.json").write_text("{}")
     for name, family in (("bert", "bert"), ("chat", "llama3")):
         path = make(root / "org" / name, family)
         (path / ".fakehub.json").write_text("{}")
@@ -37,8 +41,16 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
 
 
 @pytest.fixture(scope="module")
-def daemon(hub: FakeHub, start_hub_daemon: Callable[[FakeHub], LiveDaemon]) -> LiveDaemon:
-    return start_hub_daemon(hub)
+def daemon(
+    hub: FakeHub,
+    start_module_daemon: Callable[..., LiveDaemon],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> LiveDaemon:
+    """With a stand-in for torch."""
+    write_torch(packages := tmp_path_factory.mktemp("packages"))
+    cache = str(tmp_path_factory.mktemp("hf"))
+    path = os.pathsep.join(filter(None, (str(packages), os.environ.get("PYTHONPATH", ""))))
+    return start_module_daemon(HF_ENDPOINT=hub.url, HF_HOME=cache, PYTHONPATH=path)
 
 
 def test_how_texts_become_vectors_comes_along(daemon: LiveDaemon) -> None:
@@ -76,3 +88,20 @@ def test_the_card_becomes_metadata(daemon: LiveDaemon, tmp_path: Path) -> None:
         assert info["general.tags"] == ["small"]
         assert info["general.base_model.0.name"] == "Large 1B"
         assert json.dumps(info)
+
+
+def test_pickles_of_the_hub_are_opened_when_asked_for(daemon: LiveDaemon, tmp_path: Path) -> None:
+    """By the child, with the same weights as from safetensors; rebuilt and locked like others."""
+    refused = daemon.qm("create", "pickled", "--from", "hf.co/org/pickled", limit_s=LIMIT_S)
+    assert refused.returncode != 0
+    assert "--allow-pickle" in refused.stderr
+    command = ("create", "pickled", "--from", "hf.co/org/pickled", "--allow-pickle")
+    done = daemon.qm(*command, limit_s=LIMIT_S)
+    assert done.returncode == 0, done.stderr
+    tensors = daemon.json("POST", "/api/show", {"model": "pickled", "verbose": True})["tensors"]
+    assert any(each["name"] == "output_norm.weight" for each in tensors)
+    checked = daemon.qm("rebuild", "--check", "pickled", limit_s=LIMIT_S)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    lockfile = tmp_path / "qm.lock"
+    assert daemon.qm("lock", "pickled", "-f", str(lockfile)).returncode == 0
+    assert json.loads(lockfile.read_text())["models"]["pickled"]["request"]["allow_pickle"] is True
