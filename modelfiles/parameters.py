@@ -27,7 +27,7 @@ class OptionError(InvalidRequest):
 
     def __init__(self, option: str, reason: str) -> None:
         super().__init__(f'option "{option}" {reason}')
-        self.option = option
+        self.option = self.field = option
 
 
 class Applies(StrEnum):

@@ -19,10 +19,12 @@ class QmError(Exception):
     """What failed, on what, and what to do about it, in one sentence for the user.
 
     `status` is the HTTP status that the error maps to; `code` is a stable machine-readable word.
+    `field` is the path of what in a request is at fault, as `messages[0].content`, where known.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
+    field: str = ""
 
     @property
     def message(self) -> str:

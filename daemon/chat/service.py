@@ -59,13 +59,16 @@ class PromptTooLong(InvalidRequest):
 
     code = "prompt_too_long"
 
-    def __init__(self, prompt_tokens: int, n_ctx: int, *, at_least: bool = False) -> None:
+    def __init__(
+        self, prompt_tokens: int, n_ctx: int, *, field: str, at_least: bool = False
+    ) -> None:
         super().__init__(
             f"the prompt has {'at least ' * at_least}{prompt_tokens} tokens, "
             f"more than the context of {n_ctx} tokens; shorten it, raise num_ctx, or set truncate"
         )
         self.prompt_tokens = prompt_tokens
         self.n_ctx = n_ctx
+        self.field = field
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,7 @@ class ChatService:
                 raise
             limit = error.facts.get("n_ctx", work.loaded.n_ctx)
             if not work.request.truncate or not prompt.turns:
-                raise _too_long(error, limit) from error
+                raise _too_long(error, limit, work.request) from error
         return await _first_frame(work, await self._shortened(work, prompt, limit))
 
     async def _shortened(self, work: Work, prompt: Prompt, limit: int) -> Prompt:
@@ -284,9 +287,10 @@ async def _echo(work: Work) -> str:
     return await work.use.runner.detokenize(tokens, special=True)
 
 
-def _too_long(error: GenerateFailed, limit: int) -> PromptTooLong:
+def _too_long(error: GenerateFailed, limit: int, request: Request) -> PromptTooLong:
     counted, at_least = error.facts.get("prompt_tokens", 0), error.facts.get("at_least", 0)
-    return PromptTooLong(counted, limit, at_least=bool(at_least))
+    field = "prompt" if request.messages is None else "messages"
+    return PromptTooLong(counted, limit, field=field, at_least=bool(at_least))
 
 
 def _reader(work: Work, prompt: Prompt, counted: Evaluated) -> AnswerReader:

@@ -53,7 +53,7 @@ def token_limit(fields: Fields, *names: str) -> int | None:
     for name in names:
         limit = fields.optional_integer(name)
         if limit is not None and limit < -1:
-            raise InvalidField(f"{name} must not be negative, not {limit}")
+            raise InvalidField(f"{name} must not be negative, not {limit}", name)
         if limit is not None:
             return limit
     return None
@@ -67,42 +67,44 @@ def effort(value: object, path: str) -> bool | str | None:
         raise WrongType(path, "string", value)
     if value not in _EFFORTS:
         shown = json.dumps(value[:100])
-        raise InvalidField(f"{field_of(path)} must be one of {', '.join(_EFFORTS)}, not {shown}")
+        field = field_of(path)
+        raise InvalidField(f"{field} must be one of {', '.join(_EFFORTS)}, not {shown}", field)
     return _EFFORTS[value]
 
 
-def image_data(url: str) -> bytes:
+def image_data(url: str, field: str = "") -> bytes:
     """The bytes of an image given as data URL or plain base64. Raises InvalidContent."""
     if url.lower().startswith(_URL_SCHEMES):
         raise InvalidContent(
-            "image URLs are not currently supported, please use base64 encoded data instead"
+            "image URLs are not currently supported, please use base64 encoded data instead",
+            field,
         )
     data = url.partition(",")[2] if url.startswith("data:") else url
-    return _decoded(data, "image")
+    return _decoded(data, "image", field)
 
 
-def audio_data(data: str) -> bytes:
+def audio_data(data: str, field: str = "") -> bytes:
     """The bytes of a sound given as base64; they tell their format. Raises InvalidContent."""
-    return _decoded(data, "audio")
+    return _decoded(data, "audio", field)
 
 
-def _decoded(data: str, what: str) -> bytes:
+def _decoded(data: str, what: str, field: str) -> bytes:
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidContent(f"invalid {what} input") from error
+        raise InvalidContent(f"invalid {what} input", field) from error
 
 
-def arguments(text: object) -> JsonObject:
+def arguments(text: object, field: str = "") -> JsonObject:
     """A call's arguments, from their JSON text. Raises InvalidContent."""
     if text in (None, ""):
         return {}
     try:
         value = json_text.parsed(text) if isinstance(text, str) else json_text.sendable(text)
     except json_text.NotJson as error:
-        raise InvalidContent("invalid tool call arguments") from error
+        raise InvalidContent("invalid tool call arguments", field) from error
     if not isinstance(value, dict):
-        raise InvalidContent("invalid tool call arguments")
+        raise InvalidContent("invalid tool call arguments", field)
     return value
 
 

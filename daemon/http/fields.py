@@ -42,10 +42,7 @@ class TooManyValues(InvalidRequest):
 
 
 class WrongType(InvalidRequest):
-    """A field holds a value of another type than the API says, told in the words of Go's decoder.
-
-    `path` names the field.
-    """
+    """A field holds a value of another type than the API says, in the words of Go's decoder."""
 
     code = "wrong_type"
 
@@ -53,7 +50,7 @@ class WrongType(InvalidRequest):
         found = f"number {value}" if isinstance(value, float) else _KINDS.get(type(value), "null")
         place = f"struct field {path}" if path else "value"
         super().__init__(f"json: cannot unmarshal {found} into Go {place} of type {expected}")
-        self.path = field_of(path)
+        self.field = field_of(path)
 
 
 class Fields:

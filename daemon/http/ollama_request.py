@@ -28,15 +28,20 @@ _THINK_VALUES = '"high", "medium", "low", "max", true, or false'
 
 
 class InvalidField(InvalidRequest):
-    """A field's value can't be used; the message names the field."""
+    """A field's value can't be used; the message says why."""
 
     code = "invalid_field"
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class ModelNameMissing(InvalidRequest):
     """The request names no model."""
 
     code = "model_required"
+    field = "model"
 
     def __init__(self) -> None:
         super().__init__("model is required")
@@ -46,6 +51,7 @@ class UnnamedModel(NotFound):
     """No model was named where Ollama then looks for one without a name."""
 
     code = "model_not_found"
+    field = "model"
 
     def __init__(self) -> None:
         super().__init__("model '' not found")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from ..chat.request import (
@@ -43,6 +43,7 @@ class Shape:
     piece: Callable[[Delta, Progress, list[ToolCallPart]], JsonObject]
     last: JsonObject  # in place of a piece, beside the reason
     whole: Callable[[Delta], JsonObject]
+    called: str = "tool_calls"  # the reason of an answer that ends with calls
 
 
 Answers: TypeAlias = Sequence[AsyncGenerator[Event]]
@@ -58,11 +59,11 @@ class Progress:
     deltas: list[Delta] = field(default_factory=list)
     finished: Finished | None = None
 
-    def reason(self) -> str:
+    def reason(self, called: str) -> str:
         assert self.finished is not None
         reason = self.finished.reason
-        if self.calls and reason is FinishReason.STOP:
-            reason = FinishReason.TOOL_CALLS
+        if reason is FinishReason.TOOL_CALLS or (self.calls and reason is FinishReason.STOP):
+            return called
         return _REASONS.get(reason, reason.value)
 
 
@@ -85,7 +86,9 @@ async def stream(
                 case Finished():
                     choice.finished = event
                     last = shape.last if choice.begun else shape.piece(Delta(), choice, [])
-                    yield sse(head | {"choices": [_choice(index, last, choice.reason())]})
+                    yield sse(
+                        head | {"choices": [_choice(index, last, choice.reason(shape.called))]}
+                    )
     if include_usage:
         yield sse(head | {"choices": [], "usage": usage(progress, n)})
     yield DONE
@@ -106,7 +109,7 @@ async def whole(model: str, answers: Answers, shape: Shape, n: int = 1) -> JsonO
     if any(choice.finished is None for choice in progress):
         raise AnswerCutShort("the answer ended before it was complete")
     choices = [
-        _choice(index, shape.whole(joined(choice.deltas)), choice.reason())
+        _choice(index, shape.whole(joined(choice.deltas)), choice.reason(shape.called))
         for index, choice in enumerate(progress)
     ]
     return _head(model, shape.object, shape) | {"choices": choices, "usage": usage(progress, n)}
@@ -195,6 +198,25 @@ CHAT = Shape(
     last={"delta": {}},
     whole=_chat_whole,
 )
+
+
+def _function_piece(delta: Delta, choice: Progress, calls: list[ToolCallPart]) -> JsonObject:
+    piece = _chat_piece(delta, choice, [])
+    for part in calls:
+        named = {} if not part.name else {"name": part.name}
+        piece["delta"]["function_call"] = {**named, "arguments": part.arguments}
+    return piece
+
+
+def _function_whole(delta: Delta) -> JsonObject:
+    whole = _chat_whole(delta)
+    for call in whole["message"].pop("tool_calls", ()):
+        whole["message"]["function_call"] = call["function"]
+    return whole
+
+
+# For clients from before there were tools; their answers end with the first call.
+FUNCTIONS = replace(CHAT, piece=_function_piece, whole=_function_whole, called="function_call")
 
 
 # completions --------------------------------------------------------------------------------

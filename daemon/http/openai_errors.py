@@ -17,18 +17,26 @@ _TYPES = {
     415: "invalid_request_error",
     429: "rate_limit_error",
 }
-# Codes by which clients know what to do about an error.
-_CODES = {"prompt_too_long": "context_length_exceeded", "unauthorised": "invalid_api_key"}
+# OpenAI's words, by which clients know what to do about an error; the others are ours.
+_CODES = {
+    "prompt_too_long": "context_length_exceeded",
+    "unauthorised": "invalid_api_key",
+    "model_required": "missing_required_parameter",
+    "wrong_type": "invalid_type",
+    "invalid_field": "invalid_value",
+    "invalid_content": "invalid_value",
+    "invalid_option": "invalid_value",
+}
 
 
 def error_body(error: QmError, _request_id: str) -> JsonObject:
-    """The error object of OpenAI's API. `code` and `param` are told where clients act on them."""
+    """The error object of OpenAI's API; `param` is the path of the field that is at fault."""
     return {
         "error": {
             "message": error.message,
             "type": _TYPES.get(error.status, "api_error"),
-            "param": None,
-            "code": _CODES.get(error.code),
+            "param": error.field or None,
+            "code": _CODES.get(error.code, error.code),
         }
     }
 

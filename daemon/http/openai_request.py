@@ -13,7 +13,14 @@ from .content import effort, named_options, token_limit
 from .fields import Fields, WrongType, field_of
 from .ollama_request import MOST_TOP_LOGPROBS, InvalidField, keep_alive_s, model_name, token
 from .openai_messages import messages
-from .openai_tools import allowed, tool_choice, tools
+from .openai_tools import (
+    allowed,
+    function_choice,
+    functions,
+    speaks_of_functions,
+    tool_choice,
+    tools,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,7 @@ class Wanted:
     stream: bool = False
     include_usage: bool = False
     n: int = 1  # answers to each prompt, side by side
+    functions: bool = False  # calls are told in the words of old clients
 
     @property
     def model(self) -> str:
@@ -34,13 +42,14 @@ def chat_wanted(fields: Fields) -> Wanted:
     """The meaning of a body of `/v1/chat/completions`."""
     turns = messages(fields)
     if not turns:
-        raise InvalidField("[] is too short - 'messages'")
+        raise InvalidField("[] is too short - 'messages'", "messages")
+    old = speaks_of_functions(fields)
     request = Request(
         model=model_name(fields),
         messages=turns,
-        tools=allowed(fields, tools(fields)),
-        tool_choice=tool_choice(fields),
-        parallel_calls=fields.boolean("parallel_tool_calls", True),
+        tools=functions(fields) if old else allowed(fields, tools(fields)),
+        tool_choice=function_choice(fields) if old else tool_choice(fields),
+        parallel_calls=fields.boolean("parallel_tool_calls", True) and not old,
         format=response_format(fields),
         think=_think(fields),
         options=named_options(fields, token_limit(fields, "max_completion_tokens", "max_tokens")),
@@ -48,18 +57,20 @@ def chat_wanted(fields: Fields) -> Wanted:
         top_logprobs=bounded(fields, "top_logprobs", 0, 0, MOST_TOP_LOGPROBS),
         **lifetime(fields),
     )
-    return _wanted(fields, [request])
+    return replace(_wanted(fields, [request]), functions=old)
 
 
 def completion_wanted(fields: Fields) -> Wanted:
     """The meaning of a body of `/v1/completions`: the prompt goes to the model as it is."""
     if bounded(fields, "best_of", 1, 1, MOST_CHOICES) > fields.integer("n", 1):
-        raise InvalidField("best_of is not supported; ask for n choices")
+        raise InvalidField("best_of is not supported; ask for n choices", "best_of")
     logprobs = fields.optional_integer("logprobs")
     bounded(fields, "logprobs", 0, 0, MOST_TOP_LOGPROBS)
     suffix, echo = fields.text("suffix"), fields.boolean("echo", False)
     if suffix and echo and logprobs is not None:
-        raise InvalidField("echo with logprobs and a suffix: a gap's surroundings are not scored")
+        raise InvalidField(
+            "echo with logprobs and a suffix: a gap's surroundings are not scored", "echo"
+        )
     base = Request(
         model=model_name(fields),
         suffix=suffix,
@@ -77,12 +88,12 @@ def embed_wanted(fields: Fields) -> EmbedRequest:
     """The meaning of a body of `/v1/embeddings`: texts, or what they are as tokens."""
     texts, tokens = _inputs(fields, "input")
     if not texts and not tokens:
-        raise InvalidField("invalid input")
+        raise InvalidField("invalid input", "input")
     dimensions = fields.optional_integer("dimensions")
     if dimensions is not None and dimensions < 1:
-        raise InvalidField(f"dimensions must be positive, not {dimensions}")
+        raise InvalidField(f"dimensions must be positive, not {dimensions}", "dimensions")
     if fields.text("encoding_format", "float") not in ("", "float", "base64"):
-        raise InvalidField("encoding_format must be float or base64")
+        raise InvalidField("encoding_format must be float or base64", "encoding_format")
     return EmbedRequest(
         model=model_name(fields),
         texts=texts,
@@ -114,15 +125,16 @@ def response_format(fields: Fields) -> Format | None:
         case "json_schema":
             return Format(json_schema=wanted.fields("json_schema").document("schema"))
         case kind:
+            path = field_of(wanted.path("type"))
             raise InvalidField(
-                f"response_format.type must be text, json_object or json_schema, not {kind[:100]!r}"
+                f"{path} must be text, json_object or json_schema, not {kind[:100]!r}", path
             )
 
 
 def bounded(fields: Fields, name: str, default: int, low: int, high: int) -> int:
     value = fields.integer(name, default)
     if not low <= value <= high:
-        raise InvalidField(f"{name} must be between {low} and {high}, not {value}")
+        raise InvalidField(f"{name} must be between {low} and {high}, not {value}", name)
     return value
 
 
@@ -142,7 +154,7 @@ def _wanted(fields: Fields, requests: list[Request]) -> Wanted:
     n = bounded(fields, "n", 1, 1, MOST_CHOICES)
     choices = [_nth(request, index) for request in requests for index in range(n)]
     if len(choices) > MOST_CHOICES:
-        raise InvalidField(f"at most {MOST_CHOICES} choices at once, not {len(choices)}")
+        raise InvalidField(f"at most {MOST_CHOICES} choices at once, not {len(choices)}", "n")
     return Wanted(
         requests=tuple(choices),
         stream=fields.boolean("stream", False),
@@ -187,10 +199,10 @@ def _inputs(fields: Fields, name: str) -> tuple[tuple[str, ...], tuple[tuple[int
         return (), (_tokens(value, path),)
     if all(isinstance(item, list) for item in value):
         return (), tuple(_tokens(item, f"{path}[{i}]") for i, item in enumerate(value))
-    raise InvalidField(f"{field_of(path)} must hold texts or tokens, and only one of them")
+    raise InvalidField(f"{name} must hold texts or tokens, and only one of them", name)
 
 
 def _tokens(items: list[object], path: str) -> tuple[int, ...]:
     if not items:
-        raise InvalidField(f"{field_of(path)} must not be empty")
+        raise InvalidField(f"{field_of(path)} must not be empty", field_of(path))
     return tuple(token(item, f"{path}[{index}]") for index, item in enumerate(items))

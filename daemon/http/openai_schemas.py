@@ -62,6 +62,7 @@ _TURN = shape(
     reasoning_content=MAYBE_TEXT,
     tool_call_id=MAYBE_TEXT,
     tool_calls={"type": ["array", "null"], "items": shape({"function": _CALLED}, id=MAYBE_TEXT)},
+    function_call=any_of(_CALLED, NULL),
 )
 _CHOICE = any_of(
     CHOICE_WORDS, shape({"type": {"const": "function"}, "function": shape({"name": FUNCTION_NAME})})
@@ -83,6 +84,8 @@ CHAT = Schema(
         {"model": MODEL, "messages": array_of(_TURN, minItems=1)},
         tools=MAYBE_OBJECTS,
         tool_choice=_CHOICE,
+        functions=MAYBE_OBJECTS,
+        function_call=any_of({"enum": ["auto", "none", None]}, shape({"name": FUNCTION_NAME})),
         parallel_tool_calls=FLAG,
         response_format=_FORMAT,
         n=_COUNT,

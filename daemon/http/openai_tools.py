@@ -1,4 +1,7 @@
-"""Which tools OpenAI's clients offer, and which of them they want called. Pure."""
+"""Which tools OpenAI's clients offer, and which of them they want called. Pure.
+
+Old clients call them functions: `functions` and `function_call` stand for tools and their choice.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,30 @@ from .ollama_request import InvalidField
 
 _WORDS = {"auto", "none", "required"}
 _ALLOWED = "allowed_tools"
+
+
+def speaks_of_functions(fields: Fields) -> bool:
+    """Whether an old client asks, which understands answers in its own words only."""
+    return fields.raw("functions") is not None and fields.raw("tools") is None
+
+
+def functions(fields: Fields) -> tuple[JsonObject, ...]:
+    """The functions of an old client, as tools."""
+    return tuple(
+        {"type": "function", "function": as_object(item, path, "openai.Function")}
+        for path, item in fields.items("functions", "openai.Function")
+    )
+
+
+def function_choice(fields: Fields) -> ToolChoice:
+    """auto, none, or an object that names one function."""
+    value = fields.raw("function_call")
+    if value in (None, "auto", "none"):
+        return ToolChoice(value or "auto")
+    name = "" if isinstance(value, str) else fields.fields("function_call").text("name")
+    if not name:
+        raise InvalidField("function_call must be auto, none or name a function", "function_call")
+    return ToolChoice("required", name)
 
 
 def tools(fields: Fields) -> tuple[JsonObject, ...]:
@@ -45,7 +72,7 @@ def allowed(fields: Fields, offered: tuple[JsonObject, ...]) -> tuple[JsonObject
     missing = [name for name in wanted if name not in by_name]
     if missing or not wanted:
         shown = repr(missing[0][:100]) if missing else "none"
-        raise InvalidField(f"tool_choice allows {shown}, which is not among tools")
+        raise InvalidField(f"tool_choice allows {shown}, which is not among tools", "tool_choice")
     return tuple(by_name[name] for name in dict.fromkeys(wanted))
 
 
@@ -66,5 +93,6 @@ def _word(value: str) -> str:
 
 def _unknown() -> InvalidField:
     return InvalidField(
-        "tool_choice must be auto, none, required, name a function, or be of type allowed_tools"
+        "tool_choice must be auto, none, required, name a function, or be of type allowed_tools",
+        "tool_choice",
     )

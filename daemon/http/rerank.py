@@ -18,7 +18,7 @@ async def rerank(request: web.Request, services: Services) -> web.Response:
     asked = _request(fields)
     count = fields.optional_integer("top_n")
     if count is not None and count < 1:
-        raise InvalidField(f"top_n must be positive, not {count}")
+        raise InvalidField(f"top_n must be positive, not {count}", "top_n")
     with told_as(EMBEDDED):
         ranking = await services.embeddings.rerank(asked)
     shown = asked.texts if fields.boolean("return_documents", False) else None
@@ -36,10 +36,10 @@ async def rerank(request: web.Request, services: Services) -> web.Response:
 
 def _request(fields: Fields) -> RerankRequest:
     if not fields.text("query"):
-        raise InvalidField("query is required")
+        raise InvalidField("query is required", "query")
     texts = tuple(_text(item, path) for path, item in fields.items("documents"))
     if not texts:
-        raise InvalidField("documents must be a list of texts")
+        raise InvalidField("documents must be a list of texts", "documents")
     return RerankRequest(
         model=model_name(fields),
         query=fields.text("query"),
@@ -53,7 +53,7 @@ def _request(fields: Fields) -> RerankRequest:
 def _text(item: object, path: str) -> str:
     text = item.get("text") if isinstance(item, dict) else item
     if not isinstance(text, str):
-        raise InvalidField(f"{path} must be a text")
+        raise InvalidField(f"{path} must be a text", path)
     return text
 
 

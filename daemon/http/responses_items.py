@@ -37,10 +37,12 @@ def page(items: Sequence[JsonObject], query: dict[str, str]) -> JsonObject:
     """One page of a list, the newest first unless asked otherwise. Raises InvalidField."""
     limit = query.get("limit", str(_USUAL_ITEMS))
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= _MOST_ITEMS:
-        raise InvalidField(f"limit must be between 1 and {_MOST_ITEMS}, not {limit[:100]!r}")
+        raise InvalidField(
+            f"limit must be between 1 and {_MOST_ITEMS}, not {limit[:100]!r}", "limit"
+        )
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
-        raise InvalidField(f"order must be asc or desc, not {order[:100]!r}")
+        raise InvalidField(f"order must be asc or desc, not {order[:100]!r}", "order")
     ordered = list(items if order == "asc" else reversed(items))
     left = _behind(ordered, query.get("after", ""))
     rows = left[: int(limit)]
@@ -59,4 +61,4 @@ def _behind(items: list[JsonObject], item_id: str) -> list[JsonObject]:
     for index, item in enumerate(items):
         if item["id"] == item_id:
             return items[index + 1 :]
-    raise InvalidField(f"after: the list has no item {item_id[:100]!r}")
+    raise InvalidField(f"after: the list has no item {item_id[:100]!r}", "after")

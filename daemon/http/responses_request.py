@@ -37,7 +37,7 @@ def responses_request(
     """The meaning of a body of `/v1/responses`, after the turns of an earlier response."""
     turns = (*earlier, *_turns(fields))
     if not turns:
-        raise InvalidField("input is required")
+        raise InvalidField("input is required", "input")
     instructions = fields.text("instructions")
     system = (Message(Role.SYSTEM, instructions),) if instructions else ()
     options = fields.fields("reasoning")
@@ -74,9 +74,10 @@ def _background(fields: Fields) -> bool:
     if not fields.boolean("background", False):
         return False
     if not fields.boolean("store", True):
-        raise InvalidField("background needs store: a response that is not kept can't be fetched")
+        reason = "background needs store: a response that is not kept can't be fetched"
+        raise InvalidField(reason, "background")
     if fields.boolean("stream", False):
-        raise InvalidField("background can't be streamed; fetch the response by its id")
+        raise InvalidField("background can't be streamed; fetch the response by its id", "stream")
     return True
 
 
@@ -117,7 +118,7 @@ def _turn(item: Fields, names: dict[str, str]) -> Iterator[Message]:
             pass  # templates drop earlier reasoning themselves
         case kind:
             path = field_of(item.path("type"))
-            raise InvalidContent(f"{path}: no item type {kind[:100]!r} is known")
+            raise InvalidContent(f"{path}: no item type {kind[:100]!r} is known", path)
 
 
 def _call(item: Fields, index: int) -> ToolCall:
@@ -133,7 +134,8 @@ def _tools(fields: Fields) -> tuple[JsonObject, ...]:
 def _tool(fields: Fields) -> JsonObject:
     kind = fields.text("type", "function")
     if kind != "function":
-        raise InvalidField(f"{field_of(fields.path('type'))}: {kind[:100]!r} runs at OpenAI only")
+        path = field_of(fields.path("type"))
+        raise InvalidField(f"{path}: {kind[:100]!r} runs at OpenAI only", path)
     function: JsonObject = {
         "name": fields.text("name"),
         "description": fields.text("description"),
@@ -152,7 +154,8 @@ def _format(wanted: Fields) -> Format | None:
             return Format(json_schema=wanted.document("schema"))
         case kind:
             raise InvalidField(
-                f"text.format.type must be text, json_object or json_schema, not {kind[:100]!r}"
+                f"text.format.type must be text, json_object or json_schema, not {kind[:100]!r}",
+                "text.format.type",
             )
 
 

@@ -50,9 +50,10 @@ def transcription_request(form: Form) -> Request:
     if not texts.get("model"):
         raise ModelNameMissing
     if not form.files.get("file"):
-        raise InvalidField("file is required: the recording, as a file of the form")
+        raise InvalidField("file is required: the recording, as a file of the form", "file")
     if texts.get("response_format", "json") not in _FORMATS:
-        raise InvalidField("response_format must be json or text: models that chat tell no times")
+        reason = "response_format must be json or text: models that chat tell no times"
+        raise InvalidField(reason, "response_format")
     _flag(form, "stream")
     wishes = [_TASK]
     if texts.get("language"):
@@ -70,7 +71,7 @@ def transcription_request(form: Form) -> Request:
 def _flag(form: Form, name: str) -> bool:
     value = form.texts.get(name, "").lower()
     if value not in _WORDS:
-        raise InvalidField(f"{name} must be true or false")
+        raise InvalidField(f"{name} must be true or false", name)
     return _WORDS[value]
 
 
@@ -80,7 +81,7 @@ def _temperature(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:  # also what is no number
-        raise InvalidField("temperature must be a number between 0 and 1")
+        raise InvalidField("temperature must be a number between 0 and 1", "temperature")
     return value
 
 

@@ -19,7 +19,7 @@ from ..dialect import Dialect, Route
 from ..edge import PLAIN_JSON, SSE, Stream, answer, read_fields
 from ..fields import JsonObject
 from ..missing import EMBEDDED, SHOWN, told_as
-from ..openai_answer import CHAT, TEXT, Shape, stream, usage_of, whole
+from ..openai_answer import CHAT, FUNCTIONS, TEXT, Shape, stream, usage_of, whole
 from ..openai_errors import error_body, stream_error
 from ..openai_request import Wanted, chat_wanted, completion_wanted, embed_wanted
 from ..rerank import rerank
@@ -29,7 +29,8 @@ from ..transcription import transcribe
 
 async def _chat(request: web.Request, services: Services) -> web.StreamResponse:
     fields = await read_fields(request, "openai.ChatCompletionRequest", "EOF")
-    return await _answered(request, services, chat_wanted(fields), CHAT)
+    wanted = chat_wanted(fields)
+    return await _answered(request, services, wanted, FUNCTIONS if wanted.functions else CHAT)
 
 
 async def _completions(request: web.Request, services: Services) -> web.StreamResponse:

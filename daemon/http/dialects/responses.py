@@ -7,6 +7,7 @@ from functools import partial
 
 import msgspec
 from aiohttp import web
+from qm.store.errors import QmError
 from qm.store.name import Name
 
 from ...chat.request import JsonObject, Message
@@ -106,6 +107,14 @@ async def _delete(request: web.Request, _services: Services) -> web.Response:
     )
 
 
+def _error_body(error: QmError, request_id: str) -> JsonObject:
+    """As everywhere at OpenAI; but what others call messages is the input here."""
+    told = error_body(error, request_id)
+    if error.field == "messages":
+        told["error"]["param"] = "input"
+    return told
+
+
 def stream_error(body: object) -> bytes:
     """A stream's last event when it fails; `error` is where the SDKs look for it."""
     told = msgspec.convert(body, dict[str, JsonObject])
@@ -119,7 +128,7 @@ def _prepare(app: web.Application) -> None:
 
 DIALECT = Dialect(
     name="responses",
-    error_body=error_body,
+    error_body=_error_body,
     error_schema=ERROR,
     prepare=_prepare,
     stream_error=stream_error,

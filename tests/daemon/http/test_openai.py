@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from qm.daemon.chat.request import (
     ToolChoice,
 )
 from qm.daemon.http.fields import Fields
-from qm.daemon.http.openai_answer import CHAT, TEXT, stream, whole
+from qm.daemon.http.openai_answer import CHAT, FUNCTIONS, TEXT, stream, whole
 from qm.daemon.http.openai_request import chat_wanted, completion_wanted, embed_wanted
 from qm.daemon.runner.wire import TokenLogprob
 from qm.store.errors import InvalidRequest
@@ -227,6 +228,56 @@ def test_a_choice_may_allow_some_tools(nested: bool) -> None:
     assert chat(max_tokens=-1).requests[0].options.num_predict == -1
 
 
+def test_old_clients_speak_of_functions() -> None:
+    """`functions` are tools, `function_call` chooses; tools win where both are given."""
+    function = {"name": "f", "parameters": {"type": "object"}}
+    (request,) = chat(functions=[function]).requests
+    assert request.tools == ({"type": "function", "function": function},)
+    assert (request.tool_choice, request.parallel_calls) == (ToolChoice(), False)
+    assert chat(functions=[function]).functions
+    for choice, meant in (
+        ("none", ToolChoice("none")),
+        ("auto", ToolChoice()),
+        ({"name": "f"}, ToolChoice("required", "f")),
+    ):
+        (request,) = chat(functions=[function], function_call=choice).requests
+        assert request.tool_choice == meant
+    both = chat(functions=[function], tools=[], function_call=3)
+    assert (both.functions, both.requests[0].tools) == (False, ())
+    call = {"name": "f", "arguments": '{"a":1}'}
+    turns = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "function", "name": "f", "content": "3"},
+    ]
+    messages = chat(functions=[function], messages=turns).requests[0].messages
+    assert messages[1].tool_calls == (ToolCall("f", {"a": 1}),)
+    assert (messages[2].role, messages[2].tool_name) == ("tool", "f")
+
+
+async def test_old_clients_get_a_function_call() -> None:
+    """One, whole or in pieces that add up, and the reason that they look for."""
+    answer = (
+        Delta(tool_parts=(ToolCallPart(0, "f", '{"a"', "c"),)),
+        Delta(tool_parts=(ToolCallPart(0, "f", ":1}"),), tool_calls=(replace(CALL, id="c"),)),
+        Finished(FinishReason.TOOL_CALLS),
+    )
+    document = await whole("m", [events(*answer)], FUNCTIONS)
+    (choice,) = document["choices"]
+    assert choice["finish_reason"] == "function_call"
+    assert choice["message"]["function_call"] == {"name": "f", "arguments": '{"a":1}'}
+    assert "tool_calls" not in choice["message"]
+    pieces = [
+        json.loads(piece[6:])["choices"][0]
+        async for piece in stream("m", [events(*answer)], FUNCTIONS, include_usage=False)
+        if piece != b"data: [DONE]\n\n"
+    ]
+    told = [each["delta"]["function_call"] for each in pieces[:-1]]
+    assert [part.get("name") for part in told] == ["f", None]
+    assert "".join(part["arguments"] for part in told) == '{"a":1}'
+    assert pieces[-1]["finish_reason"] == "function_call"
+
+
 def test_turns_of_a_chat() -> None:
     """Parts become text and images, a tool's result gets the tool's name."""
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
@@ -290,6 +341,8 @@ def test_turns_of_a_chat() -> None:
         ({"reasoning_effort": 3}, "reasoning_effort of type string"),
         ({"stream_options": {"include_usage": 1}}, r"stream_options.include_usage of type bool"),
         ({"logit_bias": {"x": 1}}, "logit_bias"),
+        ({"functions": {}}, r"functions of type \[\]openai.Function"),
+        ({"functions": [], "function_call": "f"}, "function_call must be auto, none or name"),
     ],
 )
 def test_bad_fields_are_named(fields: dict[str, Any], reason: str) -> None:
@@ -297,6 +350,7 @@ def test_bad_fields_are_named(fields: dict[str, Any], reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason) as caught:
         chat(**fields)
     assert caught.value.status == 400
+    assert caught.value.field.split(".")[0].split("[")[0] in fields
 
 
 def completion(**fields: object) -> Any:

@@ -143,15 +143,22 @@ def test_errors_are_the_classes_of_the_sdk(client: openai.OpenAI) -> None:
     for stream in (False, True):
         with pytest.raises(openai.NotFoundError, match="model 'nosuch' not found") as missing:
             client.chat.completions.create(model="nosuch", messages=TURNS, stream=stream)
-        assert missing.value.type == "not_found_error"
+        error = missing.value
+        told = (error.type, error.code, error.param)
+        assert told == ("not_found_error", "model_not_found", "model")
         with pytest.raises(openai.BadRequestError, match="n must be between 1 and 128"):
             client.chat.completions.create(model=MODEL, messages=TURNS, n=10**6, stream=stream)
         too_long: Any = [{"role": "user", "content": "word " * 20_000}]
         with pytest.raises(openai.BadRequestError, match="20") as caught:
             client.chat.completions.create(model=MODEL, messages=too_long, stream=stream)
-        assert caught.value.code == "context_length_exceeded"
-    with pytest.raises(openai.BadRequestError, match="temperature"):
+        assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
+    with pytest.raises(openai.BadRequestError, match="temperature") as caught:
         client.chat.completions.create(model=MODEL, messages=TURNS, temperature=-1)
+    assert (caught.value.code, caught.value.param) == ("invalid_value", "temperature")
+    wrong: Any = [{"role": "user", "content": "a"}, {"role": 3, "content": "a"}]
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model=MODEL, messages=wrong)
+    assert (caught.value.code, caught.value.param) == ("invalid_type", "messages[1].role")
     with pytest.raises(openai.BadRequestError, match="image URLs are not currently supported"):
         image: Any = [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]
         turns: Any = [{"role": "user", "content": image}]

@@ -15,6 +15,7 @@ import ollama
 import openai
 import pytest
 from openai.types.chat import ChatCompletionToolUnionParam
+from openai.types.shared_params import FunctionDefinition
 
 from .conftest import create
 
@@ -44,9 +45,14 @@ SCHEMA: dict[str, Any] = {
     "required": ["city", "days"],
     "additionalProperties": False,
 }
+WEATHER_FUNCTION: FunctionDefinition = {
+    "name": "weather",
+    "description": "The weather",
+    "parameters": SCHEMA,
+}
 WEATHER: ChatCompletionToolUnionParam = {
     "type": "function",
-    "function": {"name": "weather", "description": "The weather", "parameters": SCHEMA},
+    "function": WEATHER_FUNCTION,
 }
 NOW: ChatCompletionToolUnionParam = {
     "type": "function",
@@ -88,6 +94,31 @@ def fits(name: str, arguments: object) -> bool:
     assert name == "weather"
     assert isinstance(arguments, dict)
     return arguments["city"] in ("Oslo", "Paris") and arguments["days"] in (1, 2)
+
+
+def test_functions_of_old_clients(gpt: openai.OpenAI) -> None:
+    """Called by name, whole and streamed, and gone on from."""
+    asked: dict[str, Any] = {
+        "model": "qwen",
+        "messages": ASKED,
+        "functions": [WEATHER_FUNCTION],
+        "function_call": {"name": "weather"},
+        "max_tokens": 64,
+        "temperature": 0,
+    }
+    (whole,) = gpt.chat.completions.create(**asked).choices
+    assert whole.finish_reason == "function_call"
+    call = whole.message.function_call
+    assert call is not None
+    assert fits(call.name, json.loads(call.arguments))
+    chunks = [chunk.choices[0] for chunk in gpt.chat.completions.create(**asked, stream=True)]
+    parts = [one.delta.function_call for one in chunks if one.delta.function_call]
+    assert (parts[0].name, chunks[-1].finish_reason) == ("weather", "function_call")
+    assert json.loads("".join(part.arguments or "" for part in parts)) == json.loads(call.arguments)
+    told = {"role": "function", "name": "weather", "content": "rain"}
+    turns: Any = [*ASKED, whole.message.model_dump(exclude_none=True), told]
+    after = gpt.chat.completions.create(model="qwen", messages=turns, max_tokens=2, temperature=0)
+    assert after.choices[0].finish_reason in ("length", "stop")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
