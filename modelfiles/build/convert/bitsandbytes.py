@@ -51,7 +51,7 @@ def _four_bits(parts: Parts, name: str, kind: str) -> Tensor:
         return found
 
     def load() -> Array:
-        pairs = packed.raw().reshape(-1)
+        pairs = packed.raw().reshape(-1).view(np.uint8)  # whatever type they were stored as
         codes = np.stack([pairs >> 4, pairs & 15], axis=1).reshape(-1)[: prod(shape)]
         numbers = table.tensor().load_f32()[codes]
         wide = np.repeat(scales().reshape(-1), block)[: prod(shape)]

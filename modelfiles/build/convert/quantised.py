@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from . import awq, bitsandbytes, gptq, scaled
-from .config import Config, Json
+from .config import Config, Json, read_json_if_there
 from .errors import BadConfig, NotDequantizable
 from .shards import Stored
+from .source import Repository
 from .tensor import Tensor
 
 Checkpoint: TypeAlias = Mapping[str, Stored]
@@ -23,6 +24,7 @@ _METHODS: dict[str, Callable[[Checkpoint, Config], dict[str, Tensor]]] = {
     "bitsandbytes": bitsandbytes.dequantised,
     "fp8": scaled.fp8,
     "fbgemm_fp8": scaled.fp8,
+    "modelopt": scaled.modelopt,
     "compressed-tensors": scaled.compressed,
 }
 _REASONS = {
@@ -33,9 +35,20 @@ _REASONS = {
 }
 
 
-def tensors_of(stored: Checkpoint, config: Json) -> dict[str, Tensor]:
+# Repositories from before config.json said it have a file of their own.
+_FILES = {
+    "quantize_config.json": "gptq",
+    "quant_config.json": "awq",
+    "hf_quant_config.json": "modelopt",
+}
+
+
+def tensors_of(stored: Checkpoint, repository: Repository) -> dict[str, Tensor]:
     """Every weight of the repository; raises NotDequantizable where it can't be undone."""
+    config = repository.config
     table = config.get("quantization_config") or config.get("compression_config")
+    if table is None:
+        table = _of_its_own_file(repository)
     if table is None:
         return {name: entry.tensor() for name, entry in stored.items()}
     if not isinstance(table, dict):
@@ -46,6 +59,14 @@ def tensors_of(stored: Checkpoint, config: Json) -> dict[str, Tensor]:
         reason = _REASONS.get(method, f"qm undoes {known}; start from the original repository")
         raise NotDequantizable(f"the weights are quantised with {method or '?'}: {reason}")
     return _METHODS[method](stored, Config(table, "config.json: quantization_config"))
+
+
+def _of_its_own_file(repository: Repository) -> Json | None:
+    for name, method in _FILES.items():
+        if found := read_json_if_there(repository.path / name):
+            inner = found.get("quantization")
+            return {"quant_method": method} | (inner if isinstance(inner, dict) else found)
+    return None
 
 
 def _method(table: Json) -> str:

@@ -85,7 +85,7 @@ def convert(
         )
     with tempfile.TemporaryDirectory(prefix="qm-convert-", dir=scratch) as folder:
         read = Weights(Path(folder), allow_pickle=allow_pickle).read
-        weights = tensors_of(read(source), open_repository(source).config)
+        weights = tensors_of(read(source), open_repository(source))
         weights = with_adapters(with_deltas(weights, deltas, read), merge_adapters)
         plan = _plan(family, weights, out_type)
         pairs = _pairs(family, plan, repository, name)

@@ -36,6 +36,14 @@ def fp8(stored: Mapping[str, Stored], config: Config) -> dict[str, Tensor]:
     return parts.tensors()
 
 
+def modelopt(stored: Mapping[str, Stored], config: Config) -> dict[str, Tensor]:
+    """FP8 as NVIDIA's ModelOpt stores it."""
+    algorithm = config.text("quant_algo")
+    if algorithm != "FP8":
+        raise NotDequantizable(f"ModelOpt's {algorithm or '?'} is not supported, only FP8")
+    return fp8(stored, config)
+
+
 def compressed(stored: Mapping[str, Stored], config: Config) -> dict[str, Tensor]:
     groups = [group for group in config.table("config_groups").values() if isinstance(group, dict)]
     if len(groups) != 1:

@@ -148,6 +148,14 @@ def fp8_blocks() -> Case:
     return config, stored, fp8_numbers(raw) * wide
 
 
+def nf4_as_bfloat16() -> Case:
+    """As training in shards wants it: the bytes have another type, not other values."""
+    config, stored, real = nf4(nested=False)
+    packed = stored[f"{BASE}.weight"][1]
+    stored[f"{BASE}.weight"] = ("I16", packed.reshape(-1).view(np.int16).reshape(-1, 1))
+    return config, stored, real
+
+
 def fp8_rows(method: str) -> Case:
     raw, scale = fp8_codes(), weights("s", (OUTPUTS, 1)) + 1
     stored: Stored = {
@@ -156,6 +164,8 @@ def fp8_rows(method: str) -> Case:
         f"{BASE}.input_scale": ("F32", np.ones((), np.float32)),
     }
     config: Json = {"quant_method": method}
+    if method == "modelopt":
+        config |= {"quant_algo": "FP8"}
     if method == "compressed-tensors":
         scheme = {"num_bits": 8, "type": "float", "strategy": "channel"}
         config |= {"format": "float-quantized", "config_groups": {"group_0": {"weights": scheme}}}
@@ -197,9 +207,11 @@ CASES: dict[str, Callable[[], Case]] = {
     "awq": awq,
     "bitsandbytes nf4": lambda: nf4(nested=False),
     "bitsandbytes nf4, nested": lambda: nf4(nested=True),
+    "bitsandbytes nf4, as 16 bits": nf4_as_bfloat16,
     "bitsandbytes int8": int8,
     "fp8 in blocks": fp8_blocks,
     "fp8 in rows": lambda: fp8_rows("fp8"),
+    "fp8 of ModelOpt": lambda: fp8_rows("modelopt"),
     "compressed fp8": lambda: fp8_rows("compressed-tensors"),
     "compressed int4": lambda: compressed_packed(symmetric=True),
     "compressed int4, asymmetric": lambda: compressed_packed(symmetric=False),
@@ -240,12 +252,33 @@ def test_equals_the_repository_of_the_numbers_meant(case: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("case", "file", "wraps"),
+    [
+        ("gptq 4, act-order", "quantize_config.json", ""),
+        ("awq", "quant_config.json", ""),
+        ("fp8 of ModelOpt", "hf_quant_config.json", "quantization"),
+    ],
+)
+def test_older_repositories_say_it_in_a_file_of_its_own(
+    case: str, file: str, wraps: str, tmp_path: Path
+) -> None:
+    """Which has no name for the method."""
+    method, stored, _ = CASES[case]()
+    newer = write_repository(tmp_path / "newer", method, stored)
+    older = write_repository(tmp_path / "older", None, stored)
+    said = {key: value for key, value in method.items() if key != "quant_method"}
+    (older / file).write_text(json.dumps({wraps: said} if wraps else said))
+    assert converted(older) == converted(newer)
+
+
+@pytest.mark.parametrize(
     ("method", "words"),
     [
         ({"quant_method": "exl2", "bits": 4.0}, "EXL2"),
         ({"quant_method": "hqq"}, "hqq"),
         ({"quant_method": "gptq", "bits": 5}, "5 bits"),
         ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "gemv"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "NVFP4"),
         ({"quant_method": "compressed-tensors", "config_groups": {}}, "groups"),
     ],
 )
