@@ -126,4 +126,7 @@ def _leave(_signal: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_status = main()
+    for said in (sys.stdout, sys.stderr):
+        said.flush()
+    os._exit(exit_status)  # whoever waits for us need not wait until all objects are freed

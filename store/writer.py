@@ -67,16 +67,26 @@ class BlobWriter:
     def hashing_behind(self) -> Iterator[None]:
         """Within it threads of their own hash and flush what is written: for gigabytes."""
         assert not self.written_bytes, "the file is hashed from its start"
-        self._behind = HashBehind(self._fd, self._hasher)
-        try:
-            with self._flushing():
-                yield
-        finally:
-            behind, self._behind = self._behind, None
+        with self._hashing() as behind:
+            self._behind = behind
             try:
-                behind.finish()
-            except OSError as error:
-                raise disk_error(error, "reading a blob back") from error
+                with self._flushing():
+                    yield
+            finally:
+                self._behind = None
+
+    @contextmanager
+    def _hashing(self) -> Iterator[HashBehind]:
+        behind = HashBehind(self._fd, self._hasher)
+        try:
+            yield behind
+        except BaseException:
+            behind.give_up()
+            raise
+        try:
+            behind.finish()
+        except OSError as error:
+            raise disk_error(error, "reading a blob back") from error
 
     @contextmanager
     def _flushing(self) -> Iterator[None]:
@@ -98,16 +108,16 @@ class BlobWriter:
             self._hasher.update(data)
         return True
 
-    def filled_by(
-        self, tool: Callable[[Path], object], on_progress: Progress | None = None
-    ) -> None:
-        """Lets `tool` write the whole file, for tools that take a path; then reads it once."""
+    @contextmanager
+    def filled_by(self, tool: Callable[[Path], object]) -> Iterator[None]:
+        """Lets `tool` write the whole file, for tools that take a path; within it that is read."""
         assert not self.written_bytes, "the file is the tool's alone"
         with self._flushing():
             tool(self._path)
-        for data in chunks(self._fd, on_progress):
-            self._count(len(data))
-            self._hasher.update(data)
+        with self._hashing() as behind:
+            self._count(os.fstat(self._fd).st_size)
+            behind.wrote(self.written_bytes)
+            yield
 
     def commit(self) -> str:
         """Makes the blob durable and visible and returns its digest."""

@@ -18,7 +18,8 @@ import sys
 import threading
 from typing import Final
 
-from qm.modelfiles.native import C, binding_version
+from qm.modelfiles.binding import binding_version
+from qm.modelfiles.native import C
 
 from . import wire
 from .intake import Intake

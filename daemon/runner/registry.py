@@ -6,7 +6,8 @@ import ctypes
 from typing import Any, Final
 
 import msgspec
-from qm.modelfiles.native import C, binding_version
+from qm.modelfiles.binding import binding_version
+from qm.modelfiles.native import C
 
 from ..devices import CPU, RPC, Device, Devices, RemoteDevice
 from .greeting import unanswered

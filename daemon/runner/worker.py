@@ -8,7 +8,8 @@ import shlex
 import socket
 import sys
 
-from qm.modelfiles.native import C, binding_version
+from qm.modelfiles.binding import binding_version
+from qm.modelfiles.native import C
 
 from ..devices import RPC
 from .greeting import address_of

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition, Lock
 from typing import TypeAlias
@@ -20,8 +21,8 @@ from qm.store.writer import BlobWriter
 
 from .register import Progress
 
-Task: TypeAlias = Callable[[Path, Header, Callable[[str], None], Progress], str]
-"""Quantises a file with such a header, calls before each tensor, and gives the blob's digest."""
+Task: TypeAlias = Callable[[Path, Header, "Guard", Progress], str]
+"""Quantises a file with such a header as the guard allows, and gives the blob's digest."""
 
 Check: TypeAlias = Callable[[Path], object]
 """Raises what is wrong with a file of which only the head is written."""
@@ -31,6 +32,14 @@ _NOT_A_NUMBER = b"\xff\xff\xff\xff"  # as F32, F16 or BF16
 
 class Unobserved(Exception):
     """The quantiser did not say of every tensor that it takes it next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What a task asks before it takes a tensor, and before it keeps what it made."""
+
+    wait_for: Callable[[str], None]
+    confirm: Callable[[], object]
 
 
 class Front:
@@ -52,14 +61,19 @@ class Front:
 
     def wait_for(self, name: str) -> None:
         """Returns when the tensor is there; for an unknown name when all are."""
-        self._waited.add(name)
         end = self._ends.get(name) or max(self._ends.values(), default=0)
         with self._changed:
+            self._waited.add(name)
             self._changed.wait_for(lambda: self._written_bytes >= end)
 
-    def missing(self) -> list[str]:
-        """The tensors that are not written."""
-        return [name for name, end in self._ends.items() if end > self._written_bytes]
+    def untouched(self) -> list[str]:
+        """The tensors that nobody has read yet."""
+        with self._changed:
+            return [
+                name
+                for name, end in self._ends.items()
+                if name not in self._waited or end > self._written_bytes
+            ]
 
     def check(self) -> None:
         """Raises Unobserved unless every tensor was waited for."""
@@ -95,20 +109,24 @@ class Ahead:
         self._writer = writer
         self._check = check
         self._task = task
-        self._checked: Future[None] = Future()
+        self._checked: Future[object] = Future()
         self._front: Front | None = None
         self.header: Header | None = None
         self._result: Future[str] | None = None
         self._progress = Later()
 
     def laid_out(self, total_bytes: int) -> None:
-        """Begins: the head of the file is written, the rest will come front to back."""
+        """Begins: the head of the file is written, the rest will come front to back.
+
+        The check goes on beside the task, which keeps nothing before that has ended well.
+        """
         self._writer.reserve(total_bytes)
         self.header = read_header(self._writer.path)
         self._front = Front(self.header)
         # its own: the quantiser may open the file when it has its name in the store already
         fd = os.open(self._writer.path, os.O_RDONLY)
-        pool = ThreadPoolExecutor(1, thread_name_prefix="quantise ahead")
+        pool = ThreadPoolExecutor(2, thread_name_prefix="ahead")
+        self._checked = pool.submit(self._check, _open_file(fd))
         self._result = pool.submit(self._run, fd, self.header, self._front)
         pool.shutdown(wait=False)
 
@@ -135,11 +153,11 @@ class Ahead:
         return None
 
     def give_up(self) -> None:
-        """Ends the task soon: what it still waits for becomes numbers that it refuses."""
+        """Ends the task soon: what it has not read yet becomes numbers that it refuses."""
         if self._front is None or self.header is None or self._result is None:
             return
         try:
-            self._spoil(self.header, set(self._front.missing()))
+            self._spoil(self.header, set(self._front.untouched()))
         finally:
             self._front.reached(self.header.file_bytes)
             self._result.exception()
@@ -152,22 +170,18 @@ class Ahead:
                     file.write(_NOT_A_NUMBER)
 
     def _run(self, fd: int, header: Header, front: Front) -> str:
+        guard = Guard(front.wait_for, self._checked.result)
         try:
-            source = Path(f"/proc/self/fd/{fd}")
-            self._confirm(source)
-            digest = self._task(source, header, front.wait_for, self._progress)
+            digest = self._task(_open_file(fd), header, guard, self._progress)
         finally:
+            self._checked.exception()  # it reads the file too
             os.close(fd)
         front.check()
         return digest
 
-    def _confirm(self, source: Path) -> None:
-        try:
-            self._check(source)
-        except BaseException as error:
-            self._checked.set_exception(error)
-            raise
-        self._checked.set_result(None)
+
+def _open_file(fd: int) -> Path:
+    return Path(f"/proc/self/fd/{fd}")
 
 
 @contextmanager

@@ -37,7 +37,6 @@ from ..spec import ModelSpec, NotYet, Source
 from ..template import Template
 from .automatic import Room
 from .draft import DraftUnfit, check_vocabularies
-from .jinja import check_template
 from .links import check_file_name
 from .recommended import recommended
 from .register import Layers, Progress, json_bytes, register
@@ -93,6 +92,8 @@ def create(
     """
     spec.refuse_unperformable()
     if spec.template:
+        from .jinja import check_template  # noqa: PLC0415  brings jinja2
+
         check_template(Template.of(spec.template))
     with hold(store.layout) as lease:
         layers = Layers(store, lease)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -15,16 +16,30 @@ _ERROR, _CONTINUED = 4, 5
 _TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\] (\S+)")
 
 
-class NativeLog:
-    """Takes llama.cpp's log for as long as it lives; make one in a process."""
+class _OfThread(threading.local):
+    """What a thread that calls llama.cpp was told."""
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=8)
+        self.last_level = 0
+
+
+class NativeLog:
+    """Takes llama.cpp's log for as long as it lives; make one in a process.
+
+    Errors are known to the thread that met them, as one may check a file that another quantises.
+    """
+
+    def __init__(self) -> None:
+        self._of_thread = _OfThread()
         self.on_tensor: Callable[[str, int, int], None] | None = None
         self.on_line: Callable[[str], None] | None = None
-        self._last_level = 0
         self._callback = C.llama_log_callback(self._on_line)  # referenced: C keeps a bare pointer
         C.llama_log_set(self._callback, None)
+
+    @property
+    def errors(self) -> deque[str]:
+        return self._of_thread.errors
 
     def last_words(self, what: str) -> str:
         """`what` failed, with llama.cpp's reason if it gave one."""
@@ -32,8 +47,8 @@ class NativeLog:
 
     def _on_line(self, level: int, text: bytes, _: object) -> None:
         if level == _CONTINUED:
-            level = self._last_level
-        self._last_level = level
+            level = self._of_thread.last_level
+        self._of_thread.last_level = level
         line = text.decode(errors="replace").strip()
         if self.on_tensor is not None and (match := _TENSOR.match(line)):
             self.on_tensor(match[3], int(match[1]), int(match[2]))

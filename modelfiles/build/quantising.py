@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from qm.store.store import Store
 from ..memory import read_memory
 from ..quantization import Quantize
 from ..spec import TensorType, tensor_type
-from .ahead import Task
+from .ahead import Guard, Task
 from .links import linked
 from .needs import TENSOR_COPIES, check_disk, check_memory, largest_bytes
 from .plan import KEY_PREFIX, Step, StepKind, parts_of
@@ -37,7 +37,8 @@ def quantize_step(workshop: Workshop, step: Step) -> str:
     headers = [read_header(path) for path in weights]
     work = _work(workshop, step)
     with in_order(workshop, weights) as paths:
-        return work.done(paths[0], headers, lambda _: None, workshop.on_progress)
+        guard = Guard(lambda _: None, lambda: None)
+        return work.done(paths[0], headers, guard, workshop.on_progress)
 
 
 def task_ahead(workshop: Workshop, step: Step, needed_bytes: int) -> Task | None:
@@ -54,7 +55,7 @@ def task_ahead(workshop: Workshop, step: Step, needed_bytes: int) -> Task | None
     if read_memory().available_bytes < 2 * needed_bytes:
         return None
     work = _work(workshop, following)
-    return lambda source, header, before, tell: work.done(source, [header], before, tell)
+    return lambda source, header, guard, tell: work.done(source, [header], guard, tell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class _Work:
         self,
         source: Path,
         headers: list[Header],
-        before_tensor: Callable[[str], None],
+        guard: Guard,
         on_progress: Progress,
     ) -> str:
         """The digest of the blob that was made."""
@@ -85,13 +86,14 @@ class _Work:
 
         def on_tensor(name: str, number: int, count: int) -> None:
             on_progress({"status": status, "completed": number, "total": count, "unit": "tensors"})
-            before_tensor(name)
+            guard.wait_for(name)
 
         with self.store.blobs.writer() as writer:
             on_progress({"status": status, "completed": 0, "total": 0, "unit": "tensors"})
-            writer.filled_by(lambda target: quantise(source, target, order, on_tensor))
-            on_progress({"status": "verifying quantization"})
-            _check_result(read_header(writer.path), headers)
+            with writer.filled_by(lambda target: quantise(source, target, order, on_tensor)):
+                on_progress({"status": "verifying quantization"})
+                _check_result(read_header(writer.path), headers)
+            guard.confirm()
             return writer.commit()
 
 

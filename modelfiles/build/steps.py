@@ -10,6 +10,7 @@ from pathlib import Path
 from qm.store.gguf import read_header
 from qm.store.layout import digest_of_file_name
 
+from ..binding import binding_version
 from ..quantization import Quantize
 from .converting import adapter_step, convert_step
 from .needs import check_memory, running_bytes
@@ -23,9 +24,7 @@ _DATASET = "qm"  # what an importance matrix says about its text: the provenance
 
 def tools() -> Tools:
     """The versions of what is installed here."""
-    from importlib.metadata import version  # noqa: PLC0415  costs time where nothing is built
-
-    return Tools(f"qm-convert/{CONVERT_VERSION}", f"llama-cpp-python/{version('llama-cpp-python')}")
+    return Tools(f"qm-convert/{CONVERT_VERSION}", f"llama-cpp-python/{binding_version()}")
 
 
 def _imatrix(workshop: Workshop, step: Step) -> str:

@@ -62,6 +62,23 @@ def test_hashing_behind_tells_what_it_could_not_read(tmp_path: Path) -> None:
             behind.finish()
 
 
+def test_what_a_tool_wrote_can_be_looked_at_while_it_is_hashed(store: Store) -> None:
+    """The digest is that of the tool's bytes; of a file that is refused nothing is kept."""
+    data = bytes(range(256)) * 20_000
+    with store.blobs.writer() as writer:
+        with writer.filled_by(lambda path: path.write_bytes(data)):
+            assert writer.path.read_bytes() == data
+        assert writer.commit() == digest_of(data)
+    with (
+        pytest.raises(ValueError, match="refused"),
+        store.blobs.writer() as writer,
+        writer.filled_by(lambda path: path.write_bytes(b"other")),
+    ):
+        raise ValueError("refused")
+    assert [each.digest for each in store.blobs.list()] == [digest_of(data)]
+    assert files_below(store.layout.partial) == []
+
+
 def test_nothing_is_visible_without_commit(store: Store) -> None:
     """An abandoned writer leaves neither a blob nor its temporary file."""
     with store.blobs.writer() as writer:

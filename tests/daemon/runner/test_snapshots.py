@@ -12,7 +12,7 @@ import pytest
 from qm.daemon.runner import wire
 from qm.daemon.runner.process import Runner, collect
 from qm.daemon.runner.snapshots import Snapshots
-from qm.modelfiles.native import binding_version
+from qm.modelfiles.binding import binding_version
 
 from .conftest import greedy
 from .reference import answer

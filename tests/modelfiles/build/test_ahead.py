@@ -9,10 +9,10 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import pytest
-from qm.modelfiles.build.ahead import Ahead, Front, Unobserved, beginning_ahead
+from qm.modelfiles.build.ahead import Ahead, Front, Guard, Unobserved, beginning_ahead
 from qm.modelfiles.build.convert.errors import BadTensor
 from qm.modelfiles.build.loading import Unloadable
-from qm.store.gguf import read_header
+from qm.store.gguf import Header, read_header
 
 from tests.modelfiles.build.building import built
 from tests.modelfiles.build.convert.test_refused import drop, make, poison
@@ -82,6 +82,42 @@ def test_a_step_that_fails_ahead_fails_when_its_turn_comes(store: Store, tiny_ll
         assert store.blobs.has(writer.commit())
     with pytest.raises(BadTensor, match="nothing to be done"):
         ahead.result(lambda _: None)
+
+
+def test_nothing_is_kept_of_a_file_that_is_refused(store: Store, tiny_llama: Path) -> None:
+    """The check goes on beside the task; what nobody has read by then becomes no numbers."""
+    header, began = read_header(tiny_llama), Event()
+    first, *others = sorted(header.tensors, key=lambda tensor: tensor.offset)
+
+    def check(_: Path) -> None:
+        assert began.wait(LIMIT_S)
+        raise BadTensor("refused")
+
+    def task(_source: Path, _header: Header, guard: Guard, _tell: object) -> str:
+        guard.wait_for(first.name)
+        began.set()
+        guard.confirm()
+        return "kept"
+
+    data = tiny_llama.read_bytes()
+    with store.blobs.writer() as writer:
+        with (
+            pytest.raises(BadTensor, match="refused"),
+            beginning_ahead(writer, check, task) as ahead,
+        ):
+            assert isinstance(ahead, Ahead)
+            writer.write(data[: header.data_offset])
+            ahead.laid_out(len(data))
+            writer.write(data[writer.written_bytes :])
+            ahead.written(len(data))
+            assert began.wait(LIMIT_S)
+        assert isinstance(ahead, Ahead)
+        with pytest.raises(BadTensor, match="refused"):
+            ahead.result(lambda _: None)
+        written = writer.path.read_bytes()
+    read, *spoiled = [written[header.data_offset + each.offset :][:4] for each in (first, *others)]
+    assert read == data[header.data_offset + first.offset :][:4]
+    assert spoiled == [b"\xff" * 4] * len(others)
 
 
 def test_a_tensor_is_waited_for_until_its_last_byte(tiny_llama: Path) -> None:
