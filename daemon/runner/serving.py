@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from qm.modelfiles.native import binding_version
+from qm.modelfiles.binding import binding_version
 
 from ..hardware import physical_cores
 from ..turns import NoTurns, Turns
