@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from .config import Config, read_json
 from .counts import Counts
@@ -78,12 +80,24 @@ class Adapter:
 
     def scale_of(self, name: str, rank: int) -> float:
         """By what the product for the weight `name` is multiplied."""
-        base = name.removesuffix(".weight")
-        alpha = self.config.number_or_none("lora_alpha") or float(rank)
-        for pattern, value in self.config.table("alpha_pattern").items():
-            if re.fullmatch(rf"(.*\.)?{re.escape(pattern)}", base):
-                alpha = float(value)
+        alpha = self._own_alpha(name.removesuffix(".weight"))
+        if alpha is None:
+            alpha = self.config.number_or_none("lora_alpha") or float(rank)
         return alpha / (math.sqrt(rank) if self.config.flag("use_rslora") else rank)
+
+    def _own_alpha(self, layer: str) -> float | None:
+        """That of the first pattern that fits, as PEFT looks for it."""
+        patterns = self.config.within("alpha_pattern")
+        for pattern in patterns.values:
+            try:
+                fits = re.fullmatch(rf"(.*\.)?({pattern})", layer)
+            except re.error as error:
+                raise BadConfig(
+                    f"adapter_config.json: alpha_pattern {pattern!r}: {error}"
+                ) from error
+            if fits:
+                return patterns.number(pattern)
+        return None
 
 
 def read_adapter(path: Path) -> Adapter:
@@ -147,11 +161,6 @@ def convert_lora(
 
 
 def _entries(family: Family, adapter: Adapter) -> Iterator[Entry]:
-    if adapter.config.table("alpha_pattern") or adapter.config.table("rank_pattern"):
-        raise NotDequantizable(
-            "the adapter has other strengths for some layers, which a GGUF adapter can't say; "
-            "merge it into the weights"
-        )
     if adapter.whole:
         raise NotDequantizable(
             f"the adapter replaces {min(adapter.whole)!r} as a whole, which a GGUF adapter can't "
@@ -161,7 +170,15 @@ def _entries(family: Family, adapter: Adapter) -> Iterator[Entry]:
         kept = family.kept_name(name)
         if kept is None or family.experts.matches(kept):
             raise BadTensor(f"an adapter for {name!r} can't be applied to this model")
-        yield from _converted(family, kept, pair)
+        yield from _converted(family, kept, _as_strong(adapter, name, pair))
+
+
+def _as_strong(adapter: Adapter, name: str, pair: Pair) -> Pair:
+    """As a GGUF adapter says it: the same alpha for all, by the rank of each pair."""
+    factor = np.float32(adapter.scale_of(name, pair.rank) * pair.rank / adapter.alpha)
+    if factor == 1:
+        return pair
+    return replace(pair, b=pair.b.calculated(lambda numbers: numbers * factor))
 
 
 def _converted(family: Family, name: str, pair: Pair) -> Iterator[Entry]:

@@ -115,6 +115,27 @@ def test_strength_of_rank_stabilised_adapters(tmp_path: Path) -> None:
     assert field.contents() == pytest.approx(ALPHA * 2)
 
 
+@pytest.mark.parametrize("rslora", [False, True])
+def test_layers_with_a_strength_of_their_own(rslora: bool, tmp_path: Path) -> None:
+    """By patterns as PEFT reads them, and by ranks: the GGUF adapter does what merging does."""
+    shapes = base(tmp_path / "tiny")
+    patterns = {r"layers\.0\.mlp\.up_proj": 3, "q_proj|up_proj": 60.0, "mlp.gate_proj": 1}
+    config = {"alpha_pattern": patterns, "rank_pattern": {"v_proj": RANK}, "r": 2 * RANK}
+    adapter = write_adapter(tmp_path / "adapter", shapes, turned=False, use_rslora=rslora, **config)
+    out = tmp_path / "adapter.gguf"
+    with out.open("wb") as file:
+        convert_lora(adapter, tmp_path / "tiny", file)
+    applied = with_adapter(converted(tmp_path / "tiny"), out)
+    merged = converted(tmp_path / "tiny", merge_adapters=[adapter])
+    found = last_state(merged, PROMPT, encoder=False)
+    assert np.abs(found - applied).max() < 1e-3 * np.abs(found).max()
+    strong = tensors(merged)["blk.0.ffn_up.weight"]
+    plain = weights("model.layers.0.mlp.up_proj.weight", (128, 64))
+    name = "base_model.model.model.layers.0.mlp.up_proj.lora_"
+    product = 9 * weights(f"{name}B.weight", (128, RANK)) @ weights(f"{name}A.weight", (RANK, 64))
+    assert np.allclose(strong, plain + 3 / (2 if rslora else RANK) * product, atol=1e-5)
+
+
 def test_embedding_adapter(tmp_path: Path) -> None:
     """PEFT turns the matrices of an embedding, llama.cpp looks them up by token."""
     base(tmp_path / "tiny")
@@ -172,7 +193,8 @@ ADAPTER_ERRORS: list[tuple[Json, type[ConversionError]]] = [
     ({"peft_type": "IA3"}, BadConfig),
     ({"use_dora": True}, NotDequantizable),
     ({"r": "four"}, BadConfig),
-    ({"alpha_pattern": {"q_proj": 3}}, NotDequantizable),
+    ({"alpha_pattern": {"q_proj": "three"}}, BadConfig),
+    ({"alpha_pattern": {"q_proj(": 3}}, BadConfig),
 ]
 
 
