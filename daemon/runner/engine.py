@@ -218,10 +218,10 @@ class Engine:
     def _most_at_once(self, sequence: Sequence) -> int:
         """How many of its prompt's tokens may be evaluated next, given what has logits."""
         if not sequence.scores:
-            return sequence.pending_text
+            return sequence.together
         scoring = sum(one.scores for one in self._running)
         spare = self._context.n_outputs - len(self._running)
-        return min(sequence.pending_text, 1 + spare // scoring)
+        return min(sequence.together, 1 + spare // scoring)
 
     def _guess(self, generating: list[Sequence], prompt_tokens: int) -> None:
         """Lets answers try guesses in this step, where cells are free for them."""

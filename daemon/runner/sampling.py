@@ -17,6 +17,7 @@ from .wire import Options
 DRY_BREAKERS: Final = (b"\n", b":", b'"', b"*")
 _MIROSTAT_CANDIDATES: Final = 100  # as the paper has it
 _MIN_KEEP: Final = 1
+_RANDOM_SEED: Final = 0xFFFFFFFF  # has llama.cpp choose one
 _FORBIDDEN: Final = float("-inf")
 
 
@@ -95,7 +96,7 @@ def seed_of(options: Options) -> int:
     """The seed as 32 bits; a fresh one for "random" (negative)."""
     if options.seed is None or options.seed < 0:
         return int.from_bytes(os.urandom(4)) & 0x7FFFFFFF
-    return options.seed & 0xFFFFFFFF
+    return options.seed % _RANDOM_SEED
 
 
 def _or(value: float | None, default: float) -> float:

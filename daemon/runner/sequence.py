@@ -76,10 +76,16 @@ class Sequence:
         return min(self.n_evaluated, self.pure)
 
     @property
-    def pending_text(self) -> int:
-        """How many of the pending tokens come before the next image."""
+    def together(self) -> int:
+        """How many of the pending tokens may be evaluated together: up to the next image.
+
+        A prompt's last token comes alone, since it does so when all before it are cached. Kernels
+        round otherwise for many tokens, and the same request shall have the same answer.
+        """
         end = self.media.next_start(self.n_evaluated) if self.media else None
-        return self.pending if end is None else end - self.n_evaluated
+        if end is not None:
+            return end - self.n_evaluated
+        return self.pending - (self.n_generated == 0)
 
     @property
     def piece(self) -> Piece | None:
@@ -102,7 +108,8 @@ class Sequence:
 
     @property
     def generating(self) -> bool:
-        return self.n_generated > 0 and self.n_evaluated == len(self.tokens) - 1
+        """Whether its next step makes a token."""
+        return self.n_evaluated == len(self.tokens) - 1
 
     def came_true(self, guesses: tuple[int, ...], right: int) -> bool:
         """Whether the next token, which is picked, is the one guessed behind `right` others."""

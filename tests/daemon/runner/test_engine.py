@@ -6,6 +6,7 @@ import asyncio
 from contextlib import aclosing
 from pathlib import Path
 
+import msgspec
 import pytest
 from qm.daemon.runner import wire
 from qm.daemon.runner.failures import NotSupported, RequestRefused
@@ -80,9 +81,23 @@ async def test_seeds_repeat(runner: Runner) -> None:
         options = wire.Options(temperature=1.5, top_k=0, top_p=1.0, seed=seed, num_predict=12)
         return (await collect(runner.generate(wire.Generate(0, options, SKY))))[0]
 
-    await answer(1)  # from here on the prompt is cached, and evaluated alike
     assert await answer(7) == await answer(7)
     assert len({await answer(seed) for seed in range(3)}) > 1
+
+
+async def test_seeds_repeat_once_the_prompt_is_cached(smollm2_gguf: Path, tmp_path: Path) -> None:
+    """A prompt that was evaluated just now and one that is cached have the same answer."""
+    options = wire.Options(temperature=1.5, top_k=0, top_p=1.0, num_predict=12, ignore_eos=True)
+    fresh = await started(smollm2_gguf, tmp_path / "log", speculate=wire.Speculate.OFF)
+    for seed in range(3):
+        prompt = chat(f"Tell me {seed} things about the sea. " * 4)
+        wanted = wire.Generate(0, msgspec.structs.replace(options, seed=seed), prompt)
+        first, done = await collect(fresh.generate(wanted))
+        again, done_again = await collect(fresh.generate(wanted))
+        assert done.cached_tokens < done.prompt_tokens // 2
+        assert done_again.cached_tokens == done.prompt_tokens - 1
+        assert again == first
+    await fresh.close()
 
 
 @pytest.mark.parametrize(
