@@ -6,6 +6,7 @@ import asyncio
 import re
 import secrets
 import time
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -28,6 +29,7 @@ CAPTURES = web.AppKey("captures", Captures)
 CORS_ORIGIN = web.RequestKey("cors_origin", str)
 
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 _LOGGED_CHARACTERS = 200
 _UNSAFE_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # Headers that the official SDKs send; a browser asks about each of them first.
@@ -209,15 +211,23 @@ def _refusal(request: web.Request, rules: AccessRules) -> web.Response | None:
         log.warning("origin_refused", origin=origin[:_LOGGED_CHARACTERS])
         return web.Response(status=403)
     request[CORS_ORIGIN] = origin
-    return _preflight() if request.method == "OPTIONS" else None
+    return _preflight(request.headers) if request.method == "OPTIONS" else None
 
 
-def _preflight() -> web.Response:
+def _preflight(asked: Mapping[str, str]) -> web.Response:
+    """What a page of an origin that may call us may send: any header that it asks for.
+
+    From a public page to this machine Chrome asks for the private network, too.
+    """
+    wanted = asked.get("Access-Control-Request-Headers", "")
+    named = [name for name in wanted.replace(" ", "").split(",") if _HEADER_NAME.fullmatch(name)]
     headers = {
-        "Access-Control-Allow-Headers": _CORS_HEADERS,
+        "Access-Control-Allow-Headers": ",".join((_CORS_HEADERS, *named)),
         "Access-Control-Allow-Methods": "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS",
         "Access-Control-Max-Age": "43200",
     }
+    if asked.get("Access-Control-Request-Private-Network") == "true":
+        headers["Access-Control-Allow-Private-Network"] = "true"
     return web.Response(status=204, headers=headers)
 
 

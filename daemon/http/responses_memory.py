@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import msgspec
-from qm.store.errors import NotFound
+from qm.store.errors import InvalidRequest, NotFound
 
 from ..chat.request import JsonObject, Message
 
@@ -15,11 +15,22 @@ class ResponseNotFound(NotFound):
     """No response of this id is kept, or not any more."""
 
     code = "previous_response_not_found"
+    field = "response_id"
 
     def __init__(self, response_id: str) -> None:
         super().__init__(
             f"no response {response_id[:100]!r} is kept: they live in memory, the latest only"
         )
+
+
+class PreviousNotFound(InvalidRequest):
+    """What a request wants to go on from is not kept."""
+
+    code = ResponseNotFound.code
+    field = "previous_response_id"
+
+    def __init__(self, error: ResponseNotFound) -> None:
+        super().__init__(error.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,13 @@ class ResponseMemory:
             raise ResponseNotFound(response_id)
         self._kept.move_to_end(response_id)
         return self._kept[response_id]
+
+    def before(self, response_id: str) -> Kept:
+        """What a request goes on from. Raises PreviousNotFound."""
+        try:
+            return self.get(response_id)
+        except ResponseNotFound as error:
+            raise PreviousNotFound(error) from error
 
     def forget(self, response_id: str) -> None:
         """Raises ResponseNotFound."""

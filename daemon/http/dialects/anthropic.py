@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from qm.store.errors import QmError
 
+from ...chat.service import PromptTooLong
 from ...keys import Scope
 from ...services import Services
 from .. import anthropic_schemas as said
@@ -45,7 +46,11 @@ async def _count_tokens(request: web.Request, services: Services) -> web.Respons
 
 def error_body(error: QmError, request_id: str) -> JsonObject:
     """The error object of Anthropic's API."""
-    told = {"type": _TYPES.get(error.status, "api_error"), "message": error.message}
+    message = error.message
+    if isinstance(error, PromptTooLong):  # Claude Code shortens a conversation at these words
+        counts = f"{error.prompt_tokens} tokens > {error.n_ctx} maximum"
+        message = f"prompt is too long: {counts}; {message}"
+    told = {"type": _TYPES.get(error.status, "api_error"), "message": message}
     return {"type": "error", "error": told, "request_id": _REQUEST + request_id}
 
 

@@ -57,9 +57,10 @@ def _asked(fields: Fields, memory: ResponseMemory) -> Asked:
     previous = fields.text("previous_response_id")
     if not previous:
         return responses_request(fields)
-    kept = memory.get(previous)
+    kept = memory.before(previous)
     if kept.document["status"] in UNFINISHED:
-        raise InvalidField("previous_response_id: this response is still being generated")
+        reason = "previous_response_id: this response is still being generated"
+        raise InvalidField(reason, "previous_response_id")
     return responses_request(fields, kept.turns, (*kept.items, *kept.document["output"]))
 
 

@@ -76,7 +76,8 @@ def test_errors_are_the_classes_of_the_sdk(client: anthropic.Anthropic) -> None:
         assert body["request_id"].startswith("req_")
         assert body["error"]["type"] == "not_found_error"
     too_long: Any = [{"role": "user", "content": "word " * 20_000}]
-    with pytest.raises(anthropic.BadRequestError, match="20"):
+    words = r"prompt is too long: 20\d\d\d tokens > \d+ maximum"  # for which Claude Code looks
+    with pytest.raises(anthropic.BadRequestError, match=words):
         client.messages.create(model=MODEL, max_tokens=5, messages=too_long)
     with pytest.raises(anthropic.BadRequestError, match="does not support images"):
         source = {"type": "base64", "media_type": "image/png", "data": "aGk="}

@@ -215,7 +215,15 @@ async def test_preflight() -> None:
             assert status == 204
             assert "POST" in headers["Access-Control-Allow-Methods"]
             assert "Authorization" in headers["Access-Control-Allow-Headers"]
-        assert (await ask(f"{url}/echo", "OPTIONS", headers=EVIL | asked))[0] == 403
+            assert "Access-Control-Allow-Private-Network" not in headers
+        more = asked | {
+            "Access-Control-Request-Headers": "x-own, b@d",
+            "Access-Control-Request-Private-Network": "true",
+        }
+        _, headers, _ = await ask(f"{url}/echo", "OPTIONS", headers=LOCAL | more)
+        assert headers["Access-Control-Allow-Headers"].endswith(",x-own")
+        assert headers["Access-Control-Allow-Private-Network"] == "true"
+        assert (await ask(f"{url}/echo", "OPTIONS", headers=EVIL | more))[0] == 403
         assert (await ask(f"{url}/echo", "OPTIONS", headers=asked))[0] == 405
 
 

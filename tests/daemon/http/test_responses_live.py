@@ -48,8 +48,12 @@ def test_a_conversation_goes_on_from_a_response(client: openai.OpenAI) -> None:
     assert client.responses.retrieve(second.id).output_text == second.output_text
     client.responses.delete(second.id)
     for gone in (second.id, alone.id):
-        with pytest.raises(openai.NotFoundError, match="no response"):
+        with pytest.raises(openai.BadRequestError, match="no response") as caught:
             client.responses.create(**ASKED, input="x", previous_response_id=gone)
+        assert caught.value.code == "previous_response_not_found"
+        assert caught.value.param == "previous_response_id"
+        with pytest.raises(openai.NotFoundError, match="no response"):
+            client.responses.retrieve(gone)
 
 
 def test_a_stream_that_fails_says_so(client: openai.OpenAI, live_daemon: Any) -> None:
