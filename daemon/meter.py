@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from .chat.request import Delta, Event, Finished
+from .metric_help import HELP
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 Sample: TypeAlias = tuple[Mapping[str, str], float]
@@ -79,15 +80,15 @@ class Meter:
         """Everything counted, and `gauges`: what is so at the moment, by name."""
         lines: list[str] = []
         for name, series in sorted(self._counters.items()):
-            lines.append(f"# TYPE {name} counter")
+            lines += _head(name, "counter")
             lines += [f"{name}{_labels(key)} {_number(value)}" for key, value in series.items()]
         for name, histogram in (
             ("qm_http_request_seconds", self._requests),
             ("qm_time_to_first_token_seconds", self._first_token),
         ):
-            lines += [f"# TYPE {name} histogram", *histogram.lines(name)]
+            lines += [*_head(name, "histogram"), *histogram.lines(name)]
         for name, samples in sorted(gauges.items()):
-            lines.append(f"# TYPE {name} gauge")
+            lines += _head(name, "gauge")
             lines += [f"{name}{_labels(tuple(k.items()))} {_number(v)}" for k, v in samples]
         return "\n".join(lines) + "\n"
 
@@ -107,6 +108,12 @@ class Watch:
             self._meter.first_token(time.monotonic() - self._started)
         elif isinstance(event, Finished):
             self._meter.answered(self._model, event)
+
+
+def _head(name: str, kind: str) -> Iterator[str]:
+    if name in HELP:
+        yield f"# HELP {name} {HELP[name]}"
+    yield f"# TYPE {name} {kind}"
 
 
 def _labels(labels: Labels) -> str:

@@ -110,5 +110,8 @@ def test_metrics_count_what_was_done(live_daemon: Any) -> None:
 def metrics(daemon: Any) -> dict[str, float]:
     status, data = daemon.call("GET", "/metrics")
     assert status == 200
+    told = [line.split(" ")[1:3] for line in data.decode().splitlines() if line.startswith("#")]
+    kinds, helped = ({name for one, name in told if one == word} for word in ("TYPE", "HELP"))
+    assert kinds == helped
     lines = [line for line in data.decode().splitlines() if not line.startswith("#")]
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
