@@ -19,6 +19,7 @@ from ..logs import Log
 from ..runner.wire import Options
 from ..setting_values import InvalidDuration, parse_duration
 from .fields import Fields, JsonObject, WrongType, as_integer, as_object, field_of
+from .tool_documents import tool_documents
 
 log = Log("http")
 
@@ -79,9 +80,7 @@ def chat_request(fields: Fields) -> Request:
     return Request(
         model=model_name(fields),
         messages=messages,
-        tools=tuple(
-            as_object(item, path, "api.Tool") for path, item in fields.items("tools", "api.Tool")
-        ),
+        tools=tool_documents(fields, "api.Tool"),
         load_only=not messages,
         **_shared(fields),
     )

@@ -33,6 +33,7 @@ from .schema import (
     shape,
     whole,
 )
+from .tool_schemas import TOOLS
 
 
 def _maybe_many(item: JsonObject) -> JsonObject:
@@ -75,7 +76,7 @@ _NOTHING: JsonObject = {"enum": ["", None]}
 
 MODEL_WANTED = Schema("Model", shape(NAMED, stream=FLAG))
 SHOW = Schema("Show", shape(NAMED, verbose=FLAG))
-CHAT = Schema("Chat", shape(NAMED, messages=_TURNS, tools=_maybe_many(OBJECT), **_COMMON))
+CHAT = Schema("Chat", shape(NAMED, messages=_TURNS, tools=TOOLS, **_COMMON))
 _TEMPLATED = shape(
     NAMED,
     prompt=MAYBE_TEXT,

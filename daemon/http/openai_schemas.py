@@ -27,8 +27,8 @@ from .schema import (
     shape,
     whole,
 )
+from .tool_schemas import FUNCTIONS, TOOLS
 
-MAYBE_OBJECTS: JsonObject = {"type": ["array", "null"], "items": OBJECT}
 DATA_URL: JsonObject = {
     "type": "string",
     "pattern": "^data:image/(png|jpeg);base64,([A-Za-z0-9+/]{4})*$",
@@ -82,9 +82,9 @@ CHAT = Schema(
     "OpenAIChat",
     shape(
         {"model": MODEL, "messages": array_of(_TURN, minItems=1)},
-        tools=MAYBE_OBJECTS,
+        tools=TOOLS,
         tool_choice=_CHOICE,
-        functions=MAYBE_OBJECTS,
+        functions=FUNCTIONS,
         function_call=any_of({"enum": ["auto", "none", None]}, shape({"name": FUNCTION_NAME})),
         parallel_tool_calls=FLAG,
         response_format=_FORMAT,

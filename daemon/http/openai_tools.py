@@ -6,8 +6,9 @@ Old clients call them functions: `functions` and `function_call` stand for tools
 from __future__ import annotations
 
 from ..chat.request import JsonObject, ToolChoice
-from .fields import Fields, as_object
+from .fields import Fields
 from .ollama_request import InvalidField
+from .tool_documents import function_document, tool_documents
 
 _WORDS = {"auto", "none", "required"}
 _ALLOWED = "allowed_tools"
@@ -21,7 +22,7 @@ def speaks_of_functions(fields: Fields) -> bool:
 def functions(fields: Fields) -> tuple[JsonObject, ...]:
     """The functions of an old client, as tools."""
     return tuple(
-        {"type": "function", "function": as_object(item, path, "openai.Function")}
+        {"type": "function", "function": function_document(item, path, "openai.Function")}
         for path, item in fields.items("functions", "openai.Function")
     )
 
@@ -38,9 +39,7 @@ def function_choice(fields: Fields) -> ToolChoice:
 
 
 def tools(fields: Fields) -> tuple[JsonObject, ...]:
-    return tuple(
-        as_object(item, path, "openai.Tool") for path, item in fields.items("tools", "openai.Tool")
-    )
+    return tool_documents(fields, "openai.Tool")
 
 
 def tool_choice(fields: Fields) -> ToolChoice:

@@ -34,11 +34,12 @@ class Tools:
     @classmethod
     def of(cls, documents: tuple[JsonObject, ...]) -> Tools:
         functions = [document.get("function") or document for document in documents]
-        return cls({str(f.get("name", "")): f.get("parameters") or {} for f in functions})
+        return cls({str(f.get("name") or ""): f.get("parameters") or {} for f in functions})
 
     def parameter(self, tool: str, name: str) -> JsonObject:
         """The schema of one parameter; an empty one when it is not known."""
-        schema = (self.schemas.get(tool, {}).get("properties") or {}).get(name)
+        properties = self.schemas.get(tool, {}).get("properties")
+        schema = properties.get(name) if isinstance(properties, dict) else None
         return schema if isinstance(schema, dict) else {}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from qm.store.errors import InvalidRequest
 
@@ -41,11 +42,42 @@ def _call(function: JsonObject, definitions: JsonObject) -> JsonObject:
     """A call's schema. Definitions move to the root, where references look for them."""
     parameters = {"type": "object"} | (function.get("parameters") or {})
     for key in ("$defs", "definitions"):
-        if key in parameters:
-            definitions[key] = definitions.get(key, {}) | parameters.pop(key)
+        if isinstance(parameters.get(key), dict):
+            own, shared = parameters.pop(key), definitions.setdefault(key, {})
+            renamed = _renamed(key, own, shared)
+            parameters = _referring(parameters, renamed)
+            shared |= {
+                renamed.get(f"#/{key}/{name}", name).rpartition("/")[2]: _referring(each, renamed)
+                for name, each in own.items()
+            }
     return {
         "type": "object",
-        "properties": {"name": {"const": function.get("name", "")}, "arguments": parameters},
+        "properties": {"name": {"const": function.get("name") or ""}, "arguments": parameters},
         "required": ["name", "arguments"],
         "additionalProperties": False,
     }
+
+
+def _renamed(key: str, own: JsonObject, shared: JsonObject) -> dict[str, str]:
+    """New references to definitions whose names another tool uses for something else."""
+    clashing = [name for name, each in own.items() if shared.get(name, each) != each]
+    if not clashing:
+        return {}
+    number = len(shared)
+    return {f"#/{key}/{name}": f"#/{key}/{name}.{number}" for name in own}
+
+
+def _referring(schema: Any, renamed: Mapping[str, str]) -> Any:  # Any: a JSON document
+    """The schema with its references renamed."""
+    match schema:
+        case dict() if renamed:
+            return {
+                name: renamed.get(each, each)
+                if name == "$ref" and isinstance(each, str)
+                else _referring(each, renamed)
+                for name, each in schema.items()
+            }
+        case list() if renamed:
+            return [_referring(each, renamed) for each in schema]
+        case _:
+            return schema

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]  # its stubs are one more package
 import pytest
 from qm.daemon.chat.output import OutputShape, output_shape
-from qm.daemon.chat.request import Delta, Request, ToolChoice, joined
+from qm.daemon.chat.request import Delta, JsonObject, Request, ToolChoice, joined
 from qm.daemon.chat.tools.required import UnknownTool, call_schema
 from qm.modelfiles.template import Template
 
 CHATML = Template.of("{% if tools %}<tool_call>{% endif %}{{ messages }}")
 MISTRAL = Template.of("{% if tools %}[TOOL_CALLS]{% endif %}{{ messages }}")
+PART = {"$ref": "#/$defs/Part"}
 WEATHER = {
     "type": "function",
     "function": {
@@ -108,4 +110,29 @@ def test_a_named_call() -> None:
 def test_nothing_is_required_by_default() -> None:
     """`auto` and `none` hold the answer to nothing."""
     assert call_schema([WEATHER], ToolChoice()) is None
+
+
+def test_tools_keep_their_own_definitions() -> None:
+    """Two that call different things by one name, and one that has the first's."""
+
+    def tool(name: str, values: list[int]) -> JsonObject:
+        whole = {"$ref": "#/$defs/Whole"}
+        own = {"Part": {"enum": values}, "Whole": {"type": "array", "items": PART}}
+        parameters = {"type": "object", "properties": {"x": whole}, "$defs": own}
+        return {"function": {"name": name, "parameters": parameters}}
+
+    schema = call_schema([tool("a", [1]), tool("b", [2]), tool("c", [1])], ToolChoice("required"))
+    assert schema is not None
+    asked = {"a": [1], "b": [2], "c": [1]}
+    for name, values in asked.items():
+        for value in (1, 2):
+            call = {"name": name, "arguments": {"x": [value]}}
+            assert jsonschema.Draft202012Validator(schema).is_valid(call) == (value in values)
+
+
+def test_definitions_that_are_none_are_left_to_the_grammar() -> None:
+    tool = {"function": {"name": "a", "parameters": {"$defs": [1]}}}
+    schema = call_schema([tool], ToolChoice("required"))
+    assert schema is not None
+    assert schema["properties"]["arguments"] == {"type": "object", "$defs": [1]}
     assert call_schema([WEATHER], ToolChoice("none")) is None
