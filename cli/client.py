@@ -73,6 +73,12 @@ class Client:
             raise _refusal(response)
         return Stream(response)
 
+    def has_blob(self, digest: str) -> bool:
+        """Whether the store has the file."""
+        response = request(self.socket, "HEAD", f"/api/blobs/{digest}")
+        response.close()
+        return response.status < 400
+
     def upload(self, digest: str, data: bytes) -> None:
         """Puts a file's bytes into the store. Raises Refused."""
         response = request(self.socket, "POST", f"/api/blobs/{digest}", data)

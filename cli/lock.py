@@ -1,7 +1,7 @@
 """`qm lock`: what it takes to build the same models elsewhere, and whether it worked.
 
 A lockfile is JSON: for each model the request that builds it, from a repository of the hub at one
-commit, and the digests of the weights that must come out.
+commit or from files named by digest, and the digests of the weights that must come out.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,20 +17,15 @@ from qm.store.errors import InvalidRequest
 
 from .client import Client, JsonObject
 from .connect import connect
+from .lock_files import InputMissing, bring_missing, files_within, weights_of
 from .naming import model_argument
 from .progress import Progress
 
 if TYPE_CHECKING:
-    from qm.modelfiles.spec import ModelSpec
+    from qm.modelfiles.spec import Source
 
 VERSION = 1
 DEFAULT_FILE = Path("qm.lock")
-
-
-class CannotLock(InvalidRequest):
-    """A model that nobody could build elsewhere from what is on record."""
-
-    code = "cannot_lock"
 
 
 class LockfileInvalid(InvalidRequest):
@@ -56,28 +50,21 @@ def lock_command(ctx: click.Context, models: tuple[str, ...], file: Path, apply:
     """Write down how MODELS (or all that can be) are built, or build them from that."""
     client = connect()
     if apply:
-        ctx.exit(_apply(client, _read(file), models))
+        ctx.exit(_apply(client, _read(file), models, file.absolute().parent))
     named = models or _all(client)
-    entries = {name: entry for name in named if (entry := _entry(client, name, bool(models)))}
-    document = {"version": VERSION, "models": entries}
+    document = {"version": VERSION, "models": {name: _entry(client, name) for name in named}}
     file.write_text(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
-    click.echo(f"locked {len(entries)} of {len(named)} models in {file}")
+    click.echo(f"locked {len(named)} models in {file}")
 
 
 def _all(client: Client) -> tuple[str, ...]:
     return tuple(model["name"] for model in client.get("/api/tags")["models"])
 
 
-def _entry(client: Client, name: str, must: bool) -> JsonObject | None:
-    """How to build one model. Raises CannotLock if it `must` be locked."""
+def _entry(client: Client, name: str) -> JsonObject:
+    """How to build one model."""
     info = client.post("/api/show", {"model": name})
-    try:
-        return lock_entry(name, info) | _own_text(client, name)
-    except CannotLock as error:
-        if must:
-            raise
-        click.echo(f"not locked: {error.message}", err=True)
-        return None
+    return lock_entry(name, info) | _own_text(client, name)
 
 
 def _own_text(client: Client, name: str) -> JsonObject:
@@ -87,7 +74,7 @@ def _own_text(client: Client, name: str) -> JsonObject:
 
 
 def lock_entry(name: str, info: JsonObject) -> JsonObject:
-    """From what `/api/show` tells. Raises CannotLock."""
+    """From what `/api/show` tells. Files that came from no hub are named by digest."""
     from dataclasses import replace
 
     from qm.modelfiles.create_request import to_create_request
@@ -95,47 +82,62 @@ def lock_entry(name: str, info: JsonObject) -> JsonObject:
     from qm.modelfiles.spec import Source, from_modelfile
 
     made = (info.get("qm") or {}).get("provenance") or {}
-    if not made.get("repository") or not made.get("commit"):
-        raise CannotLock(f"{name} was not built from a repository of the hub")
-    steps = {step["kind"]: step for step in made["steps"]}
+    steps = {step["kind"]: step for step in made.get("steps") or ()}
     spec = from_modelfile(parse(str(info["modelfile"]).encode()))
-    weights = [f"sha256:{each.text.rpartition('-')[2]}" for each in spec.from_]
-    origin = Source(f"{made['repository']}@{made['commit']}")
+    weights = [_digest_of(each) for each in spec.from_]
     sources = {role: (Source(text),) for role, text in (made.get("sources") or {}).items()}
-    _check_additions(name, made, spec, sources)
+    adapters = sources.get("adapter") or files_within(made, "adapter/")
+    applied = tuple(Source("adapter.gguf", _digest_of(each)) for each in spec.adapters)
     wholly = replace(
         spec,
-        from_=(origin,),
-        deltas=sources.get("delta", ()),
-        adapters=sources.get("adapter", ()),
-        merge="adapter" in sources and not spec.adapters,
-        imatrix_file=next(iter(sources.get("imatrix", ())), None),
+        from_=_origin(name, made, weights),
+        deltas=sources.get("delta") or files_within(made, "delta/"),
+        adapters=adapters or applied,
+        merge=bool(adapters) and not spec.adapters,
+        imatrix_file=next(iter(sources.get("imatrix") or _own_matrix(steps)), None),
         calibration=next(iter(sources.get("calibration", ())), None),
     )
     request = to_create_request(wholly, {})
     opened = {"allow_pickle": True} if _opened_pickles(steps) else {}
-    return {"request": request | opened | _quantize(name, steps, sources), "weights": weights}
+    return {"request": request | opened | _quantize(steps), "weights": weights}
+
+
+def _origin(name: str, made: JsonObject, weights: list[str]) -> tuple[Source, ...]:
+    """The repository at its commit, what was pulled by its name, or files from elsewhere."""
+    from qm.modelfiles.spec import Source
+
+    pulled = Source(name)
+    if not made and pulled.is_hub:
+        return (pulled,)
+    if made.get("repository") and made.get("commit"):
+        return (Source(f"{made['repository']}@{made['commit']}"),)
+    return files_within(made, "") or weights_of(made, weights)
+
+
+def _digest_of(source: Source) -> str:
+    return f"sha256:{source.text.rpartition('-')[2]}"
+
+
+def _own_matrix(steps: JsonObject) -> tuple[Source, ...]:
+    """An importance matrix that was not computed."""
+    from qm.modelfiles.spec import Source
+
+    digest = steps.get("quantize", {}).get("inputs", {}).get("imatrix")
+    given = digest and "imatrix" not in steps
+    return (Source("imatrix.gguf", digest),) if given else ()
 
 
 def _opened_pickles(steps: JsonObject) -> bool:
     return bool(steps.get("convert", {}).get("parameters", {}).get("allow_pickle"))
 
 
-def _check_additions(
-    name: str, made: JsonObject, spec: ModelSpec, sources: Mapping[str, object]
-) -> None:
-    """Raises CannotLock for what was added from this machine."""
-    files = made.get("files") or {}
-    for role in ("delta", "adapter"):
-        used = any(file.startswith(f"{role}/") for file in files)
-        used |= role == "adapter" and bool(spec.adapters)
-        if used and role not in sources:
-            raise CannotLock(f"{name} has an {role.upper()} that is on this machine only")
+def apply_entry(client: Client, name: str, entry: JsonObject, folder: Path) -> bool:
+    """Builds one model; whether the weights are those of the lockfile.
 
-
-def apply_entry(client: Client, name: str, entry: JsonObject) -> bool:
-    """Builds one model; whether the weights are those of the lockfile."""
+    Files that came from no hub are looked for in `folder`. Raises InputMissing.
+    """
     request = {**entry["request"], "model": name}
+    bring_missing(client, request, folder)
     if (text := entry.get("calibration")) and "calibration_from" not in request:
         client.upload(text["digest"], base64.b64decode(text["data"]))
         request["calibration"] = {"calibration.txt": text["digest"]}
@@ -146,14 +148,27 @@ def apply_entry(client: Client, name: str, entry: JsonObject) -> bool:
     return same
 
 
-def _apply(client: Client, document: JsonObject, models: tuple[str, ...]) -> int:
+def _apply(client: Client, document: JsonObject, models: tuple[str, ...], folder: Path) -> int:
     """The exit code: 0 if all came out the same."""
+    from qm.store.name import Name
+
     entries = document["models"]
-    unknown = [name for name in models if name not in entries]
+    known = {Name.parse(name): name for name in entries}
+    unknown = [name for name in models if Name.parse(name) not in known]
     if unknown:
         raise LockfileInvalid(f"the lockfile does not list {unknown[0]}")
-    results = [apply_entry(client, name, entries[name]) for name in models or entries]
+    names = [known[Name.parse(name)] for name in models] or list(entries)
+    results = [_applied(client, name, entries[name], folder) for name in names]
     return 0 if all(results) else 1
+
+
+def _applied(client: Client, name: str, entry: JsonObject, folder: Path) -> bool:
+    """As `apply_entry`; a model whose files are not here does not keep others from being built."""
+    try:
+        return apply_entry(client, name, entry, folder)
+    except InputMissing as error:
+        click.echo(f"{name}: {error.message}", err=True)
+        return False
 
 
 def _weights(info: JsonObject) -> list[str]:
@@ -177,17 +192,17 @@ def _read(file: Path) -> JsonObject:
     raise LockfileInvalid(f"{file} is no lockfile of version {VERSION}")
 
 
-def _quantize(name: str, steps: JsonObject, sources: Mapping[str, object]) -> JsonObject:
+def _quantize(steps: JsonObject) -> JsonObject:
     """The words of QUANTIZE and its company that give these steps."""
     if "quantize" not in steps:
-        kind = steps["convert"]["parameters"]["out_type"]
+        kind = steps.get("convert", {}).get("parameters", {}).get("out_type", "auto")
         return {} if kind == "auto" else {"quantize": kind.upper()}
     step = steps["quantize"]
     said = dict(step["parameters"])
     types = said.pop("tensor_types", [])
     words = [said.pop("type"), *(k if v is True else f"{k}={v}" for k, v in said.items())]
-    computed = "imatrix" in steps
-    if step["inputs"].get("imatrix") and not computed and "imatrix" not in sources:
-        raise CannotLock(f"{name} was quantized with an importance matrix of its own")
-    imatrix = {} if "imatrix" in sources else {"imatrix": "auto" if computed else "none"}
+    if "imatrix" in steps:
+        imatrix = {"imatrix": "auto"}
+    else:
+        imatrix = {} if step["inputs"].get("imatrix") else {"imatrix": "none"}
     return {"quantize": " ".join(words)} | imatrix | ({"tensor_types": types} if types else {})

@@ -126,8 +126,16 @@ def test_additions_may_be_on_the_hub(daemon: LiveDaemon, folder: Path, tmp_path:
         assert daemon.qm("rm", name).returncode == 0
     done = daemon.qm("lock", "--apply", "-f", str(tmp_path / "lock"))
     assert done.returncode == 0, done.stdout + done.stderr
-    refused = daemon.qm("lock", "local", "-f", str(tmp_path / "lock"))
-    assert "local was not built from a repository of the hub" in refused.stderr
+
+
+def test_additions_from_directories_are_locked_by_digest(daemon: LiveDaemon, folder: Path) -> None:
+    """The same weights come out again."""
+    layers(daemon, folder, "near", "FROM ./base\nDELTA ./delta\nADAPTER ./lora", "--merge")
+    lockfile = folder / "qm.lock"
+    assert daemon.qm("lock", "near", "-f", str(lockfile)).returncode == 0
+    assert daemon.qm("rm", "near").returncode == 0
+    done = daemon.qm("lock", "--apply", "near:latest", "-f", str(lockfile))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_matrix_of_the_repository_is_used(
