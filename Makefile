@@ -62,7 +62,8 @@ fuzz: $(CHECKS)
 # Campaigns against the store as long as they should be: ten minutes of collections, 600 kills, every
 # step and every failing call; 500 loads and unloads, crowds of every kind of model; then that the
 # campaigns notice what they are there to notice. On two cores that others use too, the first line
-# takes 50 minutes and the last one 9; each file and each part of the last (`1/2`) runs alone, too.
+# takes 50 minutes and the last one 9; each file and each part of the last (`1/2`) runs alone, too,
+# and QM_SOAK_LOADS=100 makes the loads fewer.
 soak: $(CHECKS)
 	QM_SOAK=1 $(BIN)/python -m pytest -q tests/crash
 	QM_SOAK=1 $(BIN)/python -m pytest -q tests/daemon/test_leaks.py tests/daemon/runner/test_equal.py

@@ -1,4 +1,7 @@
-"""Models come and go; descriptors, processes and memory do not stay. `QM_SOAK=1`: 500 times."""
+"""Models come and go; descriptors, processes and memory do not stay.
+
+`QM_SOAK=1`: 500 times; `QM_SOAK_LOADS` says how often, for less at a time.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from .test_lifecycle import add_model, children, is_gone, loaded, until
 if TYPE_CHECKING:
     from ..conftest import LiveDaemon
 
-CYCLES = 500 if os.environ.get("QM_SOAK") else 6
+CYCLES = int(os.environ.get("QM_SOAK_LOADS") or (500 if os.environ.get("QM_SOAK") else 6))
 GROWTH_BYTES = 24 << 20
 ASKED = {
     "model": "smollm2",
