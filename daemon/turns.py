@@ -106,12 +106,14 @@ class Turns:
             if lock not in self._held and not self._acquire(lock):
                 return
 
-    def give(self, seconds: float) -> None:
-        """Counts `seconds` of computing; the turn goes on to who has used less."""
+    def give(self, seconds: float) -> bool:
+        """Counts `seconds` of computing; the turn goes on to who has used less, if somebody has."""
         self._shared[_used(self._seat)] += seconds * self._weight
         least = self._least_used()
-        if least is not None and self._shared[_used(self._seat)] > least + SLICE_S:
-            self._release()
+        if least is None or self._shared[_used(self._seat)] <= least + SLICE_S:
+            return False
+        self._release()
+        return True
 
     def rest(self) -> None:
         """Leaves the queue."""
@@ -198,8 +200,8 @@ class NoTurns(Turns):
     def take(self) -> None:
         pass
 
-    def give(self, seconds: float) -> None:
-        pass
+    def give(self, seconds: float) -> bool:
+        return False
 
     def rest(self) -> None:
         pass

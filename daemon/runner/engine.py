@@ -123,6 +123,8 @@ class Engine:
         while len(self._running) < self._context.n_parallel and (seatable := self._seatable()):
             load = Counter(sequence.request.client for sequence in self._running)
             sequence = min(seatable, key=lambda waiting: load[waiting.request.client])
+            if not self._running and self._reuse.pack(sequence):
+                self._speculation.cleared()
             if not (
                 self._reuse.has_room(sequence, self._running)
                 and self._reuse.seat(sequence, self._running)
@@ -160,7 +162,8 @@ class Engine:
             return
         started = time.perf_counter()
         status = self._context.decode(self._batch)
-        self._turns.give((time.perf_counter() - begun) * self._weight())
+        if self._turns.give((time.perf_counter() - begun) * self._weight()):
+            self._context.pause()
         if status:
             self._on_failure(status, [sequence for sequence, _ in planned])
             return

@@ -35,9 +35,10 @@ _DEFAULTS: Final = {
     "GOMP_SPINCOUNT": "1000",
 }
 _RUNNER_DEFAULTS: Final = {
-    # A runner changes over between a long limit, of about two milliseconds, and a short one, which
-    # is 1000 by this policy (`spinning`).
-    "GOMP_SPINCOUNT": "30000",
+    # A runner changes over between a long limit, of about 20 milliseconds, and a short one, which
+    # is 1000 by this policy (`spinning`). The long one outlasts what lies between two steps: a
+    # virtual processor that falls asleep there is lent to others, and comes back late.
+    "GOMP_SPINCOUNT": "300000",
     "OMP_WAIT_POLICY": "active",
 }
 

@@ -34,6 +34,10 @@ class Exactness:
         same = _size(cells) == _size(cells + n_tokens)
         return self._most.get(self._key(cells), 1) if same else 1
 
+    def cleared(self) -> None:
+        """Nothing is in the cache now."""
+        self._peak = 0
+
     def unknown(self, cells: int, n_tokens: int) -> bool:
         """Whether trying could show that a batch may have `n_tokens`."""
         if _size(cells) != _size(cells + n_tokens):

@@ -48,6 +48,8 @@ class Context:
         # Beyond the window cells may be overwritten: no step, no run without a guard is as long.
         self.guard_every = min(GUARD_EVERY, max(model.window - 1, 1))
         self._window = model.window
+        # States of caches on a device would cross a bus, and what costs there is not the same.
+        self.on_host = not model.on_gpu
         n_seq = self.n_slots * (2 if self._guards else 1)
         self.n_outputs = n_seq  # tokens of one batch whose logits can be asked for
         self.can_roll_back = not (model.is_recurrent or embedding)
@@ -103,6 +105,10 @@ class Context:
         self._spinning.look()
         return status
 
+    def pause(self) -> None:
+        """Others compute now, until the next step."""
+        self._spinning.hush()
+
     def remove(self, sequence: int, start: int, end: int = -1) -> bool:
         """Forgets positions [start, end); False when this memory can't forget a part."""
         if self._guards:
@@ -127,13 +133,20 @@ class Context:
         """Moves what stands at `start` and later by `delta` positions."""
         C.llama_memory_seq_add(self._memory, sequence, start, -1, delta)
 
-    def state(self, sequence: int) -> bytes:
-        """What the cache holds of one sequence, to be restored under the same conditions."""
-        buffer = (ctypes.c_uint8 * C.llama_state_seq_get_size(self.pointer, sequence))()
-        size = C.llama_state_seq_get_data(self.pointer, buffer, len(buffer), sequence)
-        return bytes(memoryview(buffer)[:size])
+    def state_bytes(self, sequence: int) -> int:
+        """The size of `state`."""
+        return int(C.llama_state_seq_get_size(self.pointer, sequence))
 
-    def restore(self, sequence: int, state: memoryview) -> bool:
+    def state(self, sequence: int) -> bytearray:
+        """What the cache holds of one sequence, to be restored under the same conditions."""
+        found = bytearray(self.state_bytes(sequence))
+        buffer = (ctypes.c_uint8 * len(found)).from_buffer(found)
+        size = C.llama_state_seq_get_data(self.pointer, buffer, len(found), sequence)
+        del buffer  # it keeps the size of `found` as it is
+        del found[size:]
+        return found
+
+    def restore(self, sequence: int, state: memoryview | bytearray) -> bool:
         """Puts a state into an empty sequence; False when llama.cpp doesn't take it."""
         buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
         return bool(C.llama_state_seq_set_data(self.pointer, buffer, len(state), sequence))

@@ -13,6 +13,7 @@ from typing import Final
 
 from . import cells
 from .llama import Context
+from .packing import Packing
 from .prefix import common_prefix, reusable_prefix
 from .sequence import UNTOUCHED, Sequence
 from .slots import Slot, Slots
@@ -35,6 +36,7 @@ class Reuse:
         """`wake` is called, from another thread, when what `look_up` found has been read."""
         self._context = context
         self.slots = Slots(context.n_slots)
+        self._packing = Packing(context, self.slots)
         self._warmth = Warmth(context, self.slots, snapshots, wake) if snapshots else None
 
     # Taking a slot ------------------------------------------------------------------------------
@@ -45,6 +47,10 @@ class Reuse:
             _, shared = self._best(sequence, running)
             sequence.stored = self._warmth.find(sequence.tokens, shared)
 
+    def pack(self, sequence: Sequence) -> bool:
+        """Clears the cache of idle conversations for `sequence`, which is to run alone."""
+        return self._packing.pack(len(sequence.tokens))
+
     def seat(self, sequence: Sequence, running: list[Sequence]) -> bool:
         """Gives `sequence` a slot with what is cached of its tokens; False when none is free."""
         source, shared = self._best(sequence, running)
@@ -53,8 +59,12 @@ class Reuse:
         slot = self._seat_for(source, shared)
         if slot is None:
             return False
-        kept = self._cut(slot, shared if slot is source else 0, len(slot.cached))
+        if source is not None and source.packed is not None:
+            kept = self._packing.unpack(source, slot, shared)
+        else:
+            kept = self._cut(slot, shared if slot is source else 0, len(slot.cached))
         self.slots.take(slot)
+        slot.grow(kept)
         sequence.slot, sequence.n_evaluated = slot, kept
         if source is not None and source is not slot:
             self._share(source, sequence, shared)
@@ -80,7 +90,7 @@ class Reuse:
                 if other.slot is not None and other is not sequence:
                     length = min(reusable_prefix(other.tokens, tokens), other.exact)
                     found.append((length if length >= other.slot.floor else 0, other.slot))
-        length, slot = max(found, key=lambda one: (one[0], one[1].used_at), default=(0, None))
+        length, slot = max(found, key=_preference, default=(0, None))
         return (slot, length) if length else (None, 0)
 
     def _seat_for(self, source: Slot | None, shared: int) -> Slot | None:
@@ -105,7 +115,7 @@ class Reuse:
     def _share(self, source: Slot, sequence: Sequence, until: int) -> None:
         """Lets `sequence` use the cells of `source` up to position `until`."""
         slot, start = sequence.slot, sequence.n_evaluated
-        if slot is None or until <= start or not self._context.can_share:
+        if slot is None or until <= start or not self._context.can_share or source.packed:
             return
         self._context.share(source.id, slot.id, start, until)
         taken = cells.between(source.spans, start, until)
@@ -231,3 +241,9 @@ class Reuse:
         if slot.guarded < end:
             self._context.guard(slot.id, slot.guarded, end)
             slot.guarded = end
+
+
+def _preference(found: tuple[int, Slot]) -> tuple[int, bool, int]:
+    """Of equal beginnings, one that needn't be copied."""
+    length, slot = found
+    return length, slot.packed is None, slot.used_at

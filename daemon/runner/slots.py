@@ -20,6 +20,7 @@ class Slot:
     """One sequence id of the KV cache. `cached` holds the tokens in its cells, while it is idle.
 
     `floor` is the least number of tokens that can be reused: less of it was never stored.
+    `packed` is what was in its cells, where they were taken from it; see `packing`.
     """
 
     id: int
@@ -31,6 +32,7 @@ class Slot:
     origin: int = 0
     floor: int = 0
     guarded: int = 0  # positions up to here can't be overwritten
+    packed: bytearray | None = None
 
     def grow(self, end: int) -> None:
         """Its user has evaluated all positions up to `end`."""
@@ -92,7 +94,7 @@ class Slots:
 
     def evict(self) -> Slot | None:
         """Empties the longest unused idle slot; None when nothing is left to evict."""
-        holding = [slot for slot in self.idle() if slot.cached]
+        holding = [slot for slot in self.idle() if slot.spans]
         if not holding:
             return None
         oldest = min(holding, key=lambda slot: slot.used_at)
@@ -101,7 +103,7 @@ class Slots:
 
     def empty(self, slot: Slot) -> None:
         """Nothing of it is in the cache any more."""
-        slot.cached, slot.floor, slot.extra = [], 0, 0
+        slot.cached, slot.floor, slot.extra, slot.packed = [], 0, 0, None
         slot.shrink(0)
 
     def sharing(self, slot: Slot, start: int) -> list[Slot]:

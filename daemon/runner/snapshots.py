@@ -100,7 +100,7 @@ class Snapshots:
         self._forget(snapshot)
         snapshot.path.unlink(missing_ok=True)
 
-    def save(self, tokens: list[int], state: bytes) -> None:
+    def save(self, tokens: list[int], state: bytes | bytearray) -> None:
         """Keeps `state`; those that it continues are replaced. Raises OSError."""
         for known in list(self._known):
             if common_prefix(known.tokens, tokens) == len(known.tokens):

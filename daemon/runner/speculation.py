@@ -49,6 +49,10 @@ class Speculation:
             return 0
         return self._look_up(generating, cells) or self._ask_draft(generating, cells)
 
+    def cleared(self) -> None:
+        """The cache was emptied: what it holds will begin with the first cell."""
+        self._exactness.cleared()
+
     def learn(self, n_tokens: int, seconds: float) -> None:
         """What a step without prompts took."""
         if self._mode is not Speculate.OFF:

@@ -5,7 +5,9 @@ sleeps costs a wake-up each time, a tenth of the speed and more. But where other
 on the same cores, a thread that is awake for nothing keeps the one that it waits for from running,
 and that can cost nine tenths. So they are patient while the cores are ours, and curt otherwise:
 
-    spinning.look()     after each step: finds out which it is, and changes over
+    spinning.start()   before each step
+    spinning.look()    after it: finds out which it is, and changes over
+    spinning.hush()    others, whom we know of, compute until the next step
 
 Who sleeps often waits for a core when it wakes, others or not: how long curt threads wait tells
 nothing. So they are curt for a while only, and then find out again.
@@ -23,7 +25,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-CROWDED: Final = 0.12  # part of the time that threads were ready to run, but others ran
+CROWDED: Final = 0.2  # part of the time that threads were ready to run, but others ran
 FIRST_SPELL_S: Final = 0.25  # of computing, curtly, before patience is tried again
 LONGEST_SPELL_S: Final = 4.0  # each trial costs about one slow step
 _LEAST_S: Final = 0.05  # shorter than that tells nothing
@@ -73,12 +75,15 @@ class Spinning:
     def __init__(self, n_threads: int) -> None:
         self._crowding = Crowding()
         self._crowd: threading.Event | None = None  # ends the idle team
+        self._hushed_s: float | None = None  # how long we had waited then
+        self._nothing = ctypes.cast(ctypes.CDLL(None).getppid, ctypes.c_void_p)
         self._openmp = _openmp()
         n_cpus = self._openmp.omp_get_num_procs() if self._openmp else 0
         self._n_idle = max(n_cpus - n_threads, 0) + 2
         self._file = (
             _open_schedstat() if n_threads > 1 and self._n_idle < _MOST_IDLE_THREADS else -1
         )
+        self._n_threads = n_threads
         self._begun_s = 0.0
         self._seconds = 0.0  # of steps since we last asked how long we waited
         self._waited_before_s = self._waited_s()
@@ -90,7 +95,23 @@ class Spinning:
 
     def start(self) -> None:
         """What happened until now was no step."""
+        if self._hushed_s is not None:
+            self._waited_before_s += self._waited_s() - self._hushed_s
+            self._hushed_s = None
+            self._change_over(curt=self._crowding.crowded)
         self._begun_s = time.perf_counter()
+
+    def hush(self) -> None:
+        """Sends our threads to sleep, which would else stay awake for a while after a step.
+
+        They read the limit when they begin to wait; so they are called together once more, for
+        nothing.
+        """
+        if self._file < 0 or self._openmp is None or self.curt:
+            return
+        self._hushed_s = self._waited_s()
+        self._change_over(curt=True)
+        self._openmp.GOMP_parallel(self._nothing, None, self._n_threads, 0)
 
     def look(self) -> None:
         """After a step."""
@@ -102,17 +123,22 @@ class Spinning:
         waited_s = self._waited_s()
         crowded = self._crowding.observe(self._seconds, waited_s - self._waited_before_s)
         self._seconds, self._waited_before_s = 0.0, waited_s
-        if crowded and self._crowd is None:
-            self._crowd = threading.Event()
-            threading.Thread(target=self._idle, args=(self._crowd,), daemon=True).start()
-        elif not crowded and self._crowd is not None:
+        self._change_over(curt=crowded)
+
+    def _change_over(self, *, curt: bool) -> None:
+        if curt and self._crowd is None:
+            self._crowd, there = threading.Event(), threading.Event()
+            idle = threading.Thread(target=self._idle, args=(there, self._crowd), daemon=True)
+            idle.start()
+            there.wait()
+        elif not curt and self._crowd is not None:
             self._crowd.set()
             self._crowd = None
 
-    def _idle(self, over: threading.Event) -> None:
+    def _idle(self, there: threading.Event, over: threading.Event) -> None:
         """Counts as a team of threads until `over`, when this thread ends, and they with it."""
-        nothing = ctypes.cast(ctypes.CDLL(None).getppid, ctypes.c_void_p)
-        self._openmp.GOMP_parallel(nothing, None, self._n_idle, 0)
+        self._openmp.GOMP_parallel(self._nothing, None, self._n_idle, 0)
+        there.set()
         over.wait()
 
     def _waited_s(self) -> float:

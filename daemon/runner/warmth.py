@@ -78,7 +78,7 @@ class Warmth:
             if time.monotonic() > until_s:
                 return
             try:
-                self._snapshots.save(slot.cached, self._context.state(slot.id))
+                self._snapshots.save(slot.cached, slot.packed or self._context.state(slot.id))
             except OSError as error:
                 sys.stderr.write(f"a conversation could not be put away: {error}\n")
                 return

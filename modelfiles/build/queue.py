@@ -11,7 +11,7 @@ class Turns(Protocol):
     def take(self) -> None:
         """Returns when this process may compute."""
 
-    def give(self, seconds: float) -> None:
+    def give(self, seconds: float) -> object:
         """It has computed for so long; others may be due."""
 
     def rest(self) -> None:

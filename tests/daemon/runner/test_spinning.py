@@ -19,7 +19,7 @@ def test_a_moment_tells_nothing() -> None:
 def test_others_on_our_cores_are_noticed_and_forgotten() -> None:
     """Much waiting means crowded, for a short spell of computing however long that waits."""
     crowding = Crowding()
-    assert crowding.observe(0.1, 0.02)
+    assert crowding.observe(0.1, 0.03)
     assert crowding.observe(0.9 * FIRST_SPELL_S, 0.1)
     assert not crowding.observe(0.2 * FIRST_SPELL_S, 0.1)
     assert not crowding.observe(0.1, 0.005)
@@ -64,6 +64,25 @@ def test_threads_change_over(monkeypatch: pytest.MonkeyPatch) -> None:
     while threading.active_count() > before:
         assert time.monotonic() < deadline, "the idle team goes on"
         time.sleep(0.01)
+
+
+def test_threads_sleep_while_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the end of one step to the next; how long that took tells nothing of a crowd."""
+    clock_s, waited_s = 0.0, 0.0
+    monkeypatch.setattr(time, "perf_counter", lambda: clock_s)
+    monkeypatch.setattr(Spinning, "_waited_s", lambda _self: waited_s)
+    spinning = Spinning(2)
+    spinning.start()
+    clock_s = 0.03
+    spinning.look()
+    spinning.hush()
+    assert spinning.curt
+    clock_s, waited_s = 2.0, 1.9
+    spinning.start()
+    assert not spinning.curt
+    clock_s = 2.1
+    spinning.look()
+    assert not spinning.curt
 
 
 def test_who_computes_alone_has_nobody_to_wait_for() -> None:

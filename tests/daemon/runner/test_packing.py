@@ -1,0 +1,118 @@
+"""Idle conversations leave the cache for an answer that runs alone, and come back as they were."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qm.daemon.runner import wire
+from qm.daemon.runner.packing import MOST_BYTES
+
+from .conftest import started
+from .reference import answer, assert_same, reference
+from .tiny_models import write_tiny_model
+
+N = 6
+FIRST = (1, *(40 + 7 * at % 240 for at in range(300)))
+SECOND = (1, *range(270, 200, -1))
+
+_SCRIPT = """
+import json, sys
+from qm.daemon.runner.isolation import forgo_amx
+forgo_amx()
+from qm.daemon.runner import packing, wire
+from qm.daemon.runner.llama import Batch, Context
+from qm.daemon.runner.llama_log import Log
+from qm.daemon.runner.slots import Slots
+from qm.daemon.runner.weights import Model
+
+packing.MOST_BYTES = int(sys.argv[2])
+placement = wire.Placement(n_ctx=1024, n_parallel=1, n_threads=1)
+log = Log()
+model = Model([sys.argv[1]], placement, lambda _: True, log)
+context = Context(model, placement, log, embedding=False)
+batch, slots = Batch(context.n_batch), Slots(context.n_slots)
+first, other = slots.all[:2]
+tokens = [1, *(40 + 7 * at % 240 for at in range(300))]
+
+def evaluate(slot, start, end):
+    batch.clear()
+    index = batch.add_many(tokens[start:end], start, slot.id, output=True)
+    assert context.decode(batch) == 0
+    return context.logits_bytes(index).hex()
+
+evaluate(first, 0, 300)
+slots.take(first)
+first.grow(300)
+slots.give_back(first, tokens[:300])
+found = {"expected": evaluate(first, 300, 301)}
+context.remove(first.id, 300)
+found["small"] = packing.Packing(context, slots).pack(400)
+found["packed"] = packing.Packing(context, slots).pack(10)
+found["cells"], found["left"] = slots.most_cells, context.state_bytes(first.id)
+if found["packed"]:
+    found["part"] = packing.Packing(context, slots).unpack(first, other, 200)
+    found["still"] = first.packed is not None
+    packing.Packing(context, slots).unpack(first, first, 300)
+    found["again"], found["gone"] = evaluate(first, 300, 301), first.packed is None
+    evaluate(other, 200, 300)
+    found["branch"] = evaluate(other, 300, 301)
+print(json.dumps(found))
+"""
+
+
+def _found(model: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+    command = [sys.executable, "-c", _SCRIPT, str(model), str(most_bytes)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=120)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _numbers(logits: str) -> list[float]:
+    return array("f", bytes.fromhex(logits)).tolist()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("packing") / "model.gguf", "llama")
+
+
+def test_what_is_packed_comes_back_to_the_bit(tiny: Path) -> None:
+    """Whole into its own slot, or a part into another; the cache is empty in between."""
+    found = _found(tiny)
+    assert (found["small"], found["packed"]) == (False, True)
+    assert found["cells"] == 0
+    assert found["left"] < 1000
+    assert (found["part"], found["still"], found["gone"]) == (200, True, True)
+    assert found["again"] == found["expected"]
+    assert _numbers(found["branch"]) == pytest.approx(_numbers(found["expected"]), abs=1e-3)
+
+
+def test_what_takes_too_much_memory_stays_where_it_is(tiny: Path) -> None:
+    """Nothing is packed then, rather than a part."""
+    found = _found(tiny, most_bytes=1000)
+    assert (found["packed"], found["cells"]) == (False, 300)
+
+
+@pytest.mark.asyncio
+async def test_conversations_in_turns_stay_warm(tiny: Path, tmp_path: Path) -> None:
+    """Each comes back from memory, with the answer of one that nobody interrupted."""
+    placement = wire.Placement(n_ctx=1024, n_parallel=2, n_threads=1)
+    longer = [*FIRST, *range(60, 65)]
+    branch = [*FIRST[:200], *range(60, 65)]
+    prompts = [FIRST, SECOND, longer, branch, SECOND]
+    expected = await asyncio.to_thread(reference, tiny, prompts, N)
+    runner = await started(tiny, tmp_path / "log", placement)
+    cached = []
+    for prompt, one in zip(prompts, expected, strict=True):
+        ours, done = await answer(runner, prompt, N)
+        assert_same(ours, one)
+        cached.append(done.cached_tokens)
+    await runner.close()
+    assert cached == [0, 1, len(FIRST), 200, len(SECOND) - 1]
