@@ -17,26 +17,25 @@ _TYPES = {
     415: "invalid_request_error",
     429: "rate_limit_error",
 }
-# OpenAI's words, by which clients know what to do about an error; the others are ours.
+# OpenAI's words, by which clients know what to do about an error. Only for what Ollama doesn't
+# refuse: what both refuse is told as there, where `param` and `code` are null.
 _CODES = {
     "prompt_too_long": "context_length_exceeded",
     "unauthorised": "invalid_api_key",
-    "model_required": "missing_required_parameter",
-    "wrong_type": "invalid_type",
-    "invalid_field": "invalid_value",
-    "invalid_content": "invalid_value",
     "invalid_option": "invalid_value",
+    "previous_response_not_found": "previous_response_not_found",
 }
 
 
 def error_body(error: QmError, _request_id: str) -> JsonObject:
     """The error object of OpenAI's API; `param` is the path of the field that is at fault."""
+    code = _CODES.get(error.code)
     return {
         "error": {
             "message": error.message,
             "type": _TYPES.get(error.status, "api_error"),
-            "param": error.field or None,
-            "code": _CODES.get(error.code, error.code),
+            "param": (error.field or None) if code else None,
+            "code": code,
         }
     }
 
