@@ -87,7 +87,7 @@ def test_prompts_take_small_bites_while_answers_are_under_way() -> None:
     """The measured speed sets the size, within bounds; unmeasured, a modest first guess."""
     pace = Pace()
     assert pace.budget(generating=1, n_batch=512) == FIRST_CHUNK
-    pace.learn(0.32, prompt_tokens=64, generating=0)  # 5 ms a token
+    pace.learn(0.16, prompt_tokens=64, generating=0)  # 2.5 ms a token
     busy, alone = pace.budget(1, 512), pace.budget(0, 512)
     assert SMALLEST_CHUNK <= busy < alone <= 512
     assert alone % GRAIN == 0
@@ -110,6 +110,10 @@ def test_a_part_of_a_tile_becomes_a_whole_one() -> None:
     """Small bites take longer for each token, and must not make the next ones smaller still."""
     assert Pace(token_s=0.008).budget(1, 512) == GRAIN
     assert Pace(token_s=0.03).budget(1, 512) < GRAIN
+    pace = Pace(token_s=0.008)
+    for _ in range(20):
+        pace.learn(18 * 0.03, prompt_tokens=18, generating=0)
+    assert pace.budget(1, 512) == GRAIN
 
 
 def test_a_few_tokens_tell_nothing_about_many() -> None:
