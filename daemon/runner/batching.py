@@ -45,14 +45,14 @@ class Pace:
     token_s: float | None = None  # one more prompt token
     step_s: float = 0.0  # a step without any prompt token
 
-    def budget(self, generating: int, n_batch: int) -> int:
-        """How many prompt tokens the next step may evaluate."""
+    def budget(self, generating: int, n_batch: int, waiting: int) -> int:
+        """How many of `waiting` prompt tokens the next step may evaluate."""
         room = n_batch - generating
         if self.token_s is None:
             return min(FIRST_CHUNK, room)
         tokens = int((BUSY_STEP_S if generating else ALONE_STEP_S) / self.token_s)
         if GRAIN * self.token_s <= LONGEST_TILE_S:  # fewer might take no less time than all
-            tokens = max(tokens - tokens % GRAIN, GRAIN)
+            tokens = _evenly(max(tokens - tokens % GRAIN, GRAIN), waiting)
         return min(max(tokens, SMALLEST_CHUNK), room)
 
     def learn(self, seconds: float, prompt_tokens: int, generating: int) -> None:
@@ -67,6 +67,12 @@ class Pace:
                 self.token_s = _smooth(self.token_s, token_s)
         else:
             self.step_s = _smooth(self.step_s or None, seconds)
+
+
+def _evenly(tokens: int, waiting: int) -> int:
+    """A little more than `tokens` where that leaves no small piece at the end."""
+    pieces = waiting // tokens
+    return -(-waiting // pieces) if pieces else tokens
 
 
 def _smooth(before: float | None, now: float) -> float:

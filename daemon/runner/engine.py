@@ -196,8 +196,8 @@ class Engine:
         generating = [sequence for sequence in self._running if sequence.generating]
         prompting = self._prompting()
         beside = len(generating) or int(self._turns.contended)
-        total = self._pace.budget(beside, self._batch.room) if prompting else 0
         wished = [self._most_at_once(sequence) for sequence in prompting]
+        total = self._pace.budget(beside, self._batch.room, sum(wished)) if prompting else 0
         counts = shares(wished, total)
         if not self._make_room(len(generating) + sum(counts)):
             return self._plan()

@@ -86,15 +86,15 @@ def test_a_short_prompt_gets_through_beside_a_long_one() -> None:
 def test_prompts_take_small_bites_while_answers_are_under_way() -> None:
     """The measured speed sets the size, within bounds; unmeasured, a modest first guess."""
     pace = Pace()
-    assert pace.budget(generating=1, n_batch=512) == FIRST_CHUNK
+    assert pace.budget(1, 512, 1536) == FIRST_CHUNK
     pace.learn(0.16, prompt_tokens=64, generating=0)  # 2.5 ms a token
-    busy, alone = pace.budget(1, 512), pace.budget(0, 512)
+    busy, alone = pace.budget(1, 512, 1536), pace.budget(0, 512, 1536)
     assert SMALLEST_CHUNK <= busy < alone <= 512
     assert alone % GRAIN == 0
     fast = Pace(token_s=1e-5)
-    assert fast.budget(4, 512) == 508
+    assert fast.budget(4, 512, 1536) == 508
     slow = Pace(token_s=2.0)
-    assert slow.budget(1, 512) == SMALLEST_CHUNK
+    assert slow.budget(1, 512, 1536) == SMALLEST_CHUNK
 
 
 def test_the_cost_of_other_answers_does_not_shrink_prompts_to_nothing() -> None:
@@ -103,24 +103,35 @@ def test_the_cost_of_other_answers_does_not_shrink_prompts_to_nothing() -> None:
     for _ in range(20):
         pace.learn(0.1, prompt_tokens=0, generating=8)
         pace.learn(0.1 + 32 * 0.002, prompt_tokens=32, generating=8)
-    assert pace.budget(8, 512) >= GRAIN
+    assert pace.budget(8, 512, 1536) >= GRAIN
 
 
 def test_a_part_of_a_tile_becomes_a_whole_one() -> None:
     """Small bites take longer for each token, and must not make the next ones smaller still."""
-    assert Pace(token_s=0.008).budget(1, 512) == GRAIN
-    assert Pace(token_s=0.03).budget(1, 512) < GRAIN
+    assert Pace(token_s=0.008).budget(1, 512, 1536) == GRAIN
+    assert Pace(token_s=0.03).budget(1, 512, 1536) < GRAIN
     pace = Pace(token_s=0.008)
     for _ in range(20):
         pace.learn(18 * 0.03, prompt_tokens=18, generating=0)
-    assert pace.budget(1, 512) == GRAIN
+    assert pace.budget(1, 512, 1536) == GRAIN
+
+
+def test_a_prompt_ends_with_no_small_piece() -> None:
+    """Few tokens behind a long prompt take as long as a whole tile: they are spread over others."""
+    pace, left, pieces = Pace(token_s=0.008), 1800, []
+    while left:
+        pieces.append(min(pace.budget(1, 512, left), left))
+        left -= pieces[-1]
+    assert min(pieces) >= GRAIN
+    assert max(pieces) <= GRAIN + 1
+    assert pace.budget(1, 512, 20) == GRAIN
 
 
 def test_a_few_tokens_tell_nothing_about_many() -> None:
     """After prompts that were cached but for their ends, long ones go as fast as before."""
     pace = Pace()
     pace.learn(0.4, 100, 0)
-    before = pace.budget(1, 512)
+    before = pace.budget(1, 512, 1536)
     for _ in range(20):
         pace.learn(0.05, 1, 1)
-    assert pace.budget(1, 512) == before
+    assert pace.budget(1, 512, 1536) == before
