@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
+from functools import cache
+from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 _FOLDERS = ("delta/", "adapter/")
 _KEYS = ("files", "delta_files", "adapters", "imatrix_file")
-_READ_BYTES = 1 << 20
 
 
 class InputMissing(InvalidRequest):
@@ -55,12 +55,13 @@ def bring_missing(client: Client, request: JsonObject, folder: Path) -> None:
 
     Raises InputMissing.
     """
+    digest_of = cache(_digest)  # of gigabytes, each of which may be looked at for several names
     for key in _KEYS:
         files: Mapping[str, str] = request.get(key) or {}
         for name, digest in files.items():
             if client.has_blob(digest):
                 continue
-            path = next((each for each in _likely(folder, name) if _digest(each) == digest), None)
+            path = next((each for each in _likely(folder, name) if digest_of(each) == digest), None)
             if path is None:
                 raise InputMissing(f"{name} ({digest}) is needed; put it into {folder.absolute()}")
             bring(client, path)
@@ -73,8 +74,5 @@ def _likely(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _digest(path: Path) -> str:
-    hashed = sha256()
     with path.open("rb") as file:
-        while data := file.read(_READ_BYTES):
-            hashed.update(data)
-    return f"sha256:{hashed.hexdigest()}"
+        return f"sha256:{file_digest(file, 'sha256').hexdigest()}"
