@@ -79,6 +79,14 @@ async def answer(
 
 async def answered(runner: Runner, request: wire.Generate) -> tuple[Answer, wire.Done]:
     """What a runner says to a request for log probabilities of its tokens."""
+    entries, done = await entries_of(runner, request)
+    return Answer([one.token_id for one in entries], [one.logprob for one in entries], []), done
+
+
+async def entries_of(
+    runner: Runner, request: wire.Generate
+) -> tuple[list[wire.TokenLogprob], wire.Done]:
+    """All log probabilities, in order."""
     entries: list[wire.TokenLogprob] = []
     async with aclosing(runner.generate(request)) as events:
         async for event in events:
@@ -86,7 +94,7 @@ async def answered(runner: Runner, request: wire.Generate) -> tuple[Answer, wire
                 entries += event.logprobs
             elif isinstance(event, wire.Done):
                 done = event
-    return Answer([one.token_id for one in entries], [one.logprob for one in entries], []), done
+    return entries, done
 
 
 def assert_same(

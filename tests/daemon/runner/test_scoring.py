@@ -6,7 +6,6 @@ import asyncio
 import json
 import subprocess
 import sys
-from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from qm.daemon.runner import wire
 from qm.daemon.runner.process import Runner
 
 from .conftest import greedy, started
-from .reference import ROUNDING
+from .reference import ROUNDING, entries_of
 from .tiny_models import VOCABULARY, write_tiny_model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -48,20 +47,6 @@ def reference(model: Path, tokens: list[int]) -> list[float]:
     return scores
 
 
-async def scored(
-    runner: Runner, request: wire.Generate
-) -> tuple[list[wire.TokenLogprob], wire.Done]:
-    """All log probabilities, in order."""
-    entries: list[wire.TokenLogprob] = []
-    async with aclosing(runner.generate(request)) as events:
-        async for event in events:
-            if isinstance(event, wire.Chunk):
-                entries += event.logprobs
-            elif isinstance(event, wire.Done):
-                done = event
-    return entries, done
-
-
 def assert_like(entries: list[wire.TokenLogprob], tokens: list[int], expected: list[float]) -> None:
     assert [entry.token_id for entry in entries] == tokens
     assert [entry.known for entry in entries] == [False] + [True] * len(expected)
@@ -77,14 +62,14 @@ async def test_a_prompt_is_scored_whatever_is_cached_or_goes_on(
     expected = reference(smollm2_gguf, tokens)
     request = greedy(TEXT, 0, logprobs=1, score_prompt=True)
     for _ in range(2):
-        entries, done = await scored(runner, request)
+        entries, done = await entries_of(runner, request)
         assert_like(entries, tokens, expected)
         assert (done.reason, done.generated_tokens) == ("length", 0)
         assert (done.prompt_tokens, done.cached_tokens) == (len(tokens), 0)
     assert entries[1].top[0].logprob >= entries[1].logprob
-    beside = [scored(runner, greedy("Once upon a time", 24, logprobs=0)) for _ in range(2)]
+    beside = [entries_of(runner, greedy("Once upon a time", 24, logprobs=0)) for _ in range(2)]
     longer = greedy(TEXT, 4, logprobs=0, score_prompt=True, options={"ignore_eos": True})
-    both = await asyncio.gather(*beside, scored(runner, longer), scored(runner, longer))
+    both = await asyncio.gather(*beside, entries_of(runner, longer), entries_of(runner, longer))
     for entries, done in both[2:]:
         assert_like(entries[: len(tokens)], tokens, expected)
         assert (len(entries), done.generated_tokens) == (len(tokens) + 4, 4)
@@ -93,7 +78,7 @@ async def test_a_prompt_is_scored_whatever_is_cached_or_goes_on(
 async def test_the_end_is_scored_too(runner: Runner) -> None:
     """Who drops the last token, as evaluations do, drops the one that was generated."""
     ends = {2: 100.0}  # <|im_end|>
-    entries, done = await scored(
+    entries, done = await entries_of(
         runner, greedy("A dog", 1, logprobs=0, score_prompt=True, options={"logit_bias": ends})
     )
     assert (done.reason, [entry.token_id for entry in entries][2:]) == ("stop", [2])
@@ -110,9 +95,9 @@ async def test_every_memory_is_scored(architecture: str, tmp_path: Path) -> None
         request = wire.Generate(
             0, wire.Options(num_predict=0), tokens=tuple(tokens), logprobs=0, score_prompt=True
         )
-        entries, _ = await scored(runner, request)
+        entries, _ = await entries_of(runner, request)
         assert_like(entries, tokens, reference(model, tokens))
-        told, done = await scored(runner, greedy("ab", 0, logprobs=0, score_prompt=True))
+        told, done = await entries_of(runner, greedy("ab", 0, logprobs=0, score_prompt=True))
     finally:
         await runner.close()
     assert done.prompt_tokens == len(told) + 1
