@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..chat.request import Message, Role, ToolCall
 from .content import InvalidContent, arguments, audio_data, image_data
-from .fields import Fields, as_object
+from .fields import Fields, as_object, field_of
 
 _ROLES = {"developer": Role.SYSTEM, "function": Role.TOOL}
 _GO_KINDS = {bool: "bool", int: "float64", float: "float64", dict: "map[string]interface {}"}
@@ -48,7 +48,7 @@ def content(fields: Fields, name: str = "content") -> tuple[str, tuple[bytes, ..
         return value or "", ()
     if not isinstance(value, list):
         kind = _GO_KINDS[type(value)]
-        raise InvalidContent(f"invalid message content type: {kind}")
+        raise InvalidContent(f"invalid message content type: {kind}", field_of(fields.path(name)))
     texts: list[str] = []
     images: list[bytes] = []
     for path, item in fields.items(name):
@@ -59,11 +59,12 @@ def content(fields: Fields, name: str = "content") -> tuple[str, tuple[bytes, ..
             case "refusal":
                 texts.append(part.text("refusal"))
             case "image_url" | "input_image":
-                images.append(image_data(_image_url(part)))
+                images.append(image_data(_image_url(part), field_of(part.path("image_url"))))
             case "input_audio":
-                images.append(audio_data(part.fields("input_audio").text("data")))
+                sound = part.fields("input_audio")
+                images.append(audio_data(sound.text("data"), field_of(sound.path("data"))))
             case _:
-                raise InvalidContent("invalid message format")
+                raise InvalidContent("invalid message format", field_of(part.path("type")))
     return "\n\n".join(text for text in texts if text), tuple(images)
 
 
@@ -81,9 +82,10 @@ def _calls(fields: Fields) -> Iterator[ToolCall]:
 
 
 def _called(function: Fields, call_id: str, index: int) -> ToolCall:
+    path = field_of(function.path("arguments"))
     return ToolCall(
         name=function.text("name"),
-        arguments=arguments(function.raw("arguments")),
+        arguments=arguments(function.raw("arguments"), path),
         id=call_id,
         index=index,
     )

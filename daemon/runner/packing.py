@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from .clearing import clear_for
 from .llama import Context
 from .slots import Slot, Slots
 
@@ -54,7 +55,7 @@ class Packing:
         assert packed is not None
         self._context.remove(slot.id, -1)
         self._slots.empty(slot)
-        fits = self._slots.cells_fit(self._context.n_ctx - held)
+        fits = clear_for(held, self._context, self._slots)
         if not fits or not self._context.restore(slot.id, packed):
             self._context.remove(slot.id, -1)
             return 0

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from . import cells
+from .clearing import evict
 from .llama import Context
 from .packing import Packing
 from .prefix import common_prefix, reusable_prefix
@@ -53,9 +54,8 @@ class Reuse:
 
     def seat(self, sequence: Sequence, running: list[Sequence]) -> bool:
         """Gives `sequence` a slot with what is cached of its tokens; False when none is free."""
+        self._bring_back(sequence, running)
         source, shared = self._best(sequence, running)
-        if restored := self._brought_back(sequence, shared):
-            source, shared = restored, restored.reusable(sequence.tokens)
         slot = self._seat_for(source, shared)
         if slot is None:
             return False
@@ -71,11 +71,15 @@ class Reuse:
         self._choose_leader(sequence, running)
         return True
 
-    def _brought_back(self, sequence: Sequence, shared: int) -> Slot | None:
+    def _bring_back(self, sequence: Sequence, running: list[Sequence]) -> None:
+        """Puts what the disk had of `sequence` into an idle slot, unless the cache has as much.
+
+        Others may have lost their cells for it, even if it came to nothing.
+        """
         stored, sequence.stored = sequence.stored, None
-        if self._warmth is None or stored is None:
-            return None
-        return self._warmth.bring_back(stored, sequence.tokens, shared)
+        if self._warmth is not None and stored is not None:
+            _, shared = self._best(sequence, running)
+            self._warmth.bring_back(stored, sequence.tokens, shared)
 
     def _best(self, sequence: Sequence, running: list[Sequence]) -> tuple[Slot | None, int]:
         """The slot with the longest beginning of `sequence`, and how long that is."""
@@ -182,10 +186,7 @@ class Reuse:
 
     def evict(self) -> bool:
         """Frees the cells of an idle slot; False when none has any."""
-        evicted = self.slots.evict()
-        if evicted is not None:
-            self._context.remove(evicted.id, -1)
-        return evicted is not None
+        return evict(self._context, self.slots)
 
     def has_room(self, sequence: Sequence, running: list[Sequence]) -> bool:
         """Whether `sequence` could run beside the others for a while, not be preempted at once."""

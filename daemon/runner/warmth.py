@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from . import cells
+from .clearing import clear_for
 from .llama import Context
 from .slots import Slot, Slots
 from .snapshots import LEAST_TOKENS, Snapshot, Snapshots
@@ -52,22 +53,18 @@ class Warmth:
         threading.Thread(target=self._read, args=(stored,), name="stored", daemon=True).start()
         return stored
 
-    def bring_back(self, stored: Stored, prompt: list[int], cached: int) -> Slot | None:
-        """An idle slot with it, unless the cache has as much of `prompt` by now."""
+    def bring_back(self, stored: Stored, prompt: list[int], cached: int) -> None:
+        """Puts it into an idle slot, unless the cache has as much of `prompt` by now."""
         found, state = stored.snapshot, stored.state
         if state is None or self._snapshots.best(prompt, cached, self._context.floor) is not found:
-            return None
+            return
         slot = self._slots.spare()
         if slot is None:
-            return None
+            return
         self._clear(slot)
         needed = len(found.tokens) + cells.beyond(found.tokens)
-        while not self._slots.cells_fit(self._context.n_ctx - needed):
-            evicted = self._slots.evict()
-            if evicted is None:
-                return None  # running answers need the cells
-            self._context.remove(evicted.id, -1)
-        return self._restored(slot, found, state)
+        if clear_for(needed, self._context, self._slots):
+            self._restore(slot, found, state)
 
     def put_away(self) -> None:
         """Writes what idle slots hold, the last used first."""
@@ -90,19 +87,18 @@ class Warmth:
             stored.ready = True
             self._wake()
 
-    def _restored(self, slot: Slot, snapshot: Snapshot, state: memoryview) -> Slot | None:
+    def _restore(self, slot: Slot, snapshot: Snapshot, state: memoryview) -> None:
         length = len(snapshot.tokens)
         if not self._context.restore(slot.id, state):
             self._snapshots.drop(snapshot)
             self._clear(slot)
-            return None
+            return
         self._slots.take(slot)
         slot.grow(length)
         self._slots.give_back(slot, list(snapshot.tokens))
         self._context.guard(slot.id, 0, length)
         slot.guarded = length
         slot.floor = self._context.floor(length)
-        return slot
 
     def _clear(self, slot: Slot) -> None:
         self._context.remove(slot.id, -1)

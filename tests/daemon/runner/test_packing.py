@@ -116,3 +116,19 @@ async def test_conversations_in_turns_stay_warm(tiny: Path, tmp_path: Path) -> N
         cached.append(done.cached_tokens)
     await runner.close()
     assert cached == [0, 1, len(FIRST), 200, len(SECOND) - 1]
+
+
+@pytest.mark.asyncio
+async def test_a_packed_conversation_comes_back_instead_of_an_idle_one(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """Where the cache has no room for both; what idles there was of less use."""
+    placement = wire.Placement(n_ctx=256, n_parallel=1, n_threads=1)
+    first, second = FIRST[:130], (1, *range(270, 146, -1))
+    runner = await started(tiny, tmp_path / "log", placement)
+    cached = []
+    for prompt in (first, second, (*first, *range(60, 75))):
+        _, done = await answer(runner, prompt, 2)
+        cached.append(done.cached_tokens)
+    await runner.close()
+    assert cached == [0, 1, len(first)]

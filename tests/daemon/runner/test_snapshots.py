@@ -15,7 +15,7 @@ from qm.daemon.runner.snapshots import Snapshots
 from qm.modelfiles.binding import binding_version
 
 from .conftest import greedy
-from .reference import answer
+from .reference import answer, assert_same, reference
 from .tiny_models import write_tiny_model
 
 PLACEMENT = wire.Placement(n_ctx=1024, n_batch=256, n_ubatch=256, n_parallel=2, n_threads=1)
@@ -168,18 +168,26 @@ def test_a_longer_conversation_replaces_what_it_continues(kv: Path) -> None:
     assert not kept.has([1] * 151)
 
 
-async def test_a_snapshot_that_llama_cpp_refuses_is_dropped(
-    smollm2_gguf: Path, tmp_path: Path, kv: Path
-) -> None:
-    """Whole and ours, but its state is nonsense: evaluated as if there were none."""
-    load = order(smollm2_gguf, kv)
-    [(said, _)] = await answers(load, tmp_path / "log", STORY)
-    snapshots = Snapshots(kv, load, binding_version())
-    tokens = next(iter(snapshots._known)).tokens
-    snapshots.save([*tokens, 0], b"nonsense" * 1000)
+async def test_a_snapshot_that_llama_cpp_refuses_is_dropped(tmp_path: Path, kv: Path) -> None:
+    """Whole and ours, but its state is nonsense: evaluated as if there were none.
+
+    So is the beginning that the cache had, in the slot that the snapshot should have come to.
+    """
+    model = await asyncio.to_thread(write_tiny_model, tmp_path / "model.gguf", "llama")
+    alone = msgspec.structs.replace(PLACEMENT, n_parallel=1, n_spare=0)
+    load, talk = order(model, kv, placement=alone), (1, *range(3, 103))
+    Snapshots(kv, load, binding_version()).save([*talk, 0], b"nonsense" * 1000)
     assert len(files(kv)) == 1
-    [(again, done)] = await answers(load, tmp_path / "log", STORY)
-    assert (again, done.cached_tokens) == (said, 0)
+    [expected] = await asyncio.to_thread(reference, model, [talk], 6)
+    runner = await Runner.spawn(tmp_path / "log")
+    try:
+        await runner.load(load)
+        await answer(runner, talk[:20], 1)
+        ours, done = await answer(runner, talk, 6)
+    finally:
+        await runner.close()
+    assert_same(ours, expected, rounding=0.01)
+    assert done.cached_tokens == 0
 
 
 async def test_nobody_waits_for_a_slow_disk_but_who_needs_it(tmp_path: Path, kv: Path) -> None:
