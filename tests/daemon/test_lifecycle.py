@@ -1,4 +1,4 @@
-"""The daemon from start to end: a real process, real sockets, the real model."""
+"""The daemon from start to end: a real process, real sockets, a tiny model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,21 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
+from .runner.tiny_models import write_tiny_model
+
 if TYPE_CHECKING:
     from ..conftest import LiveDaemon
 
 Start: TypeAlias = "Callable[..., LiveDaemon]"
 LIMIT_S = 60.0
-ENDLESS = {"temperature": 0, "ignore_eos": True}
+ENDLESS = {"temperature": 0, "ignore_eos": True, "num_ctx": 2048, "num_predict": 100_000}
 STORY = {"model": "smollm2", "prompt": "Once upon a time", "options": ENDLESS}
+
+
+@pytest.fixture(scope="module")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that loads at once."""
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "model.gguf", "llama")
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -183,13 +191,12 @@ def test_after_kill_9_nothing_is_left_and_the_next_one_starts(start_daemon: Star
     assert again.json("GET", "/qm/status")["pid"] == again.process.pid
 
 
-@pytest.mark.slow
 def test_a_crashed_runner_is_an_error_in_the_stream_and_loads_anew(
-    start_daemon: Start, smollm2_gguf: Path
+    start_daemon: Start, tiny_gguf: Path
 ) -> None:
     """The daemon goes on."""
     daemon = start_daemon()
-    add_model(daemon, smollm2_gguf)
+    add_model(daemon, tiny_gguf)
     with daemon.stream("/api/generate", STORY) as lines:
         assert "error" not in next(lines)
         (row,) = loaded(daemon)
@@ -202,13 +209,12 @@ def test_a_crashed_runner_is_an_error_in_the_stream_and_loads_anew(
     assert "event=runner_died" in log_text(daemon)
 
 
-@pytest.mark.slow
 def test_kill_9_in_the_middle_of_an_answer_leaves_no_runner(
-    start_daemon: Start, smollm2_gguf: Path
+    start_daemon: Start, tiny_gguf: Path
 ) -> None:
     """The client's stream just ends; it can tell, since `done` never came."""
     daemon = start_daemon()
-    add_model(daemon, smollm2_gguf)
+    add_model(daemon, tiny_gguf)
     with daemon.stream("/api/generate", STORY) as lines:
         next(lines)
         started = children(daemon.process.pid)
@@ -218,23 +224,21 @@ def test_kill_9_in_the_middle_of_an_answer_leaves_no_runner(
     until(lambda: all(is_gone(pid) for pid in started), "a child outlived the daemon")
 
 
-@pytest.mark.slow
-def test_who_hangs_up_frees_the_runner(start_daemon: Start, smollm2_gguf: Path) -> None:
+def test_who_hangs_up_frees_the_runner(start_daemon: Start, tiny_gguf: Path) -> None:
     """Nothing is generated for nobody."""
     daemon = start_daemon()
-    add_model(daemon, smollm2_gguf)
+    add_model(daemon, tiny_gguf)
     with daemon.stream("/api/generate", STORY) as lines:
         next(lines)
         assert [row["users"] for row in loaded(daemon)] == [1]
     until(lambda: [row["users"] for row in loaded(daemon)] == [0], "the slot was not freed")
 
 
-@pytest.mark.slow
-def test_a_running_answer_is_drained(start_daemon: Start, smollm2_gguf: Path) -> None:
+def test_a_running_answer_is_drained(start_daemon: Start, tiny_gguf: Path) -> None:
     """SIGTERM lets it end, and new requests find nobody."""
     daemon = start_daemon(QM_DRAIN_TIMEOUT="60s")
-    add_model(daemon, smollm2_gguf)
-    story = STORY | {"options": ENDLESS | {"num_predict": 60}}
+    add_model(daemon, tiny_gguf)
+    story = STORY | {"options": ENDLESS | {"num_predict": 1000}}
     with daemon.stream("/api/generate", story) as lines:
         next(lines)
         daemon.process.terminate()
@@ -243,13 +247,12 @@ def test_a_running_answer_is_drained(start_daemon: Start, smollm2_gguf: Path) ->
     assert daemon.process.wait(LIMIT_S) == 0
 
 
-@pytest.mark.slow
 def test_an_answer_that_takes_too_long_is_cut_with_an_error(
-    start_daemon: Start, smollm2_gguf: Path
+    start_daemon: Start, tiny_gguf: Path
 ) -> None:
     """Past the drain limit, and its runner is reaped before the daemon goes."""
     daemon = start_daemon(QM_DRAIN_TIMEOUT="50ms")
-    add_model(daemon, smollm2_gguf)
+    add_model(daemon, tiny_gguf)
     with daemon.stream("/api/generate", STORY) as lines:
         next(lines)
         started = children(daemon.process.pid)
@@ -259,11 +262,10 @@ def test_an_answer_that_takes_too_long_is_cut_with_an_error(
     assert all(is_gone(pid) for pid in started)
 
 
-@pytest.mark.slow
-def test_a_second_signal_does_not_wait(start_daemon: Start, smollm2_gguf: Path) -> None:
+def test_a_second_signal_does_not_wait(start_daemon: Start, tiny_gguf: Path) -> None:
     """Ctrl-C twice means now."""
     daemon = start_daemon(QM_DRAIN_TIMEOUT="10m")
-    add_model(daemon, smollm2_gguf)
+    add_model(daemon, tiny_gguf)
     with daemon.stream("/api/generate", STORY) as lines:
         next(lines)
         daemon.process.send_signal(signal.SIGINT)
@@ -272,24 +274,10 @@ def test_a_second_signal_does_not_wait(start_daemon: Start, smollm2_gguf: Path) 
         assert daemon.process.wait(LIMIT_S) == 0
 
 
-@pytest.mark.slow
-def test_a_stopped_runner_is_unloaded_all_the_same(start_daemon: Start, smollm2_gguf: Path) -> None:
-    """Asked, waited for, terminated, killed, reaped; then the answer comes."""
-    daemon = start_daemon()
-    add_model(daemon, smollm2_gguf)
-    daemon.json("POST", "/api/generate", {"model": "smollm2"})
-    (row,) = loaded(daemon)
-    os.kill(int(str(row["pid"])), signal.SIGSTOP)
-    assert daemon.json("POST", "/qm/unload", {"model": "smollm2"}) == {"unloaded": True}
-    assert is_gone(int(str(row["pid"])))
-    assert loaded(daemon) == []
-
-
-@pytest.mark.slow
-def test_an_idle_model_expires(start_daemon: Start, smollm2_gguf: Path) -> None:
+def test_an_idle_model_expires(start_daemon: Start, tiny_gguf: Path) -> None:
     """After the request's keep_alive, which wins over the setting."""
     daemon = start_daemon(QM_KEEP_ALIVE="1h")
-    add_model(daemon, smollm2_gguf)
+    add_model(daemon, tiny_gguf)
     daemon.json("POST", "/api/generate", {"model": "smollm2", "keep_alive": "200ms"})
     until(lambda: loaded(daemon) == [], "the model did not expire")
     assert "reason=expired" in log_text(daemon)

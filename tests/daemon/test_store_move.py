@@ -1,4 +1,4 @@
-"""`qm store move` with the real model, under a daemon that goes on answering."""
+"""`qm store move`, under a daemon that goes on answering."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .runner.tiny_models import write_tiny_model
+
 if TYPE_CHECKING:
     from ..conftest import LiveDaemon
 
-ASK = ("run", "smollm2", "-p", "temperature=0", "-p", "num_predict=8", "The capital of France is")
+ASK = ("run", "tiny", "-p", "temperature=0", "-p", "num_predict=8", "The capital of France is")
 
 
 @pytest.fixture
-def daemon(start_daemon: Callable[..., LiveDaemon], smollm2_gguf: Path) -> LiveDaemon:
+def daemon(start_daemon: Callable[..., LiveDaemon], tmp_path: Path) -> LiveDaemon:
     daemon = start_daemon(QM_KEEP_ALIVE="-1")
-    made = daemon.qm("create", "smollm2", "--from", str(smollm2_gguf))
+    model = write_tiny_model(tmp_path / "model.gguf", "llama")
+    made = daemon.qm("create", "tiny", "--from", str(model))
     assert made.returncode == 0, made.stderr
     return daemon
 
@@ -31,22 +34,22 @@ def test_the_store_moves_while_its_models_answer(
     before = daemon.qm(*ASK)
     assert before.returncode == 0, before.stderr
     body = {
-        "model": "smollm2",
+        "model": "tiny",
         "prompt": "Once upon a time",
-        "options": {"temperature": 0, "num_predict": 60, "ignore_eos": True},
+        "options": {"temperature": 0, "num_predict": 500, "ignore_eos": True},
     }
     target = tmp_path / "elsewhere" / "models"
     with daemon.stream("/api/generate", body) as answer:
         next(answer)
         moved = daemon.qm("store", "move", str(target))
         assert moved.returncode == 0, moved.stderr
-        assert list(answer)[-1]["eval_count"] == 60
+        assert list(answer)[-1]["eval_count"] == 500
     assert moved.stdout == f"the store is at {target}\n"
     assert not (daemon.home / "blobs").exists()
     assert daemon.qm("store", "path").stdout == f"{target}\n"
     assert daemon.qm(*ASK).stdout == before.stdout
     assert daemon.qm("verify").returncode == 0
-    assert daemon.qm("cp", "smollm2", "second").returncode == 0
+    assert daemon.qm("cp", "tiny", "second").returncode == 0
     assert daemon.stop() == 0
     again = start_daemon(home=daemon.home)
     assert again.qm("store", "path").stdout == f"{target}\n"
