@@ -86,6 +86,8 @@ $(DEMO): pyproject.toml
 	@echo "installing qm into $(VENV); the first time this compiles llama.cpp, which takes minutes"
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install -qq -e ".[demo]"
+	@# as pip does for what it copies: every command is a process that would compile it again
+	@$(BIN)/python -m compileall -q cli daemon modelfiles store
 	@touch $@
 
 $(CHECKS): $(DEMO)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PATH_STARTS = ("/", "./", "../", "~")
 BESIDE_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja", "README.md", "*_Pooling/*.json")
 REPOSITORY_PATTERNS = ("*.safetensors", *BESIDE_PATTERNS)
+WEIGHTS = (".gguf", ".safetensors")
 PICKLE_PATTERNS = ("*.bin", "*.pth", "*.pt")
 _SENT_BYTES = 64 << 20  # what is larger and no model is no file for a build
 
@@ -118,7 +119,7 @@ def is_path(text: str) -> bool:
 
 def bring(client: Client, path: Path) -> str:
     """The digest of a file that is in the store now: weights by path, small files as bytes."""
-    if path.suffix not in (".gguf", ".safetensors") and not _is_weights(path):
+    if path.suffix not in WEIGHTS and not _is_weights(path):
         return _send(client, path)
     with client.stream("/qm/adopt", {"path": str(path)}) as items:
         result = Progress(sys.stderr).follow(items)

@@ -24,7 +24,7 @@ _NAMES: Final = frozenset(
 # Device visibility and driver settings, the loader's, and the interpreter's own.
 _PREFIXES: Final = (
     *("LC_", "PYTHON", "CUDA_", "NVIDIA_", "HIP_", "HSA_", "ROCR_", "ROCM_", "GGML_", "LLAMA_"),
-    *("OMP_", "GOMP_", "KMP_", "VK_", "SYCL_", "ONEAPI_"),
+    *("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "VK_", "SYCL_", "ONEAPI_"),
 )
 
 _DEFAULTS: Final = {
@@ -33,6 +33,8 @@ _DEFAULTS: Final = {
     # Threads that wait for each other spin for long by default: beside any other load on the same
     # cores that costs nine tenths of the speed. A few microseconds are enough, then they sleep.
     "GOMP_SPINCOUNT": "1000",
+    # numpy's are there from its import on, and spun for tens of milliseconds before they slept.
+    "OPENBLAS_THREAD_TIMEOUT": "4",
 }
 _RUNNER_DEFAULTS: Final = {
     # A runner changes over between a long limit, of about 20 milliseconds, and a short one, which

@@ -7,7 +7,8 @@ The peers are the tools of the llama.cpp inside the installed llama-cpp-python's
 converter, with a Python that has torch; `peer` builds and installs them once.
 Each of our runs is a process of its own, with an empty store, and builds everything anew; `create`
 is the command as one types it, while a daemon runs that has done nothing yet. Matrix and perplexity
-are over the first `--chunks` chunks of the text, which cost as much as others.
+are over the first `--chunks` chunks of the text, which cost as much as others. All Python code,
+theirs and ours, has its bytecode beside it, as after an installation or a first run.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.bench.peer import converter, program
+from qm.daemon.runner.environment import child_environment
+
+from tests.bench.peer import converter, program, source
 
 ROOT = Path(__file__).parents[2]
+OUR_CODE = ("cli", "daemon", "modelfiles", "store")
 PARTS = ("build", "create", "imatrix", "perplexity")
 SETTLE_S = 5.0
 BYTES_A_CHUNK = 2600  # a little more than 512 tokens of English
@@ -98,6 +102,11 @@ def wait4(pid: int) -> tuple[int, int, resource.struct_rusage]:
     return os.wait4(pid, 0)
 
 
+def compile_all(python: str | Path, folders: Sequence[Path]) -> None:
+    """Also where the environment keeps Python from writing bytecode when it imports."""
+    subprocess.run([python, "-m", "compileall", "-q", *folders], check=True)
+
+
 def pairs(
     title: str,
     runs: int,
@@ -105,7 +114,8 @@ def pairs(
     theirs: Sequence[Sequence[str | Path]],
 ) -> None:
     """Prints the medians of both and the median ratio."""
-    both = [(run(*ours), run(*theirs)) for _ in range(runs)]
+    env = child_environment(os.environ)  # that of the processes that do our jobs
+    both = [(run(*ours, env=env), run(*theirs)) for _ in range(runs)]
     ratio = statistics.median(a.seconds / b.seconds for a, b in both)
     memory = statistics.median(a.peak_bytes / b.peak_bytes for a, b in both)
     mine, other = (statistics.median(pair[side].seconds for pair in both) for side in (0, 1))
@@ -146,7 +156,10 @@ def measure(scratch: Path, args: argparse.Namespace, package: Path) -> None:
     repository, gguf = scratch / "repository", scratch / "f16.gguf"
     make: list[str | Path] = [sys.executable, ROOT / "tests/smollm2/make_repository.py", repository]
     subprocess.run([*make, "--gguf", next(package.glob("*.gguf"))], check=True)
-    convert: list[str | Path] = [*converter(), repository, "--outfile", gguf]
+    python, script = converter()
+    compile_all(python, [source() / "conversion", source() / "gguf-py"])
+    compile_all(sys.executable, [ROOT / name for name in OUR_CODE])
+    convert: list[str | Path] = [python, script, repository, "--outfile", gguf]
     upstream: list[list[str | Path]] = [
         convert,
         [program("llama-quantize"), gguf, scratch / "q4.gguf", "Q4_K_M"],

@@ -14,6 +14,7 @@ import numpy as np
 from .tensor import Array, Kind, Tensor, to_f32
 
 _CHUNK_ITEMS = 1 << 22
+_INFINITE = {Kind.F32: 0x7F800000, Kind.F16: 0x7C00, Kind.BF16: 0x7F80}
 
 
 def encoded(tensor: Tensor, target: Kind) -> Iterator[Array]:
@@ -34,13 +35,16 @@ def convert_kind(array: Array, source: Kind, target: Kind) -> Array:
 
 
 def not_finite(array: Array, kind: Kind) -> bool:
-    """Whether a NaN or an infinity is among the numbers."""
+    """Whether a NaN or an infinity is among the numbers.
+
+    Their bits are the highest, read as signed for the positive ones and as unsigned for the others.
+    """
     if array.size == 0:
         return False
-    if kind is Kind.F32:
-        return bool((array.view(np.uint32) & 0x7F800000).max() == 0x7F800000)
-    exponent = 0x7C00 if kind is Kind.F16 else 0x7F80
-    return bool((array.view(np.uint16) & exponent).max() == exponent)
+    signed, unsigned = (np.int32, np.uint32) if kind is Kind.F32 else (np.int16, np.uint16)
+    infinite = _INFINITE[kind]
+    highest_negative = int(array.view(unsigned).max()) - np.iinfo(signed).max - 1
+    return int(array.view(signed).max()) >= infinite or highest_negative >= infinite
 
 
 @cache
