@@ -35,6 +35,13 @@ def bind_media() -> Any:  # Any: ctypes functions
     return importlib.import_module("llama_cpp.mtmd_cpp")
 
 
+def declare(name: str, result: Any, *arguments: Any) -> Any:  # Any: ctypes
+    """A function of llama.cpp's or ggml's that the binding leaves out."""
+    function = getattr(C._lib, name)
+    function.restype, function.argtypes = result, arguments
+    return function
+
+
 def fill(params: Any, values: dict[str, object]) -> Any:
     """Sets fields of a ctypes struct; a name that the struct lacks raises instead of vanishing."""
     known = {field[0] for field in params._fields_}

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from qm.store.errors import QmError
 
-from ..native import C
+from ..native import declare
 
 F32: Final = 0
 
@@ -54,16 +54,10 @@ Node._fields_ = (
 NODE_POINTER: Final = ctypes.POINTER(Node)
 
 
-def _function(name: str, result: Any, *arguments: Any) -> Any:
-    function = getattr(C._lib, name)
-    function.restype, function.argtypes = result, arguments
-    return function
-
-
-_op_name = _function("ggml_op_name", ctypes.c_char_p, ctypes.c_int)
-_get_name = _function("ggml_get_name", ctypes.c_char_p, ctypes.c_void_p)
-_n_bytes = _function("ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)
-_get = _function(
+_op_name = declare("ggml_op_name", ctypes.c_char_p, ctypes.c_int)
+_get_name = declare("ggml_get_name", ctypes.c_char_p, ctypes.c_void_p)
+_n_bytes = declare("ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)
+_get = declare(
     "ggml_backend_tensor_get",
     None,
     ctypes.c_void_p,
@@ -71,7 +65,7 @@ _get = _function(
     ctypes.c_size_t,
     ctypes.c_size_t,
 )
-_overhead = _function("ggml_tensor_overhead", ctypes.c_size_t)
+_overhead = declare("ggml_tensor_overhead", ctypes.c_size_t)
 _OBJECT_BYTES: Final = 32  # ggml's header of an object, which the overhead counts too
 
 

@@ -1,4 +1,4 @@
-"""One GGUF to another of a smaller type, by llama.cpp's own quantiser.
+"""One GGUF to another of a smaller type, by llama.cpp's own quantiser, or as it would do it.
 
 Call it in a process that can be killed: the quantiser allocates as the file says.
 """
@@ -8,27 +8,39 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from qm.store.durable import disk_error, write_all
 from qm.store.errors import QmError
+from qm.store.gguf import Header
 
 from ..native import C, fill
 from ..quantization import COPY, TENSOR_TYPE_NUMBERS, Quantize
 from ..spec import TensorType
 from .imatrix_file import Imatrix
 from .native_log import native_log
+from .quantise_rows import READABLE, Data, InvalidNumbers, quantised_file
+from .quantised_head import ALIGNMENT, Head, quantised_head
 from .sharing import sharing
 
 _STRING, _INTEGER = 3, 0  # llama_model_kv_override_type
 _VALUE_BYTES = 127
 _PROBE_BYTES = 1 << 20
+# What it says in a dry run: "[  12/ 272] blk.0.attn_k.weight - [576, …], type =   bf16,", then
+# "size = … (q4_K)" where that changes.
+_TENSOR = re.compile(r"\[ *\d+/ *\d+\] (\S+) .*type = +(\w+),")
+_NEW_TYPE = re.compile(r"^size = .* -> .*\((\w+)\)$")
+_NEEDS_MATRIX = "will require an imatrix"
 _PREDICTED = re.compile(r"quant size\s*=\s*([\d.]+) MiB")
 # What llama-quantize records is the path that it was given; ours lies where nobody can look.
 IMATRIX_NAME = "imatrix.gguf"
+
+
+OnTensor: TypeAlias = Callable[[str, int, int], None]
+"""Gets the name of a tensor before it is read, its number, and how many there are."""
 
 
 class QuantiseFailed(QmError):
@@ -46,25 +58,14 @@ class Order:
     imatrix: Imatrix | None = None
 
 
-def quantise(
-    source: Path, target: Path, order: Order, on_tensor: Callable[[str, int, int], None]
-) -> None:
-    """Writes `target`, which may exist and is overwritten. Raises QuantiseFailed.
-
-    `on_tensor` gets the name of a tensor before it is read, its number, and how many there are.
-    """
+def quantise(source: Path, target: Path, order: Order, on_tensor: OnTensor) -> None:
+    """Writes `target`, which may exist and is overwritten. Raises QuantiseFailed."""
     log = native_log()
     parameters, kept = _parameters(order)
     log.errors.clear()
-    shared = sharing()
-
-    def begin(name: str, number: int, count: int) -> None:
-        shared.pause()
-        on_tensor(name, number, count)
-
-    log.on_tensor = begin
+    log.on_tensor = _letting_others_in(on_tensor)
     try:
-        with shared.turn():
+        with sharing().turn():
             status = C.llama_model_quantize(
                 os.fsencode(source), os.fsencode(target), ctypes.byref(parameters)
             )
@@ -74,6 +75,62 @@ def quantise(
     if status:
         _check_writable(target)
         raise QuantiseFailed(log.last_words(f"can't quantize to {order.quantize.type}"))
+
+
+def quantised(
+    source: Path, header: Header, order: Order, on_tensor: OnTensor
+) -> Generator[Data] | None:
+    """The bytes that `quantise` would write, front to back; None where only that can tell.
+
+    Raises QuantiseFailed, while it goes on.
+    """
+    if order.imatrix is not None or order.quantize.type == COPY:
+        return None
+    types = _planned(source, order)
+    changed = [each.type for each in header.tensors if types.get(each.name, "") != each.type]
+    if header.alignment != ALIGNMENT or not READABLE.issuperset(changed):
+        return None
+    if len(types) != len(header.tensors):
+        return None
+    head = quantised_head(source, order.quantize.number, types)
+    return _performed(source, header, head, order, on_tensor) if head else None
+
+
+def _performed(
+    source: Path, header: Header, head: Head, order: Order, on_tensor: OnTensor
+) -> Generator[Data]:
+    begin = _letting_others_in(on_tensor)
+    try:
+        with sharing().turn():
+            yield from quantised_file(source, header, head, _threads(order.quantize), begin)
+    except InvalidNumbers as error:
+        raise QuantiseFailed(str(error)) from error
+
+
+def _letting_others_in(on_tensor: OnTensor) -> OnTensor:
+    """Between two tensors, where it is our turn."""
+    shared = sharing()
+
+    def begin(name: str, number: int, count: int) -> None:
+        shared.pause()
+        on_tensor(name, number, count)
+
+    return begin
+
+
+def _planned(source: Path, order: Order) -> dict[str, str]:
+    """Every tensor's type to be, in the order of the file to be; nothing where that may not be."""
+    lines = _dry_run(source, order)
+    if any(_NEEDS_MATRIX in line for line in lines):
+        return {}
+    types: dict[str, str] = {}
+    for line in lines:
+        if match := _TENSOR.match(line):
+            name, kind = match.groups()
+            types[name] = kind.upper()
+        elif types and (match := _NEW_TYPE.search(line)):
+            types[name] = match[1].upper()
+    return types
 
 
 def _check_writable(target: Path) -> None:
@@ -89,6 +146,15 @@ def _check_writable(target: Path) -> None:
 
 def predicted_bytes(source: Path, order: Order) -> int:
     """About what the weights would take, to 10 kB; nothing is made. Raises QuantiseFailed."""
+    lines = _dry_run(source, order)
+    found = [float(match[1]) for line in lines if (match := _PREDICTED.search(line))]
+    if not found:
+        raise QuantiseFailed(native_log().last_words(f"can't predict {order.quantize.type}"))
+    return int(found[-1] * (1 << 20))
+
+
+def _dry_run(source: Path, order: Order) -> list[str]:
+    """What llama.cpp's quantiser says when it only pretends; nothing if it refuses."""
     log, lines = native_log(), list[str]()
     parameters, kept = _parameters(order)
     parameters.dry_run = True
@@ -99,17 +165,14 @@ def predicted_bytes(source: Path, order: Order) -> int:
     finally:
         log.on_line = None
     del kept
-    found = [float(match[1]) for line in lines if (match := _PREDICTED.search(line))]
-    if status or not found:
-        raise QuantiseFailed(log.last_words(f"can't predict {order.quantize.type}"))
-    return int(found[-1] * (1 << 20))
+    return [] if status else lines
 
 
 def _parameters(order: Order) -> tuple[Any, list[Any]]:  # Any: ctypes structs
     """The struct, and what it points to, which must outlive the call."""
     wish, kept = order.quantize, []
     values: dict[str, object] = {
-        "nthread": wish.threads or len(os.sched_getaffinity(0)),
+        "nthread": _threads(wish),
         "ftype": wish.number,
         "allow_requantize": wish.requantize,
         "only_copy": wish.type == COPY,
@@ -129,6 +192,10 @@ def _parameters(order: Order) -> tuple[Any, list[Any]]:  # Any: ctypes structs
         kept += [matrix, arrays, notes]
         values |= {"imatrix": matrix, "kv_overrides": notes}
     return fill(C.llama_model_quantize_default_params(), values), kept
+
+
+def _threads(wish: Quantize) -> int:
+    return wish.threads or len(os.sched_getaffinity(0))
 
 
 def _overrides(tensor_types: Sequence[TensorType]) -> Any:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qm.store.errors import QmError
 from qm.store.gguf import Header, read_header
 from qm.store.store import Store
+from qm.store.writer import BlobWriter
 
 from ..memory import read_memory
 from ..quantization import Quantize
@@ -20,6 +22,9 @@ from .needs import TENSOR_COPIES, check_disk, check_memory, largest_bytes
 from .plan import KEY_PREFIX, Step, StepKind, parts_of
 from .register import Progress
 from .workshop import Workshop
+
+if TYPE_CHECKING:
+    from .quantise import OnTensor, Order
 
 
 class ResultInvalid(QmError):
@@ -76,7 +81,7 @@ class _Work:
     ) -> str:
         """The digest of the blob that was made."""
         from .imatrix_file import read_imatrix  # noqa: PLC0415  brings numpy
-        from .quantise import Order, quantise  # noqa: PLC0415  brings llama.cpp
+        from .quantise import Order  # noqa: PLC0415  brings llama.cpp
 
         matrix = read_imatrix(self.imatrix) if self.imatrix else None
         order = Order(self.wish, self.tensor_types, matrix)
@@ -90,11 +95,29 @@ class _Work:
 
         with self.store.blobs.writer() as writer:
             on_progress({"status": status, "completed": 0, "total": 0, "unit": "tensors"})
-            with writer.filled_by(lambda target: quantise(source, target, order, on_tensor)):
+            with _written(writer, source, headers, order, on_tensor):
                 on_progress({"status": "verifying quantization"})
                 _check_result(read_header(writer.path), headers)
             guard.confirm()
             return writer.commit()
+
+
+@contextmanager
+def _written(
+    writer: BlobWriter, source: Path, headers: list[Header], order: Order, on_tensor: OnTensor
+) -> Iterator[None]:
+    """The quantised file; within it that is read, while the rest of it is hashed."""
+    from .quantise import quantise, quantised  # noqa: PLC0415  brings llama.cpp
+
+    data = quantised(source, headers[0], order, on_tensor) if len(headers) == 1 else None
+    if data is None:
+        with writer.filled_by(lambda target: quantise(source, target, order, on_tensor)):
+            yield
+        return
+    with writer.hashing_behind(), closing(data):
+        for each in data:
+            writer.write(each)
+        yield
 
 
 def _work(workshop: Workshop, step: Step) -> _Work:

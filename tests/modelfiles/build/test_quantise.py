@@ -16,9 +16,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 from qm.modelfiles.build.imatrix_file import Entry, Imatrix, pack_imatrix, read_imatrix
-from qm.modelfiles.build.quantise import Order, QuantiseFailed, quantise
-from qm.modelfiles.quantization import FILE_TYPES, parse_quantize
+from qm.modelfiles.build.quantise import Order, QuantiseFailed, quantise, quantised
+from qm.modelfiles.quantization import COPY, FILE_TYPES, parse_quantize
 from qm.modelfiles.spec import TensorType
+from qm.store.gguf import read_header
 
 RECORDED: dict[str, str | None] = json.loads(
     (Path(__file__).parent / "recorded/quantize.json").read_text()
@@ -47,15 +48,31 @@ def made(child: ProcessPoolExecutor, source: Path, target: Path, order: Order) -
     return sha256(target.read_bytes()).hexdigest()
 
 
+def made_by_rows(child: ProcessPoolExecutor, source: Path, order: Order) -> str | None:
+    """The digest of what `quantised` gives, if it gives anything."""
+    return child.submit(digest_by_rows, source, order).result(60)
+
+
+def digest_by_rows(source: Path, order: Order) -> str | None:
+    data = quantised(source, read_header(source), order, print)
+    return None if data is None else sha256(b"".join(data)).hexdigest()
+
+
 @pytest.mark.parametrize("name", TYPES)
 def test_every_type_equals_llama_quantize(
     name: str, child: ProcessPoolExecutor, tiny_llama: Path, tmp_path: Path, imatrix: Imatrix
 ) -> None:
-    """With and without an importance matrix; where that is missing, both refuse."""
+    """With and without an importance matrix; where that is missing, both refuse.
+
+    Row by row comes the same; where a matrix has a say, that is left to llama.cpp.
+    """
     wish, target = parse_quantize(name.lower()), tmp_path / "out.gguf"
     with_matrix = made(child, tiny_llama, target, Order(wish, imatrix=imatrix))
     assert with_matrix == RECORDED[f"{name} imatrix"]
     assert wish.needs_imatrix == (RECORDED[f"{name} plain"] is None)
+    assert made_by_rows(child, tiny_llama, Order(wish, imatrix=imatrix)) is None
+    by_rows = None if wish.type == COPY else RECORDED[f"{name} plain"]
+    assert made_by_rows(child, tiny_llama, Order(wish)) == by_rows
     if wish.needs_imatrix:
         with pytest.raises(QuantiseFailed, match="requires an imatrix"):
             made(child, tiny_llama, target, Order(wish))
@@ -70,6 +87,7 @@ def test_options_equal_those_of_llama_quantize(
     """The words of QUANTIZE mean its flags; the number of threads changes nothing."""
     order = Order(parse_quantize(f"{text} threads=1"))
     assert made(child, tiny_llama, tmp_path / "out.gguf", order) == RECORDED[text]
+    assert made_by_rows(child, tiny_llama, order) == RECORDED[text]
 
 
 def test_tensor_types_equal_those_of_llama_quantize(
@@ -89,6 +107,7 @@ def test_requantizing_must_be_asked_for(
     with pytest.raises(QuantiseFailed, match="requantizing from type q8_0 is disabled"):
         made(child, small, tmp_path / "out.gguf", Order(parse_quantize("Q4_0")))
     asked = Order(parse_quantize("Q4_0 requantize"))
+    assert made_by_rows(child, small, asked) is None
     assert made(child, small, tmp_path / "out.gguf", asked)
 
 
