@@ -9,7 +9,7 @@ import click
 
 from .client import JsonObject
 from .connect import connect, show_json
-from .naming import as_on_hub, model_argument
+from .naming import model_argument
 from .running import processor_text
 from .table import size_text, table
 
@@ -54,7 +54,7 @@ def plan_command(
         "kv_type": kv_type,
     }
     options = {name: value for name, value in wishes.items() if value is not None}
-    body: JsonObject = {"model": as_on_hub(model), "options": options}
+    body: JsonObject = {"model": model, "options": options}
     if gpu_memory is not None:
         body["gpu_memory"] = gpu_memory
     plan = connect().post("/qm/plan", body)

@@ -35,7 +35,6 @@ class ModelNotFound(NotFound):
     """No model has this name. The message is what Ollama's clients look for, word by word."""
 
     code = "model_not_found"
-    field = "model"
 
     def __init__(self, name: Name, unplugged: tuple[Path, ...] = ()) -> None:
         super().__init__(f"model '{name.short}' not found")

@@ -77,11 +77,11 @@ class OutputShape:
 
 
 def output_shape(request: Request, template: Template | None, *, thinks: bool) -> OutputShape:
-    """Raises UnknownTool."""
+    """Raises UnknownTool and NoTools."""
     text = template.text if template else ""
     offered = bool(request.tools) and request.tool_choice.mode != "none" and not request.raw
     form = choose(text)
-    forced = call_schema(request.tools, request.tool_choice) if offered else None
+    forced = call_schema(request.tools, request.tool_choice)
     if form is HARMONY and not request.raw and forced is None:
         return OutputShape(thinks=thinks, harmony=True, form=form if offered else None)
     return OutputShape(thinks, tags_of(text), form if offered else None, forced)

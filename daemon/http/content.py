@@ -9,6 +9,7 @@ import secrets
 
 import msgspec
 from qm.modelfiles.parameters import PARAMETERS, check_all
+from qm.store.errors import InvalidRequest
 
 from ..chat import json_text
 from ..chat.request import JsonObject
@@ -28,8 +29,8 @@ _EFFORTS: dict[str, bool | str] = {
 _URL_SCHEMES = ("http://", "https://", "file://", "ftp://")
 
 
-class InvalidContent(InvalidField):
-    """A message holds what can't be read."""
+class InvalidContent(InvalidRequest):
+    """What a model is to read can't be read."""
 
     code = "invalid_content"
 
@@ -72,39 +73,38 @@ def effort(value: object, path: str) -> bool | str | None:
     return _EFFORTS[value]
 
 
-def image_data(url: str, field: str = "") -> bytes:
+def image_data(url: str) -> bytes:
     """The bytes of an image given as data URL or plain base64. Raises InvalidContent."""
     if url.lower().startswith(_URL_SCHEMES):
         raise InvalidContent(
-            "image URLs are not currently supported, please use base64 encoded data instead",
-            field,
+            "image URLs are not currently supported, please use base64 encoded data instead"
         )
     data = url.partition(",")[2] if url.startswith("data:") else url
-    return _decoded(data, "image", field)
+    return _decoded(data, "image")
 
 
-def audio_data(data: str, field: str = "") -> bytes:
+def audio_data(data: str) -> bytes:
     """The bytes of a sound given as base64; they tell their format. Raises InvalidContent."""
-    return _decoded(data, "audio", field)
+    return _decoded(data, "audio")
 
 
-def _decoded(data: str, what: str, field: str) -> bytes:
+def _decoded(data: str, what: str) -> bytes:
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise InvalidContent(f"invalid {what} input", field) from error
+        raise InvalidContent(f"invalid {what} input") from error
 
 
-def arguments(text: object, field: str = "") -> JsonObject:
+def arguments(text: object) -> JsonObject:
     """A call's arguments, from their JSON text. Raises InvalidContent."""
     if text in (None, ""):
         return {}
     try:
         value = json_text.parsed(text) if isinstance(text, str) else json_text.sendable(text)
     except json_text.NotJson as error:
-        raise InvalidContent("invalid tool call arguments", field) from error
+        raise InvalidContent("invalid tool call arguments") from error
     if not isinstance(value, dict):
-        raise InvalidContent("invalid tool call arguments", field)
+        raise InvalidContent("invalid tool call arguments")
     return value
 
 

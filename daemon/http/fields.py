@@ -50,7 +50,6 @@ class WrongType(InvalidRequest):
         found = f"number {value}" if isinstance(value, float) else _KINDS.get(type(value), "null")
         place = f"struct field {path}" if path else "value"
         super().__init__(f"json: cannot unmarshal {found} into Go {place} of type {expected}")
-        self.field = field_of(path)
 
 
 class Fields:

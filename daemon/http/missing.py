@@ -18,7 +18,6 @@ class Missing(NotFound):
     """ModelNotFound in the words of one route."""
 
     code = "model_not_found"
-    field = "model"
 
     def __init__(self, words: str, error: ModelNotFound) -> None:
         super().__init__(words.format(name=error.name.short, tagged=error.name))

@@ -42,7 +42,6 @@ class ModelNameMissing(InvalidRequest):
     """The request names no model."""
 
     code = "model_required"
-    field = "model"
 
     def __init__(self) -> None:
         super().__init__("model is required")
@@ -52,7 +51,6 @@ class UnnamedModel(NotFound):
     """No model was named where Ollama then looks for one without a name."""
 
     code = "model_not_found"
-    field = "model"
 
     def __init__(self) -> None:
         super().__init__("model '' not found")

@@ -17,25 +17,27 @@ _TYPES = {
     415: "invalid_request_error",
     429: "rate_limit_error",
 }
-# OpenAI's words, by which clients know what to do about an error. Only for what Ollama doesn't
-# refuse: what both refuse is told as there, where `param` and `code` are null.
+# OpenAI's words, by which clients know what to do about an error. What Ollama refuses too is told
+# as there, where `code` and `param` are null: such errors name no `field`.
 _CODES = {
     "prompt_too_long": "context_length_exceeded",
     "unauthorised": "invalid_api_key",
     "invalid_option": "invalid_value",
+    "invalid_field": "invalid_value",
+    "unknown_tool": "invalid_value",
+    "no_tools": "invalid_value",
     "previous_response_not_found": "previous_response_not_found",
 }
 
 
 def error_body(error: QmError, _request_id: str) -> JsonObject:
     """The error object of OpenAI's API; `param` is the path of the field that is at fault."""
-    code = _CODES.get(error.code)
     return {
         "error": {
             "message": error.message,
             "type": _TYPES.get(error.status, "api_error"),
-            "param": (error.field or None) if code else None,
-            "code": code,
+            "param": error.field or None,
+            "code": _CODES.get(error.code),
         }
     }
 

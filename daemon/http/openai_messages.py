@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..chat.request import Message, Role, ToolCall
 from .content import InvalidContent, arguments, audio_data, image_data
-from .fields import Fields, as_object, field_of
+from .fields import Fields, as_object
 
 _ROLES = {"developer": Role.SYSTEM, "function": Role.TOOL}
 _GO_KINDS = {bool: "bool", int: "float64", float: "float64", dict: "map[string]interface {}"}
@@ -48,7 +48,7 @@ def content(fields: Fields, name: str = "content") -> tuple[str, tuple[bytes, ..
         return value or "", ()
     if not isinstance(value, list):
         kind = _GO_KINDS[type(value)]
-        raise InvalidContent(f"invalid message content type: {kind}", field_of(fields.path(name)))
+        raise InvalidContent(f"invalid message content type: {kind}")
     texts: list[str] = []
     images: list[bytes] = []
     for path, item in fields.items(name):
@@ -59,12 +59,11 @@ def content(fields: Fields, name: str = "content") -> tuple[str, tuple[bytes, ..
             case "refusal":
                 texts.append(part.text("refusal"))
             case "image_url" | "input_image":
-                images.append(image_data(_image_url(part), field_of(part.path("image_url"))))
+                images.append(image_data(_image_url(part)))
             case "input_audio":
-                sound = part.fields("input_audio")
-                images.append(audio_data(sound.text("data"), field_of(sound.path("data"))))
+                images.append(audio_data(part.fields("input_audio").text("data")))
             case _:
-                raise InvalidContent("invalid message format", field_of(part.path("type")))
+                raise InvalidContent("invalid message format")
     return "\n\n".join(text for text in texts if text), tuple(images)
 
 
@@ -82,10 +81,9 @@ def _calls(fields: Fields) -> Iterator[ToolCall]:
 
 
 def _called(function: Fields, call_id: str, index: int) -> ToolCall:
-    path = field_of(function.path("arguments"))
     return ToolCall(
         name=function.text("name"),
-        arguments=arguments(function.raw("arguments"), path),
+        arguments=arguments(function.raw("arguments")),
         id=call_id,
         index=index,
     )

@@ -9,7 +9,7 @@ import msgspec
 
 from ..chat.request import EmbedRequest, Format, Request
 from .choices import MOST_CHOICES
-from .content import effort, named_options, token_limit
+from .content import InvalidContent, effort, named_options, token_limit
 from .fields import Fields, WrongType, field_of
 from .ollama_request import MOST_TOP_LOGPROBS, InvalidField, keep_alive_s, model_name, token
 from .openai_messages import messages
@@ -42,7 +42,7 @@ def chat_wanted(fields: Fields) -> Wanted:
     """The meaning of a body of `/v1/chat/completions`."""
     turns = messages(fields)
     if not turns:
-        raise InvalidField("[] is too short - 'messages'", "messages")
+        raise InvalidContent("[] is too short - 'messages'")
     old = speaks_of_functions(fields)
     request = Request(
         model=model_name(fields),
@@ -88,7 +88,7 @@ def embed_wanted(fields: Fields) -> EmbedRequest:
     """The meaning of a body of `/v1/embeddings`: texts, or what they are as tokens."""
     texts, tokens = _inputs(fields, "input")
     if not texts and not tokens:
-        raise InvalidField("invalid input", "input")
+        raise InvalidContent("invalid input")
     dimensions = fields.optional_integer("dimensions")
     if dimensions is not None and dimensions < 1:
         raise InvalidField(f"dimensions must be positive, not {dimensions}", "dimensions")

@@ -14,8 +14,7 @@ from ..chat.request import JsonObject, Message
 class ResponseNotFound(NotFound):
     """No response of this id is kept, or not any more."""
 
-    code = "previous_response_not_found"
-    field = "response_id"
+    code = "response_not_found"
 
     def __init__(self, response_id: str) -> None:
         super().__init__(
@@ -26,7 +25,7 @@ class ResponseNotFound(NotFound):
 class PreviousNotFound(InvalidRequest):
     """What a request wants to go on from is not kept."""
 
-    code = ResponseNotFound.code
+    code = "previous_response_not_found"
     field = "previous_response_id"
 
     def __init__(self, error: ResponseNotFound) -> None:

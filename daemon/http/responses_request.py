@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..chat.request import Format, JsonObject, Message, Request, Role, ToolCall
-from .content import InvalidContent, arguments, effort, named_options, token_limit
+from .content import arguments, effort, named_options, token_limit
 from .fields import Fields, as_object, field_of
 from .ollama_request import MOST_TOP_LOGPROBS, InvalidField, model_name
 from .openai_messages import content
@@ -118,7 +118,7 @@ def _turn(item: Fields, names: dict[str, str]) -> Iterator[Message]:
             pass  # templates drop earlier reasoning themselves
         case kind:
             path = field_of(item.path("type"))
-            raise InvalidContent(f"{path}: no item type {kind[:100]!r} is known", path)
+            raise InvalidField(f"{path}: no item type {kind[:100]!r} is known", path)
 
 
 def _call(item: Fields, index: int) -> ToolCall:

@@ -14,19 +14,32 @@ class UnknownTool(InvalidRequest):
     """`tool_choice` names a tool that is not on offer."""
 
     code = "unknown_tool"
+    field = "tool_choice"
 
     def __init__(self, name: str) -> None:
         super().__init__(f"tool_choice names the tool '{name}', which is not among tools")
         self.name = name
 
 
+class NoTools(InvalidRequest):
+    """A call is required, and there is nothing to call."""
+
+    code = "no_tools"
+    field = "tool_choice"
+
+    def __init__(self) -> None:
+        super().__init__("tool_choice requires a call, but there are no tools")
+
+
 def call_schema(tools: Sequence[JsonObject], choice: ToolChoice) -> JsonObject | None:
     """One call to any of the tools, or to the one that is named; None when nothing is required.
 
-    Raises UnknownTool.
+    Raises UnknownTool and NoTools.
     """
-    if not tools or (choice.mode != "required" and not choice.name):
+    if choice.mode != "required" and not choice.name:
         return None
+    if not tools:
+        raise NoTools
     functions = [tool.get("function") or tool for tool in tools]
     if choice.name:
         functions = [function for function in functions if function.get("name") == choice.name]

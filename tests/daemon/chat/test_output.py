@@ -8,7 +8,7 @@ import jsonschema  # type: ignore[import-untyped]  # its stubs are one more pack
 import pytest
 from qm.daemon.chat.output import OutputShape, output_shape
 from qm.daemon.chat.request import Delta, JsonObject, Request, ToolChoice, joined
-from qm.daemon.chat.tools.required import UnknownTool, call_schema
+from qm.daemon.chat.tools.required import NoTools, UnknownTool, call_schema
 from qm.modelfiles.template import Template
 
 CHATML = Template.of("{% if tools %}<tool_call>{% endif %}{{ messages }}")
@@ -105,6 +105,9 @@ def test_a_named_call() -> None:
     assert schema["properties"]["name"] == {"const": "now"}
     with pytest.raises(UnknownTool, match="'gone'"):
         call_schema([WEATHER], ToolChoice("required", "gone"))
+    for choice in (ToolChoice("required"), ToolChoice("required", "now")):
+        with pytest.raises(NoTools, match="there are no tools"):
+            output_shape(asked(tools=(), tool_choice=choice), CHATML, thinks=False)
 
 
 def test_nothing_is_required_by_default() -> None:

@@ -90,9 +90,8 @@ def test_errors_name_the_path() -> None:
     with pytest.raises(
         WrongType,
         match=rf"{begin} number into Go struct field ChatRequest\.messages\[1\]\.content of",
-    ) as caught:
+    ):
         fields.objects("messages")[1].text("content")
-    assert caught.value.field == "messages[1].content"
     with pytest.raises(WrongType, match=rf"{begin} number 1.5 into .*\.n of type int$"):
         fields.integer("n")
     with pytest.raises(WrongType, match=rf"{begin} string into .*\.t of type bool$"):
