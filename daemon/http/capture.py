@@ -24,7 +24,7 @@ _MOST_BYTES = 1024 * 1024
 _SECRET_NAMES = re.compile(
     r"authorization|cookie|token$|secret|password|passwd|api.?key|^key$|credential", re.IGNORECASE
 )
-_SECRETS = re.compile(r"\b(?:sk-|qm_|hf_|ghp_|gho_|github_pat_|xox[bp]-|AKIA)[\w-]{12,}")
+_SECRETS = re.compile(r"(?<![A-Za-z0-9])(?:sk-|qm_|hf_|ghp_|gho_|github_pat_|xox[bp]-|AKIA)[\w-]{12,}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{256,}={0,2}")
 
 BODY = web.RequestKey("captured_body", bytes)
@@ -55,7 +55,7 @@ def captured(
     return {
         "id": request_id,
         "method": request.method,
-        "path": request.path,
+        "path": redacted(request.path),
         "query": redacted(dict(request.query)),
         "headers": redacted(dict(request.headers)),
         "status": status,
@@ -83,7 +83,7 @@ def redacted(value: Any) -> Any:
     match value:
         case dict():
             return {
-                name: _HIDDEN
+                redacted(name): _HIDDEN
                 if _SECRET_NAMES.search(name) and isinstance(item, str)
                 else redacted(item)
                 for name, item in value.items()

@@ -23,7 +23,6 @@ ANSWER_TOKENS: Final = 64
 LONG_PROMPT: Final = 1800
 SHARED_PREFIX: Final = 1300
 CONVERSATION: Final = 2000
-REPEATED: Final = 20
 BEGUN: Final = 8  # tokens until an answer counts as running
 BEGIN_LIMIT_S: Final = 60.0
 # Each of them is one token of either model.
@@ -182,16 +181,3 @@ def schema(server: Server, turn: int, *, constrained: bool) -> Figures:
     prompt = f"{text(8, 'schema', turn)}. As JSON: {json.dumps(_SCHEMA)}"
     answer = server.answer(prompt, 2 * ANSWER_TOKENS, **more)
     return Figures({"s/token with a schema": answer.token_s}, was_cut(answer))
-
-
-def through_the_daemon(server: Answers, turn: int) -> Figures:
-    """First tokens of prompts that are cached but for a few tokens, and a steady stream."""
-    prompt = text(24, "daemon", turn)
-    server.answer(prompt, 1)
-    answers = [server.answer(prompt, 1) for _ in range(REPEATED)]
-    answer = server.answer(prompt, 2 * ANSWER_TOKENS)
-    values = {
-        "first token through the daemon": statistics.median(one.first_s for one in answers),
-        "tokens/s through the daemon": 1 / answer.token_s,
-    }
-    return Figures(values, was_cut(answer, *answers))

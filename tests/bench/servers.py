@@ -113,7 +113,7 @@ class Qm(Server):
         return b'"done":false' in line
 
     def count(self, line: bytes) -> int:
-        return _number(rb'"eval_count":(\d+)', line)
+        return find_number(rb'"eval_count":(\d+)', line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class LlamaServer(Server):
         return line.startswith(b"data: {") and b'"stop":true' not in line
 
     def count(self, line: bytes) -> int:
-        return _number(rb'"stop":true.*"tokens_predicted":(\d+)', line)
+        return find_number(rb'"stop":true.*"tokens_predicted":(\d+)', line)
 
 
 @contextmanager
@@ -235,7 +235,7 @@ def _post(path: str, body: bytes, connection: str = "close") -> bytes:
     return "\r\n".join((*head, "", "")).encode() + body
 
 
-def _number(pattern: bytes, line: bytes) -> int:
+def find_number(pattern: bytes, line: bytes) -> int:
     found = re.search(pattern, line)
     return int(found[1]) if found else 0
 

@@ -5,7 +5,6 @@ context and number of slots, and otherwise as they come.
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import tempfile
 import time
@@ -17,11 +16,11 @@ from typing import TypeAlias
 
 from qm.daemon.hardware import physical_cores
 
-from . import connections, scenarios
+from . import added, connections, scenarios
 from .direct import direct, placed, started
 from .report import LLAMA_SERVER, Row
 from .scenarios import Figures
-from .servers import KeptQm, llama_server, qm
+from .servers import llama_server, qm
 
 Measure: TypeAlias = Callable[[int], Figures]
 N_CTX = 4096  # tokens, of each slot that has a long prompt
@@ -204,20 +203,19 @@ def start(bench: Bench) -> Iterator[Row]:
 
 
 def daemon(bench: Bench) -> Iterator[Row]:
+    """What it adds to its runner, in every pair of requests."""
     with (
         qm({bench.name: bench.weights}, QM_CONTEXT_LENGTH=str(N_CTX)) as ours,
         direct(bench.weights, placed(N_CTX, 4)) as runner,
-        socket.create_connection(("127.0.0.1", ours.port)) as connection,
+        added.pairs(ours, runner) as apis,
     ):
         scenarios.warm(ours)
         scenarios.warm(runner)
-        kept = KeptQm(ours.port, ours.models, connection=connection)
-        yield from bench.pairs(
-            "the daemon",
-            lambda turn: scenarios.through_the_daemon(kept, turn),
-            lambda turn: scenarios.through_the_daemon(runner, turn),
-            "the runner alone",
-        )
+        for api, pair in apis.items():
+            firsts = tuple(found for turn in range(bench.runs) for found in pair.first_tokens(turn))
+            yield Row(bench.name, f"first token of {api}", added.ALONE, firsts, cut=False)
+            streams = tuple(found for turn in range(bench.runs) for found in pair.streams(turn))
+            yield Row(bench.name, f"tokens/s of {api}", added.ALONE, streams, cut=False)
 
 
 def connected(bench: Bench) -> Iterator[Row]:

@@ -13,6 +13,7 @@ import pytest
 from qm.daemon.http.capture import Captures, body_of, redacted
 
 IMAGE = "iVBORw0KGgo" * 100
+KEY = "qm_" + "-aB3_" * 8  # as `qm key add` makes them
 
 
 def test_the_ring_keeps_the_latest(tmp_path: Path) -> None:
@@ -36,6 +37,9 @@ def test_the_ring_keeps_the_latest(tmp_path: Path) -> None:
          {"a": [{"access_token": "<hidden>", "max_tokens": 5}]}),
         ("my key is sk-abcdefghijklmnop, keep it", "my key is <hidden>, keep it"),
         ("hf_abcdefghijklmnopqrst", "<hidden>"),
+        ({"messages": [{"content": f"I pasted {KEY}."}]},
+         {"messages": [{"content": "I pasted <hidden>."}]}),
+        ({KEY: f"the_{KEY}"}, {"<hidden>": "the_<hidden>"}),
         ({"images": [IMAGE]}, {"images": ["<1100 characters of data>"]}),
         (f"data:image/png;base64,{IMAGE}", "data:image/png;base64,<1100 characters of data>"),
         ({"content": "Why is the sky blue?"}, {"content": "Why is the sky blue?"}),
