@@ -12,6 +12,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 LOCAL_SUFFIXES = (".localhost", ".local", ".internal")  # never delegated in the public DNS
@@ -48,7 +49,8 @@ class AccessRules:
         return local or any(fnmatch.fnmatchcase(origin, _literal(one)) for one in patterns)
 
 
-def rules_for(hosts: Iterable[str], origins: tuple[str, ...], bound: str | None) -> AccessRules:
+@lru_cache(maxsize=8)
+def rules_for(hosts: tuple[str, ...], origins: tuple[str, ...], bound: str | None) -> AccessRules:
     """The rules of a daemon bound to `bound`: its own names are allowed without being set."""
     own = (socket.gethostname(), bound or "")
     names = frozenset(host_of(name) for name in (*own, *hosts) if name)

@@ -24,7 +24,9 @@ _MOST_BYTES = 1024 * 1024
 _SECRET_NAMES = re.compile(
     r"authorization|cookie|token$|secret|password|passwd|api.?key|^key$|credential", re.IGNORECASE
 )
-_SECRETS = re.compile(r"(?<![A-Za-z0-9])(?:sk-|qm_|hf_|ghp_|gho_|github_pat_|xox[bp]-|AKIA)[\w-]{12,}")
+_SECRETS = re.compile(
+    r"(?<![A-Za-z0-9])(?:sk-|qm_|hf_|ghp_|gho_|github_pat_|xox[bp]-|AKIA)[\w-]{12,}"
+)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{256,}={0,2}")
 
 BODY = web.RequestKey("captured_body", bytes)

@@ -60,9 +60,10 @@ async def read_body(request: web.Request) -> bytes:
     if limit and (request.content_length or 0) > limit:
         raise BodyTooLarge(limit)
     try:
-        with in_time(limit_s := request.app[SERVICES].settings.read_timeout_s):
-            async with asyncio.timeout(limit_s):
-                body = await request.read()
+        if request.content.is_eof():  # it came with its head, as most do: no limit is needed
+            body = await request.read()
+        else:
+            body = await _read_in_time(request)
     except web.HTTPRequestEntityTooLarge as error:
         raise BodyTooLarge(limit) from error
     request[BODY] = body
@@ -70,6 +71,12 @@ async def read_body(request: web.Request) -> bytes:
     if is_plain(encoding):
         return body
     return await asyncio.to_thread(unpacked, body, encoding, limit)
+
+
+async def _read_in_time(request: web.Request) -> bytes:
+    with in_time(limit_s := request.app[SERVICES].settings.read_timeout_s):
+        async with asyncio.timeout(limit_s):
+            return await request.read()
 
 
 def answer(document: object, *, status: int = 200, content_type: str = JSON) -> web.Response:

@@ -9,7 +9,7 @@ from ..chat.request import JsonObject
 from .dialect import Dialect, Route
 from .schema import JSON_TYPE, NDJSON_TYPE, SSE_TYPE, Schema, Told
 
-# What may befall any request. 500 is not among them: it is a defect wherever it comes.
+# What may befall any request. 500 is not among them: it is a defect, unless a route tells it.
 _ANY_STATUS = ("400", "401", "403", "404", "405", "408", "409", "413", "415", "501", "503")
 # Readers of server-sent events check each by itself, others the stream's text.
 _STREAMED: dict[str, JsonObject] = {
@@ -63,7 +63,7 @@ def _operation(dialect: Dialect, route: Route, told: Told, method: str) -> JsonO
     bare = method == "HEAD"  # answers without bodies
     success = {"description": "done"} if bare else _success(told)
     failure = {"description": "refused"} if bare else _failure(dialect)
-    responses = {told.status: success} | dict.fromkeys(_ANY_STATUS, failure)
+    responses = {told.status: success} | dict.fromkeys((*_ANY_STATUS, *told.failures), failure)
     if told.status == "201":
         responses["200"] = {"description": "it is here already"}
     operation: JsonObject = {

@@ -106,3 +106,4 @@ class Told:
     text: bool = False
     path: tuple[Parameter, ...] = ()  # those that are more than any text
     query: tuple[Parameter, ...] = ()
+    failures: tuple[str, ...] = ()  # statuses that others' servers are to blame for

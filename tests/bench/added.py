@@ -1,23 +1,27 @@
 """What the daemon adds to its runner: the same prompts through it and to a runner alone, in turns.
 
 The machine's speed drifts by more than what is looked for. So one request of either kind follows
-the other, and the median of their differences counts. The runner alone gets the prompt as text: to
-render the conversation is the daemon's part.
+the other, and the median of their differences counts. Each runner is stopped while the other is
+asked: its threads stay awake for a while, on the same cores. The runner alone gets the prompt as
+text: to render the conversation is the daemon's part.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from . import scenarios
+from .direct import Direct
 from .scenarios import ANSWER_TOKENS
-from .servers import ANSWER_LIMIT_S, Answer, Answers, KeptQm, Qm, find_number
+from .servers import ANSWER_LIMIT_S, Answer, KeptQm, Qm, find_number
 
 FIRST_TOKENS: Final = 20  # pairs of a run
 STREAMS: Final = 2
@@ -53,7 +57,7 @@ class Pair:
     """Two ways to the same answer."""
 
     through: NativeChat | OpenAIChat
-    alone: Answers
+    alone: Direct
 
     def first_tokens(self, turn: int) -> Iterator[tuple[float, float]]:
         """How long each took to its first token; their prompt is cached but for its end."""
@@ -68,21 +72,17 @@ class Pair:
 
     def _asked(self, turn: int, n: int, times: int) -> Iterator[tuple[Answer, Answer]]:
         prompt = scenarios.text(24, "daemon", turn)
-        rendered = _rendered(self.through, prompt)
-        for nth in range(times):
-            calls: list[Callable[[], Answer]] = [
-                lambda: self.through.answer(prompt, n),
-                lambda: self.alone.answer(rendered, n),
-            ]
-            if nth % 2:
-                theirs, mine = calls[1](), calls[0]()
-            else:
-                mine, theirs = calls[0](), calls[1]()
+        rendered, pid = _rendered(self.through, prompt), _runner_pid(self.through)
+        for _ in range(times):
+            with _stopped(self.alone.pid):
+                mine = self.through.answer(prompt, n)
+            with _stopped(pid):
+                theirs = self.alone.answer(rendered, n)
             yield mine, theirs
 
 
 @contextmanager
-def pairs(server: Qm, alone: Answers) -> Iterator[dict[str, Pair]]:
+def pairs(server: Qm, alone: Direct) -> Iterator[dict[str, Pair]]:
     """By the name of the API, over a connection each that stays open."""
     with ExitStack() as stack:
         found = {}
@@ -92,13 +92,33 @@ def pairs(server: Qm, alone: Answers) -> Iterator[dict[str, Pair]]:
         yield found
 
 
+@contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    """For so short a time that nobody misses this process."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def _rendered(server: Qm, prompt: str) -> str:
     """The prompt that the daemon makes of a conversation."""
     asked = {"model": server.models[0], "messages": _turns(prompt), "_debug_render_only": True}
+    rendered: str = _fetched(server, "POST", "/api/chat", asked)["_debug_info"]["rendered_template"]
+    return rendered
+
+
+def _runner_pid(server: Qm) -> int:
+    """Of the daemon's only one."""
+    (row,) = _fetched(server, "GET", "/api/ps")["models"]
+    return int(row["qm"]["pid"])
+
+
+def _fetched(server: Qm, method: str, path: str, body: object = None) -> Any:  # Any: JSON
     with closing(http.client.HTTPConnection(*_address(server), timeout=ANSWER_LIMIT_S)) as asking:
-        asking.request("POST", "/api/chat", json.dumps(asked))
-        found: str = json.load(asking.getresponse())["_debug_info"]["rendered_template"]
-    return found
+        asking.request(method, path, json.dumps(body) if body else None)
+        return json.load(asking.getresponse())
 
 
 def _turns(prompt: str) -> list[dict[str, str]]:

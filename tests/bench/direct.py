@@ -28,6 +28,10 @@ class Direct:
         self._runner = runner
         self._loop = loop
 
+    @property
+    def pid(self) -> int:
+        return self._runner.pid
+
     def answer(self, prompt: str, n: int, model: str = "", **more: Any) -> Answer:
         assert not (model or more), "the one model, greedily"
         return asyncio.run_coroutine_threadsafe(self._answer(prompt, n), self._loop).result()

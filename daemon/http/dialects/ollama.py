@@ -22,6 +22,7 @@ from ..schema import ANY, NDJSON_TYPE, Told
 # Clients compare it with the oldest Ollama whose API they can use (VS Code Copilot: 0.6.4), so it
 # says whose API this is. Our own version stands beside it.
 API_VERSION = "0.99.0"
+_REGISTRY_FAILS = ("500",)  # as Ollama has it; streams tell it in a line
 
 
 async def _chat(request: web.Request, services: Services) -> web.StreamResponse:
@@ -105,14 +106,26 @@ DIALECT = Dialect(
             "/api/pull",
             pull,
             scope=Scope.MANAGE,
-            told=Told("Download a model", said.MODEL_WANTED, said.PROGRESS, NDJSON_TYPE),
+            told=Told(
+                "Download a model",
+                said.MODEL_WANTED,
+                said.PROGRESS,
+                NDJSON_TYPE,
+                failures=_REGISTRY_FAILS,
+            ),
         ),
         Route(
             "POST",
             "/api/push",
             push,
             scope=Scope.MANAGE,
-            told=Told("Upload a model", said.MODEL_WANTED, said.PROGRESS, NDJSON_TYPE),
+            told=Told(
+                "Upload a model",
+                said.MODEL_WANTED,
+                said.PROGRESS,
+                NDJSON_TYPE,
+                failures=_REGISTRY_FAILS,
+            ),
         ),
         Route(
             "POST",
