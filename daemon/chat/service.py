@@ -73,7 +73,10 @@ class PromptTooLong(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One request on its way: what holds for it, and the runner that does it."""
+    """One request on its way: what holds for it, and the runner that does it.
+
+    `options` is complete: what nobody set is as it is by default.
+    """
 
     request: Request
     model: Model
@@ -174,7 +177,7 @@ class ChatService:
         frames, counted = await self._begin(work, prompt)
         reader = _reader(work, prompt, counted)
         async with aclosing(frames):
-            yield Started(counted.prompt_tokens, completed(work.options))
+            yield Started(counted.prompt_tokens, work.options)
             if work.request.echo:
                 yield Delta(await _echo(work))
             async for frame in frames:
@@ -263,7 +266,7 @@ class ChatService:
 def _work(request: Request, model: Model, options: Options, use: Use, started_ns: int) -> Work:
     template = Template.of(request.template) if request.template else model.template
     shape = output_shape(request, template, thinks=_may_think(request, model))
-    return Work(request, model, template, options, use, started_ns, shape)
+    return Work(request, model, template, completed(options), use, started_ns, shape)
 
 
 async def _first_frame(
@@ -304,7 +307,7 @@ def _reader(work: Work, prompt: Prompt, counted: Evaluated) -> AnswerReader:
 
 
 def _generate(work: Work, prompt: Prompt) -> Generate:
-    request, options = work.request, completed(work.options)
+    request, options = work.request, work.options
     suffix = request.suffix if request.suffix and not _renders_suffix(work.template) else None
     constraint = request.format
     shape = work.shape
@@ -324,7 +327,7 @@ def _generate(work: Work, prompt: Prompt) -> Generate:
         special=shape.control_tokens,
         logprobs=request.top_logprobs if request.logprobs else -1,
         truncate=prompt.truncate,
-        shift=may_shift(work.options, request.shift),
+        shift=may_shift(options, request.shift),
         return_context=request.prompt is not None and not (request.raw or prompt.images),
         suffix=suffix,
         client=request.client,
