@@ -18,7 +18,7 @@ from .connect import connect
 from .naming import as_on_hub
 from .pickles import opened_pickles
 from .progress import Progress
-from .sources import WEIGHTS, MissingFile, bring, is_path, local_files, with_repository_files
+from .sources import MissingFile, bring_all, is_path, local_files, with_repository_files
 
 if TYPE_CHECKING:
     from qm.modelfiles.parser import Modelfile
@@ -77,17 +77,12 @@ def _create(name: str, spec: ModelSpec, folder: Path) -> None:
     spec = with_repository_files(spec, folder)
     files = dict(local_files(spec, folder))
     client = connect()
-    digests = {text: bring(client, path) for text, path in _weights_first(files)}
+    digests = bring_all(client, files)
     body = {**to_create_request(spec, digests), "model": name}
     if _builds_anew():
         body["no_cache"] = True
     with client.stream("/api/create", body) as items:
         Progress(sys.stderr).follow(items)
-
-
-def _weights_first(files: dict[str, Path]) -> list[tuple[str, Path]]:
-    """Taking those in makes the daemon get ready for the build, which goes on beside the others."""
-    return sorted(files.items(), key=lambda each: each[1].suffix not in WEIGHTS)
 
 
 def _builds_anew() -> bool:

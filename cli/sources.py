@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 PATH_STARTS = ("/", "./", "../", "~")
 BESIDE_PATTERNS = ("*.json", "*.model", "*.txt", "*.jinja", "README.md", "*_Pooling/*.json")
 REPOSITORY_PATTERNS = ("*.safetensors", *BESIDE_PATTERNS)
-WEIGHTS = (".gguf", ".safetensors")
 PICKLE_PATTERNS = ("*.bin", "*.pth", "*.pt")
 _SENT_BYTES = 64 << 20  # what is larger and no model is no file for a build
 
@@ -117,9 +116,20 @@ def is_path(text: str) -> bool:
     return text.startswith(PATH_STARTS) or text in (".", "..") or text.lower().endswith(".gguf")
 
 
+def bring_all(client: Client, files: Mapping[str, Path]) -> dict[str, str]:
+    """The digests of files that are in the store now; small ones go while weights are read."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        small = {text: path for text, path in files.items() if not _is_weights(path)}
+        sent = {text: pool.submit(_send, client, path) for text, path in small.items()}
+        digests = {text: bring(client, files[text]) for text in files.keys() - small.keys()}
+        return digests | {text: each.result() for text, each in sent.items()}
+
+
 def bring(client: Client, path: Path) -> str:
     """The digest of a file that is in the store now: weights by path, small files as bytes."""
-    if path.suffix not in WEIGHTS and not _is_weights(path):
+    if not _is_weights(path):
         return _send(client, path)
     with client.stream("/qm/adopt", {"path": str(path)}) as items:
         result = Progress(sys.stderr).follow(items)
@@ -142,6 +152,8 @@ def _send(client: Client, path: Path) -> str:
 
 
 def _is_weights(path: Path) -> bool:
+    if path.suffix in (".gguf", ".safetensors"):
+        return True
     try:
         with path.open("rb") as file:
             return file.read(4) == b"GGUF"
