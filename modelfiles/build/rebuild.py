@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from qm.store.blobs import BlobMissing
 from qm.store.errors import Conflict, InvalidRequest
+from qm.store.gguf import read_header
+from qm.store.image import MODEL_TYPE, Manifest
 from qm.store.leases import hold
 from qm.store.name import Name
-from qm.store.store import Store
+from qm.store.store import Store, put_leased
 
 from ..config import Config
 from ..provenance import Provenance, StepRecord
@@ -52,6 +54,7 @@ def rebuild(store: Store, name: Name, on_progress: Progress) -> list[Checked]:
         raise NothingToRebuild(f"nothing was done to the weights of {stored.name.short} here")
     with hold(store.layout, stored.manifest.blobs()) as lease:
         workshop = Workshop(store, lease, on_progress, PERFORMERS, fresh=True)
+        _describe_again(workshop, stored.manifest, config.provenance)
         _bring_inputs(store, workshop, config.provenance)
         records = config.provenance.steps
         outputs = workshop.perform_all([_step(record) for record in records])
@@ -70,6 +73,18 @@ def _tool(record: StepRecord) -> str:
     versions = tools()
     converts = record.kind in (StepKind.CONVERT, StepKind.ADAPTER)
     return versions.convert if converts else versions.llama_cpp
+
+
+def _describe_again(workshop: Workshop, manifest: Manifest, made: Provenance) -> None:
+    """What an adapter was converted by, where its base is a GGUF: that says it again."""
+    told = {step.inputs.get("config.json") for step in made.steps if step.kind == StepKind.ADAPTER}
+    if not told.difference(made.files.values()):
+        return
+    from .convert.gguf_config import config_of_gguf  # noqa: PLC0415  brings numpy
+
+    weights = next(layer for layer in manifest.layers if layer.media_type == MODEL_TYPE)
+    header = read_header(workshop.store.blobs.path(weights.digest))
+    put_leased(workshop.store, workshop.lease, config_of_gguf(header))
 
 
 def _bring_inputs(store: Store, workshop: Workshop, made: Provenance) -> None:

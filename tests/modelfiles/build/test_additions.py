@@ -195,7 +195,9 @@ def write_legacy(path: Path, columns: dict[str, int]) -> None:
 
 
 def test_an_adapter_is_applied_to_a_gguf(daemon: LiveDaemon, folder: Path) -> None:
-    """The same adapter as for its repository, or another model that is here."""
+    """The same adapter as for its repository, or another model that is here; it is rebuilt also
+    where the description of the GGUF was collected, which only building needs.
+    """
     with (folder / "plain.gguf").open("wb") as out:
         convert(folder / "base", out)
     layers(daemon, folder, "applied", "FROM ./base\nADAPTER ./lora")
@@ -203,6 +205,10 @@ def test_an_adapter_is_applied_to_a_gguf(daemon: LiveDaemon, folder: Path) -> No
     made = layers(daemon, folder, "named", "FROM file\nPARAMETER num_ctx 64")
     assert [line.split()[0] for line in made] == ["FROM", "ADAPTER"]
     assert answer(daemon, "file") == answer(daemon, "applied") != ""
+    (step,) = daemon.json("POST", "/api/show", {"model": "file"})["qm"]["provenance"]["steps"]
+    (daemon.home / "blobs" / step["inputs"]["config.json"].replace(":", "-")).unlink()
+    done = daemon.qm("rebuild", "file", "--check")
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_merged_needs_a_repository(daemon: LiveDaemon, folder: Path) -> None:
