@@ -3,6 +3,10 @@
 Answers that are under way get their token in every step; prompts share what is left. The measured
 speed decides how much that is: a step must stay short while others wait for their next token, and
 short enough for cancellation and newcomers otherwise.
+
+However fast it goes, a prompt that is evaluated alone leaves the same bits in the cache, so that a
+repeated request has a repeated answer. That holds for all ways to cut it into whole tiles of
+attention where kernels that take several tokens at once have none left over, but at its end.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ FIRST_CHUNK: Final = 64  # before anything was measured
 GRAIN: Final = 64  # with fewer, llama.cpp attends token by token: at 1,000 cells four times slower
 LONGEST_TILE_S: Final = 1.0  # of slower models parts of a tile are evaluated
 SMALLEST_CHUNK: Final = 8
+_TOGETHER: Final = 4  # tokens that a kernel takes at most; what is left over it rounds otherwise
 _SMOOTHING: Final = 0.3
 
 
@@ -49,10 +54,10 @@ class Pace:
         """How many of `waiting` prompt tokens the next step may evaluate."""
         room = n_batch - generating
         if self.token_s is None:
-            return min(FIRST_CHUNK, room)
+            return _piece(FIRST_CHUNK, waiting, room)
         tokens = int((BUSY_STEP_S if generating else ALONE_STEP_S) / self.token_s)
         if GRAIN * self.token_s <= LONGEST_TILE_S:  # fewer might take no less time than all
-            tokens = _evenly(max(tokens - tokens % GRAIN, GRAIN), waiting)
+            return _piece(max(tokens - tokens % GRAIN, GRAIN), waiting, room)
         return min(max(tokens, SMALLEST_CHUNK), room)
 
     def learn(self, seconds: float, prompt_tokens: int, generating: int) -> None:
@@ -69,10 +74,13 @@ class Pace:
             self.step_s = _smooth(self.step_s or None, seconds)
 
 
-def _evenly(tokens: int, waiting: int) -> int:
-    """A little more than `tokens` where that leaves no small piece at the end."""
-    pieces = waiting // tokens
-    return -(-waiting // pieces) if pieces else tokens
+def _piece(tokens: int, waiting: int, room: int) -> int:
+    """About `tokens` of so many, or a little more: no small piece is left for the end."""
+    pieces = max(waiting // tokens, -(-waiting // room))
+    if pieces <= 1:
+        return waiting
+    even = waiting // pieces
+    return max(even - even % _TOGETHER, 1)
 
 
 def _smooth(before: float | None, now: float) -> float:

@@ -164,3 +164,21 @@ async def test_real_models_answer_as_llama_does(
     for (ours, done), theirs, prompt in zip(again, expected, prompts, strict=True):
         assert done.cached_tokens > 0.9 * len(prompt) - 5
         assert_same(ours, theirs, name)
+
+
+@pytest.mark.slow
+async def test_an_answer_repeats_to_the_bit_once_its_prompt_is_forgotten(
+    smollm2_gguf: Path, tmp_path: Path
+) -> None:
+    """The first prompt ever is fed at another pace than later ones."""
+    placement = wire.Placement(n_ctx=1024, n_parallel=1, n_spare=0, n_threads=1)
+    talk = tuple(range(1000, 1101))
+    runner = await loaded(smollm2_gguf, tmp_path, placement)
+    try:
+        first, _ = await answer(runner, talk, 4)
+        await answer(runner, (2000, *talk[:70]), 1)
+        again, done = await answer(runner, talk, 4)
+    finally:
+        await runner.close()
+    assert done.cached_tokens == 0
+    assert again == first

@@ -92,7 +92,7 @@ def test_prompts_take_small_bites_while_answers_are_under_way() -> None:
     assert SMALLEST_CHUNK <= busy < alone <= 512
     assert alone % GRAIN == 0
     fast = Pace(token_s=1e-5)
-    assert fast.budget(4, 512, 1536) == 508
+    assert fast.budget(4, 512, 1524) == 508
     slow = Pace(token_s=2.0)
     assert slow.budget(1, 512, 1536) == SMALLEST_CHUNK
 
@@ -118,13 +118,35 @@ def test_a_part_of_a_tile_becomes_a_whole_one() -> None:
 
 def test_a_prompt_ends_with_no_small_piece() -> None:
     """Few tokens behind a long prompt take as long as a whole tile: they are spread over others."""
-    pace, left, pieces = Pace(token_s=0.008), 1800, []
-    while left:
-        pieces.append(min(pace.budget(1, 512, left), left))
-        left -= pieces[-1]
+    pieces = _pieces(1800, [0.008] * 30, generating=1)
     assert min(pieces) >= GRAIN
-    assert max(pieces) <= GRAIN + 1
-    assert pace.budget(1, 512, 20) == GRAIN
+    assert max(pieces) <= GRAIN + 4
+    assert Pace(token_s=0.008).budget(1, 512, 20) == 20
+
+
+paces = st.one_of(st.none(), st.floats(1e-5, 1 / GRAIN))
+
+
+@given(st.integers(1, 3000), st.lists(paces, min_size=60, max_size=60), st.integers(0, 4))
+def test_pieces_leave_the_same_bits_at_every_pace(
+    waiting: int, token_s: list[float | None], generating: int
+) -> None:
+    """Only at its end a prompt has tokens beyond whole fours, and never fewer than a tile."""
+    *others, last = _pieces(waiting, token_s, generating)
+    assert all(piece >= GRAIN and piece % 4 == 0 for piece in others)
+    assert last >= min(GRAIN, waiting)
+
+
+def _pieces(waiting: int, token_s: list[float | None], generating: int) -> list[int]:
+    pieces = []
+    for one in token_s:
+        piece = Pace(token_s=one).budget(generating, 512, waiting)
+        assert 0 < piece <= 512 - generating
+        pieces.append(piece)
+        waiting -= piece
+        if not waiting:
+            return pieces
+    raise AssertionError(f"{waiting} tokens are left over")
 
 
 def test_a_few_tokens_tell_nothing_about_many() -> None:
