@@ -48,6 +48,13 @@ class LogfmtFormatter(logging.Formatter):
     """`time=… level=… part=… event=… key=value …`; a traceback is one quoted value."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Made once, though each handler asks for it, and so does the one that rotates."""
+        line: str | None = getattr(record, "line", None)
+        if line is None:
+            line = record.line = self._line(record)
+        return line
+
+    def _line(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         pairs: dict[str, object] = {
             "time": f"{stamp}.{int(record.msecs):03d}Z",

@@ -16,12 +16,13 @@ import msgspec
 from qm.store.errors import InvalidRequest, QmError
 
 from ..runner.environment import child_environment
+from ..runner.wire import BrokenPeer, FrameReader
 from .render_wire import Rendered, RenderJob, frame
 
 WALL_LIMIT_S: Final = 5.0
 START_LIMIT_S: Final = 30.0
 OUTPUT_LIMIT_CHARACTERS: Final = 64 * 1024 * 1024
-_LENGTH_BYTES: Final = 4
+_READ_BYTES: Final = 65_536
 
 
 class TemplateFailed(InvalidRequest):
@@ -91,7 +92,7 @@ class Renderer:
             raise TemplateFailed(
                 f"the chat template takes longer than {job.limit_s:g} s to render"
             ) from None
-        except (OSError, asyncio.IncompleteReadError, msgspec.DecodeError):
+        except (OSError, BrokenPeer, msgspec.DecodeError):
             raise TemplateFailed(
                 "the chat template broke the limits of memory or CPU time"
             ) from None
@@ -113,26 +114,26 @@ class Renderer:
 
 
 class _Worker:
-    """One child and the stream to it."""
+    """One child and the socket to it."""
 
-    def __init__(
-        self,
-        process: asyncio.subprocess.Process,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-    ) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
         self.process = process
-        self._reader = reader
-        self._writer = writer
+        self._connection = connection
+        self._frames = FrameReader()
 
     async def ask(self, job: RenderJob) -> Rendered:
-        self._writer.write(frame(job))
-        await self._writer.drain()
-        length = int.from_bytes(await self._reader.readexactly(_LENGTH_BYTES))
-        return msgspec.msgpack.decode(await self._reader.readexactly(length), type=Rendered)
+        """Raises OSError when the child is gone, BrokenPeer and DecodeError for nonsense."""
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self._connection, frame(job))
+        while True:
+            data = await loop.sock_recv(self._connection, _READ_BYTES)
+            if not data:
+                raise ConnectionResetError
+            for body in self._frames.feed(data):
+                return msgspec.msgpack.decode(body, type=Rendered)
 
     async def kill(self) -> None:
-        self._writer.close()
+        self._connection.close()
         if self.process.returncode is None:
             with suppress(ProcessLookupError):  # it ended by itself just now
                 self.process.kill()
@@ -151,12 +152,12 @@ async def _start() -> _Worker:
             env=child_environment(os.environ),
             start_new_session=True,
         )
-    reader, writer = await asyncio.open_connection(sock=ours)
-    worker = _Worker(process, reader, writer)
+    ours.setblocking(False)
+    worker = _Worker(process, ours)
     try:
         async with asyncio.timeout(START_LIMIT_S):
             await worker.ask(RenderJob(0, "", "jinja", {}, START_LIMIT_S, 0))
-    except (TimeoutError, OSError, asyncio.IncompleteReadError) as error:
+    except (TimeoutError, OSError) as error:
         await worker.kill()
         raise RenderWorkerFailed("the process that renders chat templates can't start") from error
     except asyncio.CancelledError:

@@ -59,11 +59,11 @@ class Pair:
     through: NativeChat | OpenAIChat
     alone: Direct
 
-    def first_tokens(self, turn: int) -> Iterator[tuple[float, float]]:
-        """How long each took to its first token; their prompt is cached but for its end."""
-        for nth, (mine, theirs) in enumerate(self._asked(turn, 1, 1 + FIRST_TOKENS)):
+    def first_tokens(self, turn: int) -> Iterator[tuple[Answer, Answer]]:
+        """Of a prompt that is cached but for its end."""
+        for nth, both in enumerate(self._asked(turn, 1, 1 + FIRST_TOKENS)):
             if nth:  # the first filled the caches
-                yield mine.first_s, theirs.first_s
+                yield both
 
     def streams(self, turn: int) -> Iterator[tuple[float, float]]:
         """Tokens a second of each."""
@@ -79,6 +79,14 @@ class Pair:
             with _stopped(pid):
                 theirs = self.alone.answer(rendered, n)
             yield mine, theirs
+
+
+def outside_s(answer: Answer) -> float:
+    """The part of the time to the first token that did not pass in the runner's steps.
+
+    Those vary by more than all the rest takes.
+    """
+    return answer.first_s - answer.prompt_s
 
 
 @contextmanager

@@ -47,6 +47,7 @@ class Direct:
                     answer.came_s.append(answer.over_s)
                 elif isinstance(frame, Done):
                     answer.tokens = frame.generated_tokens
+                    answer.prompt_s = frame.prompt_ns / 1e9
         return answer
 
 

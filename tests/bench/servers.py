@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 READY_LIMIT_S = 120.0
 _LAST_CHUNK = b"0\r\n"
+_PROMPT = rb'"prompt_eval_duration":(\d+)'
 _processes: set[subprocess.Popen[bytes]] = set()
 ANSWER_LIMIT_S = 120.0  # an answer that takes longer is cut; its figures are bounds then
 
@@ -32,6 +33,7 @@ class Answer:
     over_s: float = 0.0
     tokens: int = 0
     cut: bool = False
+    prompt_s: float = 0.0  # what the runner says that its part of the first token took
 
     @property
     def first_s(self) -> float:
@@ -94,6 +96,7 @@ class Server:
                     answer.came_s.append(answer.over_s)
                 elif found := self.count(line):
                     answer.tokens = found
+                    answer.prompt_s = find_number(_PROMPT, line) / 1e9
                     return answer
                 if answer.over_s > limit_s:
                     break

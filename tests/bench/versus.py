@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from qm.daemon.hardware import physical_cores
 
 from . import added, connections, scenarios
+from .added import outside_s
 from .direct import direct, placed, started
 from .report import LLAMA_SERVER, Row
 from .scenarios import Figures
@@ -212,10 +214,15 @@ def daemon(bench: Bench) -> Iterator[Row]:
         scenarios.warm(ours)
         scenarios.warm(runner)
         for api, pair in apis.items():
-            firsts = tuple(found for turn in range(bench.runs) for found in pair.first_tokens(turn))
-            yield Row(bench.name, f"first token of {api}", added.ALONE, firsts, cut=False)
+            row = partial(Row, bench.name, against=added.ALONE, cut=False)
+            firsts = [both for turn in range(bench.runs) for both in pair.first_tokens(turn)]
+            whole = tuple((mine.first_s, theirs.first_s) for mine, theirs in firsts)
+            yield row(figure=f"first token of {api}", pairs=whole)
+            if all(mine.prompt_s for mine, _ in firsts):
+                outside = tuple((outside_s(mine), outside_s(theirs)) for mine, theirs in firsts)
+                yield row(figure=f"of that outside the runner, {api}", pairs=outside)
             streams = tuple(found for turn in range(bench.runs) for found in pair.streams(turn))
-            yield Row(bench.name, f"tokens/s of {api}", added.ALONE, streams, cut=False)
+            yield row(figure=f"tokens/s of {api}", pairs=streams)
 
 
 def connected(bench: Bench) -> Iterator[Row]:
