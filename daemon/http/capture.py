@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from ..chat import json_text
 from .encoding import is_plain
 
 _HIDDEN = "<hidden>"
@@ -74,7 +75,7 @@ def body_of(body: bytes, encoding: str = "") -> object:
         return f"<{len(body)} bytes of {encoding[:40]}>"
     try:
         document = redacted(msgspec.json.decode(body)) if body else None
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return redacted(body.decode("utf-8", "replace"))
     size = len(msgspec.json.encode(document))
     return document if size <= _MOST_BYTES else f"<{len(body)} bytes>"
@@ -93,7 +94,7 @@ def redacted(value: Any) -> Any:
         case list():
             return [redacted(item) for item in value]
         case str():
-            return _BASE64.sub(_size, _SECRETS.sub(_HIDDEN, value))
+            return _BASE64.sub(_size, _SECRETS.sub(_HIDDEN, json_text.whole(value)))
         case _:
             return value
 

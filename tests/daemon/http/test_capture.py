@@ -40,6 +40,7 @@ def test_the_ring_keeps_the_latest(tmp_path: Path) -> None:
         ({"messages": [{"content": f"I pasted {KEY}."}]},
          {"messages": [{"content": "I pasted <hidden>."}]}),
         ({KEY: f"the_{KEY}"}, {"<hidden>": "the_<hidden>"}),
+        ({"X-Odd": "caf\udce9"}, {"X-Odd": "caf\ufffd"}),  # a header that is no UTF-8
         ({"images": [IMAGE]}, {"images": ["<1100 characters of data>"]}),
         (f"data:image/png;base64,{IMAGE}", "data:image/png;base64,<1100 characters of data>"),
         ({"content": "Why is the sky blue?"}, {"content": "Why is the sky blue?"}),
@@ -54,6 +55,7 @@ def test_bodies() -> None:
     assert body_of(b'{"a": {"password": "x"}}') == {"a": {"password": "<hidden>"}}
     assert body_of(b"") is None
     assert body_of(b"{broken sk-abcdefghijklmnop") == "{broken <hidden>"
+    assert body_of(b'{"a": "\xff"}') == '{"a": "\ufffd"}'
     assert body_of(b"[" * 5000) == "[" * 5000
     assert body_of(b'"' + b"word " * 300_000 + b'"') == "<1500002 bytes>"
     assert body_of(b"\x1f\x8b", "gzip") == "<2 bytes of gzip>"
