@@ -1,7 +1,7 @@
 """Quantising a file while it is still being converted: one pass over the weights.
 
-llama.cpp's quantiser maps its source and tells in its log which tensor it takes next. It is made to
-wait there until the conversion has written that tensor, so the bytes are those of two passes.
+Whoever quantises tells which tensor comes next, llama.cpp's quantiser in its log, and is made to
+wait there until the conversion has written that tensor; so the bytes are those of two passes.
 """
 
 from __future__ import annotations

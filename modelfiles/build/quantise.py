@@ -90,7 +90,7 @@ def quantised(
     changed = [each.type for each in header.tensors if types.get(each.name, "") != each.type]
     if header.alignment != ALIGNMENT or not READABLE.issuperset(changed):
         return None
-    if len(types) != len(header.tensors):
+    if len(types) != len(header.tensors) or not TENSOR_TYPE_NUMBERS.keys() >= {*types.values()}:
         return None
     head = quantised_head(source, order.quantize.number, types)
     return _performed(source, header, head, order, on_tensor) if head else None

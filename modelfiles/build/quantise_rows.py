@@ -21,13 +21,13 @@ from qm.store.ggml import TENSOR_TYPES
 from qm.store.gguf import Header, Tensor
 
 from ..native import declare
+from ..quantization import TENSOR_TYPE_NUMBERS
 from .quantised_head import Head
 
 Data: TypeAlias = bytes | memoryview
 
 _CHUNK_ITEMS: Final = 1 << 17  # a millisecond's work, and buffers that stay in a core's cache
 _AHEAD: Final = 3  # chunks a thread that may wait for who takes them
-_NUMBERS = {kind.name: number for number, kind in TENSOR_TYPES.items()}
 _KINDS = {kind.name: kind for kind in TENSOR_TYPES.values()}
 _FLOAT_BYTES: Final = 4
 
@@ -138,7 +138,7 @@ def _quantised(fd: int, rows: _Rows, buffers: _Buffers) -> Data:
     tensor, size_bytes = rows.tensor, rows.source_bytes
     stored = buffers.of("stored", size_bytes)
     got = os.preadv(fd, [memoryview(stored)[:size_bytes]], rows.start)
-    if got != size_bytes or not _is_valid(_NUMBERS[tensor.type], stored, size_bytes):
+    if got != size_bytes or not _is_valid(TENSOR_TYPE_NUMBERS[tensor.type], stored, size_bytes):
         raise InvalidNumbers(f"tensor '{tensor.name}' has invalid data")
     if rows.type == tensor.type:
         return bytes(memoryview(stored)[:size_bytes]) + rows.padding
@@ -149,8 +149,8 @@ def _quantised(fd: int, rows: _Rows, buffers: _Buffers) -> Data:
     made_bytes = _bytes(rows.type, rows.items)
     made = (ctypes.c_char * (made_bytes + len(rows.padding)))()
     count = rows.items // rows.row_items
-    _quantize(_NUMBERS[rows.type], floats, made, 0, count, rows.row_items, None)
-    if not _is_valid(_NUMBERS[rows.type], made, made_bytes):
+    _quantize(TENSOR_TYPE_NUMBERS[rows.type], floats, made, 0, count, rows.row_items, None)
+    if not _is_valid(TENSOR_TYPE_NUMBERS[rows.type], made, made_bytes):
         raise InvalidNumbers(f"quantized data validation failed for '{tensor.name}'")
     return memoryview(made).cast("B")
 

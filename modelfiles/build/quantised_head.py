@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from qm.store.ggml import TENSOR_TYPES
-
 from ..native import declare
+from ..quantization import TENSOR_TYPE_NUMBERS
 
 ALIGNMENT: Final = 32  # of the tensors, whatever the source says
 _VERSION: Final = 2  # GGML_QNT_VERSION
 _SPLIT = ("split.no", "split.count", "split.tensors.count")
-_NUMBERS = {kind.name: number for number, kind in TENSOR_TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ def quantised_head(source: Path, file_type: int, types: Mapping[str, str]) -> He
             _remove(made, key.encode())
         for name, kind in types.items():
             _add_tensor(made, _tensor(tensors, name.encode()))
-            _set_type(made, name.encode(), _NUMBERS[kind])
+            _set_type(made, name.encode(), TENSOR_TYPE_NUMBERS[kind])
         data = ctypes.create_string_buffer(_size(made))
         _pack(made, data)
         return Head(data.raw, types)
