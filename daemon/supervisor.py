@@ -97,7 +97,9 @@ class Supervisor:
         self._layout = layout or Layout(settings.home)
         self.board = Board()
         spawn = spawn or partial(Runner.spawn, board=self.board)
-        self._spare = Spare(spawn, settings.log_file.parent)
+        self._quiet = asyncio.Event()  # nobody uses a runner
+        self._quiet.set()
+        self._spare = Spare(spawn, settings.log_file.parent, self._quiet)
         self._memory = Residents(machine, settings.memory_limit_bytes, settings.model_memory_bytes)
         self._planner = planner or Planner(settings, None, self._layout)
         self._loader = Loader(self._spare, self._planner, settings.load_timeout_s)
@@ -108,8 +110,6 @@ class Supervisor:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
-        self._quiet = asyncio.Event()  # nobody uses a runner
-        self._quiet.set()
 
     @property
     def prospects(self) -> Prospects:
@@ -320,7 +320,7 @@ class Supervisor:
         else:
             self._loaded(key, process, time.monotonic() - begun)
         if not self._closing:
-            self._spare.warm()
+            self._spare.warm_later()
 
     def _loaded(self, key: str, process: Process, took_s: float) -> None:
         assert process.runner is not None

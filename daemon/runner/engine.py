@@ -15,6 +15,8 @@ from __future__ import annotations
 import socket
 import time
 from collections import Counter, deque
+from contextlib import suppress
+from queue import Empty
 from typing import Final
 
 from ..turns import Turns
@@ -33,6 +35,7 @@ from .speculation import Speculation
 from .weights import Model
 
 FRESH_TOKENS: Final = 64  # an answer that is shorter gets its turns sooner
+STILL_S: Final = 0.3  # without work: whoever asks one thing after the other is quicker
 _NO_ROOM: Final = 1  # what llama_decode returns when cells are short
 
 
@@ -86,9 +89,17 @@ class Engine:
         """Handles everything in the inbox; waits for something when there is no work."""
         if not (self._running or self._seatable() or self._embeds):
             self._turns.rest()
-            self._handle(self._inbox.get())
+            self._handle(self._rest())
         while not self._inbox.empty():
             self._handle(self._inbox.get())
+
+    def _rest(self) -> Work:
+        """Waits for something to do; a rest of some length is for what later answers gain by."""
+        if self._context.greedy.due:
+            with suppress(Empty):
+                return self._inbox.get(timeout=STILL_S)
+            self._context.greedy.fetch()
+        return self._inbox.get()
 
     def _handle(self, work: Work) -> None:
         match work:

@@ -85,7 +85,7 @@ class Context:
         self.n_batch = int(C.llama_n_batch(self.pointer))
         self.n_ubatch = int(C.llama_n_ubatch(self.pointer))
         self.pooling = POOLING.get(int(C.llama_pooling_type(self.pointer)), "none")
-        self._likeliest = Likeliest(model.vocabulary.size)
+        self.greedy = Likeliest(model.vocabulary.size)
         self._logits_bytes = model.vocabulary.size * ctypes.sizeof(ctypes.c_float)
         self._memory = C.llama_get_memory(self.pointer)
         self.can_shift = bool(self._memory and C.llama_memory_can_shift(self._memory))
@@ -169,7 +169,7 @@ class Context:
 
     def likeliest(self, index: int) -> int:
         """The token with the highest of these logits; negative where that isn't known so fast."""
-        return self._likeliest.of(self.logits(index))
+        return self.greedy.of(self.logits(index))
 
     def logits_bytes(self, index: int) -> bytes:
         """A copy of the same."""

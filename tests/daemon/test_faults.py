@@ -157,10 +157,10 @@ def test_before_it_has_looked_at_a_prompt(daemon: LiveDaemon, number: signal.Sig
 def test_a_second_death_is_told(daemon: LiveDaemon) -> None:
     """A request that kills runners doesn't go on and on."""
     died = load(daemon)
+    second = spare(daemon)
     os.kill(died, signal.SIGSTOP)
     answer = ask(daemon)
     until(lambda: [row["users"] for row in loaded(daemon)] == [1], "the request did not get there")
-    second = spare(daemon)
     os.kill(second, signal.SIGSTOP)
     end(died, signal.SIGKILL)
     until(lambda: [row["pid"] for row in loaded(daemon)] == [second], "no other one was loaded")

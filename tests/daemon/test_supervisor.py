@@ -19,6 +19,7 @@ from qm.daemon.runner.failures import RunnerFailed
 from qm.daemon.runner.process import Runner
 from qm.daemon.runner.wire import Load, Loaded, Options
 from qm.daemon.settings import load_settings
+from qm.daemon.spare import STILL_S
 from qm.daemon.supervisor import LoadBroken, Supervisor, Use
 from qm.modelfiles.model import Model
 from qm.store.gguf import Header, Tensor
@@ -154,7 +155,7 @@ class User:
 
 
 async def test_a_model_is_loaded_into_the_warm_spare(start: Start) -> None:
-    """And the next spare is warmed."""
+    """The next spare is warmed once nobody uses a runner any more."""
     bench = await start()
     await until(lambda: len(bench.runners) == 1)
     user = User(bench, model())
@@ -162,8 +163,10 @@ async def test_a_model_is_loaded_into_the_warm_spare(start: Start) -> None:
     assert cast("FakeRunner", use.runner) is bench.runners[0]
     assert use.loaded.n_ctx == 4096
     assert use.load_ns > 0
-    await until(lambda: len(bench.runners) == 2)
+    await asyncio.sleep(2 * STILL_S)
+    assert len(bench.runners) == 1
     await user.leave()
+    await until(lambda: len(bench.runners) == 2)
 
 
 async def test_a_second_use_finds_it_loaded(start: Start) -> None:
@@ -235,10 +238,8 @@ async def test_a_slow_load_blocks_nobody_else(start: Start) -> None:
     first = User(bench, model("a"))
     await first.got
     bench.prepare = lambda runner: runner.may_load.clear()
-    await until(lambda: len(bench.runners) == 2)
-    bench.runners[1].may_load.clear()
     slow = User(bench, model("b"))
-    await until(lambda: bool(bench.runners[1].loads))
+    await until(lambda: len(bench.runners) == 2 and bool(bench.runners[1].loads))
     again = User(bench, model("a"))
     await again.got
     assert not slow.got.done()
@@ -357,14 +358,13 @@ async def test_a_model_that_never_fits_is_refused_before_anything_happens(start:
 
 
 async def test_shutdown_refuses_and_reaps_everything(start: Start) -> None:
-    """The ones at work, those that load, and the spare."""
+    """The ones at work and those that load."""
     bench = await start()
     user = User(bench, model("a"))
     await user.got
-    await until(lambda: len(bench.runners) == 2)
-    bench.runners[1].may_load.clear()
+    bench.prepare = lambda runner: runner.may_load.clear()
     waiting = User(bench, model("b"))
-    await until(lambda: bool(bench.runners[1].loads))
+    await until(lambda: len(bench.runners) == 2 and bool(bench.runners[1].loads))
     bench.supervisor.refuse()
     with pytest.raises(ShuttingDown):
         await waiting.task

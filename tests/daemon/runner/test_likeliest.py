@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from qm.daemon.runner.likeliest import PATIENCE, UNKNOWN, Likeliest
+from qm.daemon.runner.likeliest import LISTED, PATIENCE, UNKNOWN, Likeliest
 
 SIZE = 500
 LIMIT_S = 60.0
@@ -22,6 +22,7 @@ def pointer(*values: float) -> Any:  # Any: ctypes knows no better
 def likeliest() -> Likeliest:
     """One that has waited for numpy."""
     found = Likeliest(SIZE)
+    found.fetch()
     deadline = time.monotonic() + LIMIT_S
     while found.of(pointer(1.0)) == UNKNOWN:
         assert time.monotonic() < deadline, "it never tells"
@@ -29,9 +30,22 @@ def likeliest() -> Likeliest:
 
 
 def test_short_answers_do_without() -> None:
-    """Nothing is fetched for them."""
+    """Nothing is fetched for them, not in a rest either."""
     found = Likeliest(SIZE)
-    assert {found.of(pointer(1.0)) for _ in range(PATIENCE)} == {UNKNOWN}
+    assert {found.of(pointer(1.0)) for _ in range(PATIENCE - 1)} == {UNKNOWN}
+    assert not found.due
+    assert found.of(pointer(1.0)) == UNKNOWN
+    assert found.due
+
+
+def test_without_a_rest_it_is_fetched_once_that_pays() -> None:
+    """Lists of so many candidates have taken as long."""
+    found = Likeliest(SIZE)
+    logits, deadline = pointer(1.0), time.monotonic() + LIMIT_S
+    assert {found.of(logits) for _ in range(LISTED // SIZE)} == {UNKNOWN}
+    assert not found.due
+    while found.of(logits) == UNKNOWN:
+        assert time.monotonic() < deadline, "it never tells"
 
 
 @pytest.mark.parametrize(
