@@ -32,6 +32,10 @@ class StepCosts:
             seconds = before + _SMOOTHING * (seconds - before)
         self._known[n_tokens] = (seconds, self._steps)
 
+    def knows(self, n_tokens: int) -> bool:
+        """Whether that was measured lately."""
+        return self._measured(n_tokens) is not None
+
     def of(self, n_tokens: int) -> float:
         """What a step takes; a hopeful guess for a size that was not measured lately."""
         exact = self._measured(n_tokens)

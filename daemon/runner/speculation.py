@@ -114,16 +114,15 @@ class Speculation:
             return counts
         total = len(generating) + sum(counts)
         if self._exactness.unknown(cells, total):
-            self._find_out(generating[0], cells, total)
+            one_more = len(generating) + 1
+            if self._mode is not Speculate.ALWAYS and not self._costs.knows(one_more):
+                # A trial takes long, and where another token costs much it is of no use.
+                seconds = self._exactness.time(*_end(generating[0], one_more))
+                self._costs.learn(one_more, seconds)
+                return [0] * len(counts)
+            self._exactness.find_out(cells, *_end(generating[0], total))
         most = self._exactness.most(cells, total)
         return _within(counts, max(0, most - len(generating)))
-
-    def _find_out(self, sequence: Sequence, cells: int, n_tokens: int) -> None:
-        """Tries what may be evaluated together, with tokens of this text."""
-        text = [token for token in sequence.tokens[-n_tokens:] if token >= 0]
-        tokens = [text[0]] * (n_tokens - len(text)) + text
-        assert sequence.slot is not None
-        self._exactness.find_out(cells, sequence.slot.id, sequence.n_evaluated, tokens)
 
 
 def _within(counts: list[int], room: int) -> list[int]:
@@ -133,6 +132,13 @@ def _within(counts: list[int], room: int) -> list[int]:
         kept.append(max(0, min(count, room)))
         room -= kept[-1]
     return kept
+
+
+def _end(sequence: Sequence, n_tokens: int) -> tuple[int, int, list[int]]:
+    """Its slot, its end there, and `n_tokens` of its text that could come next."""
+    text = [token for token in sequence.tokens[-n_tokens:] if token >= 0]
+    assert sequence.slot is not None
+    return sequence.slot.id, sequence.n_evaluated, [text[0]] * (n_tokens - len(text)) + text
 
 
 def _wanted(sequence: Sequence) -> int:
