@@ -18,7 +18,8 @@ from typing import Final
 BUSY_STEP_S: Final = 0.15  # the pause that a prompt may put between two tokens of another answer
 ALONE_STEP_S: Final = 0.5
 FIRST_CHUNK: Final = 64  # before anything was measured
-GRAIN: Final = 64  # with fewer, llama.cpp attends token by token: at 1,000 cells four times slower
+GRAIN: Final = 64  # with fewer, flash attention goes by tokens: at 1,000 cells four times slower
+FINE_GRAIN: Final = 32  # without it, hardly slower than any other number
 LONGEST_TILE_S: Final = 1.0  # of slower models parts of a tile are evaluated
 SMALLEST_CHUNK: Final = 8
 _TOGETHER: Final = 4  # tokens that a kernel takes at most; what is left over it rounds otherwise
@@ -49,6 +50,7 @@ class Pace:
 
     token_s: float | None = None  # one more prompt token
     step_s: float = 0.0  # a step without any prompt token
+    grain: int = GRAIN  # prompts are evaluated in multiples of so many tokens
 
     def budget(self, generating: int, n_batch: int, waiting: int) -> int:
         """How many of `waiting` prompt tokens the next step may evaluate."""
@@ -56,8 +58,8 @@ class Pace:
         if self.token_s is None:
             return _piece(FIRST_CHUNK, waiting, room)
         tokens = int((BUSY_STEP_S if generating else ALONE_STEP_S) / self.token_s)
-        if GRAIN * self.token_s <= LONGEST_TILE_S:  # fewer might take no less time than all
-            return _piece(max(tokens - tokens % GRAIN, GRAIN), waiting, room)
+        if self.grain * self.token_s <= LONGEST_TILE_S:  # fewer might take no less time than all
+            return _piece(max(tokens - tokens % self.grain, self.grain), waiting, room)
         return min(max(tokens, SMALLEST_CHUNK), room)
 
     def learn(self, seconds: float, prompt_tokens: int, generating: int) -> None:
@@ -68,7 +70,7 @@ class Pace:
         if prompt_tokens:
             rest = seconds - self.step_s if generating else seconds
             token_s = max(rest, seconds / 4) / prompt_tokens
-            if prompt_tokens >= GRAIN or (self.token_s is not None and token_s < self.token_s):
+            if prompt_tokens >= self.grain or (self.token_s is not None and token_s < self.token_s):
                 self.token_s = _smooth(self.token_s, token_s)
         else:
             self.step_s = _smooth(self.step_s or None, seconds)

@@ -22,7 +22,7 @@ from typing import Final
 from ..turns import Turns
 from . import cells, wire
 from .answering import Answering
-from .batching import Pace, shares
+from .batching import FINE_GRAIN, GRAIN, Pace, shares
 from .draft import Draft
 from .embedding import Embedder, EmbedWork
 from .intake import Intake, Woken, Work
@@ -64,7 +64,7 @@ class Engine:
         self._running: list[Sequence] = []
         self._waiting: deque[Sequence] = deque()
         self._embeds = Embedder(model, context, self._batch)
-        self._pace = Pace()
+        self._pace = Pace(grain=FINE_GRAIN if context.without_flash else GRAIN)
         self._speculation = Speculation(context, self._batch, speculate, draft)
         self._turns = turns
         self._leaving = False

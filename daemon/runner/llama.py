@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from qm.modelfiles.native import C, fill
 
+from . import attention
 from .likeliest import Likeliest
 from .llama_error import LlamaError
 from .llama_log import Log
@@ -30,6 +31,7 @@ KV_TYPES: Final = {
     "iq4_nl": 20,
     "bf16": 30,
 }
+_WIDE_KV: Final = ("f32", "f16", "bf16")  # quantised values need flash attention
 FLASH_ATTENTION: Final = {"auto": -1, "off": 0, "on": 1}
 GUARD_EVERY: Final = 32  # tokens; a call for each would cost more
 EMBEDDED_TOGETHER: Final = 16  # texts in one batch; they need no cells of their own
@@ -55,6 +57,9 @@ class Context:
         self.can_roll_back = not (model.is_recurrent or embedding)
         threads = placement.n_threads or os.cpu_count() or 1
         n_ubatch = min(placement.n_ubatch, placement.n_batch)
+        self.without_flash = not embedding and spares_flash(model, placement)
+        if self.without_flash:
+            n_ubatch = min(n_ubatch, attention.TOKENS_TOGETHER)
         if embedding:  # mean pooling aborts when sequences can't share a batch evenly
             n_ubatch = max(n_ubatch - n_ubatch % n_seq, n_seq)
         self.n_threads = threads
@@ -68,7 +73,9 @@ class Context:
             "n_outputs_max": 0 if embedding else self.n_outputs,
             "n_threads": threads,
             "n_threads_batch": threads,
-            "flash_attn_type": _choice(FLASH_ATTENTION, placement.flash_attention),
+            "flash_attn_type": _choice(
+                FLASH_ATTENTION, "off" if self.without_flash else placement.flash_attention
+            ),
             "type_k": _choice(KV_TYPES, placement.kv_type),
             "type_v": _choice(KV_TYPES, placement.kv_type),
             "embeddings": embedding,
@@ -249,6 +256,14 @@ class Batch:
         self._output[end - 1] = int(output)
         self.n_tokens = self.struct.n_tokens = end
         return end - 1
+
+
+def spares_flash(model: Model, placement: Placement) -> bool:
+    """Whether to do without flash attention, where that is ours to choose because it is slow."""
+    if placement.flash_attention != "auto":
+        return placement.flash_attention == "off"
+    possible = not model.on_gpu and placement.kv_type in _WIDE_KV and model.head_width > 0
+    return possible and attention.is_slow(model.head_width)
 
 
 def _choice(table: dict[str, int], name: str) -> int:

@@ -26,15 +26,17 @@ class Packing:
         self._context = context
         self._slots = slots
 
-    def pack(self, n_tokens: int) -> bool:
-        """Empties the cache for a prompt of `n_tokens`, if that pays; only while no slot is busy.
+    def pack(self, n_tokens: int, *, always: bool = False) -> bool:
+        """Empties the cache for a prompt of `n_tokens`, if that pays or `always`, while no slot is
+        busy.
 
         All goes or nothing, so that what is evaluated next begins with the first cell.
         """
         held = self._slots.most_cells
-        if not self._context.on_host or held <= n_tokens or held + n_tokens + _ANSWER <= _STEP:
+        pays = held > n_tokens and held + n_tokens + _ANSWER > _STEP
+        if not (self._context.on_host and held and (pays or always)):
             return False
-        holding = [slot for slot in self._slots.all if slot.spans]
+        holding = self._slots.holding
         if not all(self._can_go(slot) for slot in holding):
             return False
         kept_bytes = sum(len(slot.packed) for slot in self._slots.all if slot.packed)

@@ -50,13 +50,19 @@ class Reuse:
 
     def pack(self, sequence: Sequence) -> bool:
         """Clears the cache of idle conversations for `sequence`, which is to run alone."""
-        return self._packing.pack(len(sequence.tokens))
+        source, shared = self._best(sequence, [])
+        in_place = self.slots.holding == [source] and source is self._seat_for(
+            source, shared, stay=self._repeats(sequence, source)
+        )
+        keeps = self._keeps_cells(sequence)
+        return not (keeps and in_place) and self._packing.pack(len(sequence.tokens), always=keeps)
 
     def seat(self, sequence: Sequence, running: list[Sequence]) -> bool:
         """Gives `sequence` a slot with what is cached of its tokens; False when none is free."""
         self._bring_back(sequence, running)
         source, shared = self._best(sequence, running)
-        slot = self._seat_for(source, shared)
+        stay = not running and self._repeats(sequence, source)
+        slot = self._seat_for(source, shared, stay=stay)
         if slot is None:
             return False
         if source is not None and source.packed is not None:
@@ -97,11 +103,30 @@ class Reuse:
         length, slot = max(found, key=_preference, default=(0, None))
         return (slot, length) if length else (None, 0)
 
-    def _seat_for(self, source: Slot | None, shared: int) -> Slot | None:
-        """The slot to use: `source` when little of it is lost, else one to overwrite."""
+    def _keeps_cells(self, sequence: Sequence) -> bool:
+        """Whether the same request has to find its tokens in the same cells again.
+
+        Without flash attention sums run over all cells in vectors, so that it is a matter of
+        rounding where a token stands.
+        """
+        return sequence.repeatable and self._context.without_flash
+
+    def _repeats(self, sequence: Sequence, source: Slot | None) -> bool:
+        """Whether it was asked there before, and shall have its old cells."""
+        if source is None or source.n_prompt != len(sequence.tokens):
+            return False
+        whole = source.reusable(sequence.tokens) == source.n_prompt - 1
+        return whole and self._keeps_cells(sequence)
+
+    def _seat_for(self, source: Slot | None, shared: int, *, stay: bool) -> Slot | None:
+        """The slot to use: `source` when little of it is lost or it is to `stay`, else one to
+        overwrite.
+        """
         other = self.slots.spare((source,) if source else ())
         if source is None or source.busy:
             return other
+        if stay:
+            return source
         tail = len(source.cached) - shared
         costs = 2 * tail if self._context.can_share else tail * self._context.n_ctx
         return source if other is None or costs <= shared else other
@@ -177,6 +202,7 @@ class Reuse:
         if not self._context.can_share:
             slot.floor = kept
         self.slots.give_back(slot, sequence.tokens[:kept])
+        slot.n_prompt = sequence.n_prompt
         sequence.slot = sequence.leader = None
 
     def forget(self, sequence: Sequence) -> None:

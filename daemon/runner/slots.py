@@ -33,6 +33,7 @@ class Slot:
     floor: int = 0
     guarded: int = 0  # positions up to here can't be overwritten
     packed: bytearray | None = None
+    n_prompt: int = 0  # tokens of the last prompt that was answered in it
 
     def grow(self, end: int) -> None:
         """Its user has evaluated all positions up to `end`."""
@@ -59,6 +60,11 @@ class Slots:
 
     def idle(self) -> list[Slot]:
         return [slot for slot in self.all if not slot.busy]
+
+    @property
+    def holding(self) -> list[Slot]:
+        """Those that have cells."""
+        return [slot for slot in self.all if slot.spans]
 
     def spare(self, but: Collection[Slot] = ()) -> Slot | None:
         """An idle slot to overwrite: an empty one, else the longest unused."""
@@ -94,7 +100,7 @@ class Slots:
 
     def evict(self) -> Slot | None:
         """Empties the longest unused idle slot; None when nothing is left to evict."""
-        holding = [slot for slot in self.idle() if slot.spans]
+        holding = [slot for slot in self.holding if not slot.busy]
         if not holding:
             return None
         oldest = min(holding, key=lambda slot: slot.used_at)

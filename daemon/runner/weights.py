@@ -81,9 +81,23 @@ class Model:
 
     @property
     def token_count(self) -> TokenCount:
-        name = ctypes.create_string_buffer(_NAME_BYTES)
-        C.llama_model_meta_val_str(self.pointer, b"general.architecture", name, len(name))
-        return TokenCount(name.value.decode(), self.vocabulary.size)
+        return TokenCount(self._metadata("general.architecture"), self.vocabulary.size)
+
+    @property
+    def head_width(self) -> int:
+        """Numbers of one head's key and value; 0 where there is none, or they differ."""
+        attention = f"{self._metadata('general.architecture')}.attention"
+        key = self._metadata(f"{attention}.key_length")
+        if key != self._metadata(f"{attention}.value_length"):
+            return 0
+        n_heads = int(C.llama_model_n_head(self.pointer))
+        return int(key or 0) or (int(C.llama_model_n_embd(self.pointer)) // max(n_heads, 1))
+
+    def _metadata(self, key: str) -> str:
+        """A value as text; empty where there is none."""
+        value = ctypes.create_string_buffer(_NAME_BYTES)
+        C.llama_model_meta_val_str(self.pointer, key.encode(), value, len(value))
+        return value.value.decode()
 
     def free(self) -> None:
         C.llama_model_free(self.pointer)

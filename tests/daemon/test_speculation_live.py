@@ -20,11 +20,16 @@ def daemon(
     smollm2_gguf: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> LiveDaemon:
-    """One that tries every guess, with a model `plain` and one that plain guesses for."""
+    """One that tries every guess, with a model `plain` and one that plain guesses for.
+
+    A quantised cache takes flash attention, with which tokens together are to the bit as alone.
+    """
     live = start_module_daemon(QM_SPECULATION="always", QM_CONTEXT_LENGTH="1024")
     modelfile = tmp_path_factory.mktemp("draft") / "Modelfile"
     for name, text in (("plain", ""), ("drafted", "DRAFT plain\nPARAMETER draft_num_predict 3\n")):
-        modelfile.write_text(f"FROM {smollm2_gguf}\nPARAMETER num_thread 1\n{text}")
+        modelfile.write_text(
+            f"FROM {smollm2_gguf}\nPARAMETER num_thread 1\nPARAMETER kv_type q8_0\n{text}"
+        )
         created = live.qm("create", name, "-f", str(modelfile))
         assert created.returncode == 0, created.stderr
     return live

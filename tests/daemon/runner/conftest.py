@@ -20,7 +20,10 @@ from qm.store.gguf import read_header
 Reference = Callable[[str, int], str]
 _UINT32 = 4  # GGUF's number for the type
 # One thread: beside other load two wait for each other more than they compute.
-PLACEMENT = wire.Placement(n_ctx=1024, n_batch=256, n_ubatch=256, n_parallel=4, n_threads=1)
+# Flash attention: without it several tokens at once are never evaluated to the bit as one by one.
+PLACEMENT = wire.Placement(
+    n_ctx=1024, n_batch=256, n_ubatch=256, n_parallel=4, n_threads=1, flash_attention="on"
+)
 
 
 def chat(question: str) -> str:

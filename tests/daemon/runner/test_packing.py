@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from qm.daemon.runner import wire
 from qm.daemon.runner.packing import MOST_BYTES
+from qm.daemon.runner.process import collect
 
-from .conftest import started
+from .conftest import chat, greedy, started
 from .reference import answer, assert_same, reference
 from .tiny_models import write_tiny_model
 
@@ -33,7 +34,7 @@ from qm.daemon.runner.slots import Slots
 from qm.daemon.runner.weights import Model
 
 packing.MOST_BYTES = int(sys.argv[2])
-placement = wire.Placement(n_ctx=1024, n_parallel=1, n_threads=1)
+placement = wire.Placement(n_ctx=1024, n_parallel=1, n_threads=1, flash_attention="on")
 log = Log()
 model = Model([sys.argv[1]], placement, lambda _: True, log)
 context = Context(model, placement, log, embedding=False)
@@ -132,3 +133,20 @@ async def test_a_packed_conversation_comes_back_instead_of_an_idle_one(
         cached.append(done.cached_tokens)
     await runner.close()
     assert cached == [0, 1, len(first)]
+
+
+async def test_without_flash_attention_answers_repeat(smollm2_gguf: Path, tmp_path: Path) -> None:
+    """Sums over cells round by where tokens stand, so a request finds its own in their old place:
+    at once, and after others have used the cache.
+    """
+    placement = wire.Placement(n_ctx=1024, n_parallel=2, n_threads=1, flash_attention="off")
+    runner = await started(smollm2_gguf, tmp_path / "log", placement)
+    hot = wire.Options(temperature=1.5, top_k=0, top_p=1.0, seed=7, num_predict=12)
+    found = []
+    for others in ((), (), (chat("How deep is the sea?"), chat("Name a bird.")), ()):
+        for other in others:
+            await collect(runner.generate(greedy(other, 6)))
+        text, _ = await collect(runner.generate(wire.Generate(0, hot, chat("Who was Kepler?"))))
+        found.append(text)
+    await runner.close()
+    assert len(set(found)) == 1, found
