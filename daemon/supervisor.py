@@ -135,15 +135,16 @@ class Supervisor:
         keep_alive_s: float | None = None,
         client: str = "",
     ) -> AsyncIterator[Use]:
-        """The model, loaded, for as long as the context lasts.
+        """The model, loaded, while the context lasts; `wishes` are load options of who asks.
 
-        `wishes` are the load options that the model or the request sets. Raises QueueFull,
-        ShuttingDown, DoesNotFit, NotEnoughMemory, or what the load failed with.
+        Raises QueueFull, ShuttingDown, DoesNotFit, NotEnoughMemory, or what the load failed with.
         """
         asked_ns = time.monotonic_ns()
         ticket = await self._ticket(model, wishes or Options(), keep_alive_s, client)
         self._tickets[ticket.request.id] = ticket
         try:
+            if self._memory.get(ticket.request.key) is None:
+                self._spare.warm()  # while others may have to be unloaded for it
             self._perform(self._scheduler.on_request(ticket.request, time.monotonic()))
             process = await ticket.granted
             assert process.runner is not None
