@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from qm.daemon.runner import attention
 
 from .tiny_models import write_tiny_model
 
@@ -19,7 +21,7 @@ from qm.daemon.runner.llama import Context, spares_flash
 from qm.daemon.runner.llama_log import Log
 from qm.daemon.runner.weights import Model
 log = Log()
-found = {"wide": attention.is_slow(256), "measured": [attention._seconds(64) for _ in range(2)]}
+found = {}
 for slow in (False, True):
     attention.is_slow = lambda width: slow
     for name, options in (
@@ -48,12 +50,25 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     return values
 
 
-def test_it_is_measured(found: dict[str, object]) -> None:
-    """Wide heads fill any processor's vectors; a token takes microseconds."""
-    assert found["wide"] is False
-    measured = found["measured"]
-    assert isinstance(measured, list)
-    assert all(0 < one < 1 for one in measured)
+@pytest.mark.parametrize(
+    ("flags", "wide"), [("sse2 avx512f avx512_fp16 amx_int8", True), ("avx2 avx512f", False)]
+)
+def test_the_processor_tells(tmp_path: Path, flags: str, wide: bool) -> None:
+    """Where nobody can be asked, heads are wide enough."""
+    processors = tmp_path / "cpuinfo"
+    processors.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    assert attention.has_wide_vectors(processors) is wide
+    assert attention.has_wide_vectors(tmp_path / "nothing") is False
+
+
+@pytest.mark.parametrize(("width", "slow"), [(64, True), (96, True), (128, False), (256, False)])
+def test_narrow_heads_do_not_fill_wide_vectors(
+    monkeypatch: pytest.MonkeyPatch, width: int, slow: bool
+) -> None:
+    monkeypatch.setattr(attention, "has_wide_vectors", lambda: True)
+    assert attention.is_slow(width) is slow
+    monkeypatch.setattr(attention, "has_wide_vectors", lambda: False)
+    assert not attention.is_slow(width)
 
 
 @pytest.mark.parametrize(
