@@ -50,18 +50,16 @@ class Reuse:
 
     def pack(self, sequence: Sequence) -> bool:
         """Clears the cache of idle conversations for `sequence`, which is to run alone."""
-        source, shared = self._best(sequence, [])
-        in_place = self.slots.holding == [source] and source is self._seat_for(
-            source, shared, stay=self._repeats(sequence, source)
-        )
         keeps = self._keeps_cells(sequence)
-        return not (keeps and in_place) and self._packing.pack(len(sequence.tokens), always=keeps)
+        if keeps and self._goes_on_alone(sequence):
+            return False
+        return self._packing.pack(len(sequence.tokens), always=keeps)
 
     def seat(self, sequence: Sequence, running: list[Sequence]) -> bool:
         """Gives `sequence` a slot with what is cached of its tokens; False when none is free."""
         self._bring_back(sequence, running)
         source, shared = self._best(sequence, running)
-        stay = not running and self._repeats(sequence, source)
+        stay = not running and self._repeats(sequence, source, shared)
         slot = self._seat_for(source, shared, stay=stay)
         if slot is None:
             return False
@@ -111,12 +109,19 @@ class Reuse:
         """
         return sequence.repeatable and self._context.without_flash
 
-    def _repeats(self, sequence: Sequence, source: Slot | None) -> bool:
+    def _goes_on_alone(self, sequence: Sequence) -> bool:
+        """Whether it continues the one conversation that the cache holds, where that stands."""
+        source, shared = self._best(sequence, [])
+        stay = self._repeats(sequence, source, shared)
+        return (
+            self.slots.holding == [source] and self._seat_for(source, shared, stay=stay) is source
+        )
+
+    def _repeats(self, sequence: Sequence, source: Slot | None, shared: int) -> bool:
         """Whether it was asked there before, and shall have its old cells."""
-        if source is None or source.n_prompt != len(sequence.tokens):
+        if source is None or not source.n_prompt == len(sequence.tokens) == shared + 1:
             return False
-        whole = source.reusable(sequence.tokens) == source.n_prompt - 1
-        return whole and self._keeps_cells(sequence)
+        return self._keeps_cells(sequence)
 
     def _seat_for(self, source: Slot | None, shared: int, *, stay: bool) -> Slot | None:
         """The slot to use: `source` when little of it is lost or it is to `stay`, else one to
