@@ -123,14 +123,17 @@ def bring_all(client: Client, files: Mapping[str, Path]) -> dict[str, str]:
     with ThreadPoolExecutor(1) as pool:
         small = {text: path for text, path in files.items() if not _is_weights(path)}
         sent = {text: pool.submit(_send, client, path) for text, path in small.items()}
-        digests = {text: bring(client, files[text]) for text in files.keys() - small.keys()}
-        return digests | {text: each.result() for text, each in sent.items()}
+        large = {text: path for text, path in files.items() if text not in small}
+        adopted = {text: _adopt(client, path) for text, path in large.items()}
+        return adopted | {text: each.result() for text, each in sent.items()}
 
 
 def bring(client: Client, path: Path) -> str:
     """The digest of a file that is in the store now: weights by path, small files as bytes."""
-    if not _is_weights(path):
-        return _send(client, path)
+    return _adopt(client, path) if _is_weights(path) else _send(client, path)
+
+
+def _adopt(client: Client, path: Path) -> str:
     with client.stream("/qm/adopt", {"path": str(path)}) as items:
         result = Progress(sys.stderr).follow(items)
     how, size = result.get("how", ""), size_text(result.get("size", 0))
