@@ -62,10 +62,6 @@ class _Rows:
     padding: bytes = b""  # that follows them
 
     @property
-    def row_items(self) -> int:
-        return self.tensor.shape[0] if self.tensor.shape else 1
-
-    @property
     def source_bytes(self) -> int:
         return _bytes(self.tensor.type, self.items)
 
@@ -97,7 +93,7 @@ def quantised_file(
 
 def _chunks(tensor: Tensor, kind: str, header: Header) -> Iterator[_Rows]:
     """Whole rows; the last ones are followed by what fills the tensor up."""
-    row_items = tensor.shape[0] if tensor.shape else 1
+    row_items = _row_items(tensor)
     most = max(1, _CHUNK_ITEMS // row_items) * row_items
     padding = bytes(-_bytes(kind, tensor.items) % header.alignment)
     for first in range(0, tensor.items, most):
@@ -148,11 +144,16 @@ def _quantised(fd: int, rows: _Rows, buffers: _Buffers) -> Data:
         _TO_FLOATS[tensor.type](stored, floats, rows.items)
     made_bytes = _bytes(rows.type, rows.items)
     made = (ctypes.c_char * (made_bytes + len(rows.padding)))()
-    count = rows.items // rows.row_items
-    _quantize(TENSOR_TYPE_NUMBERS[rows.type], floats, made, 0, count, rows.row_items, None)
+    row_items = _row_items(tensor)
+    count = rows.items // row_items
+    _quantize(TENSOR_TYPE_NUMBERS[rows.type], floats, made, 0, count, row_items, None)
     if not _is_valid(TENSOR_TYPE_NUMBERS[rows.type], made, made_bytes):
         raise InvalidNumbers(f"quantized data validation failed for '{tensor.name}'")
     return memoryview(made).cast("B")
+
+
+def _row_items(tensor: Tensor) -> int:
+    return tensor.shape[0] if tensor.shape else 1
 
 
 def _bytes(kind: str, items: int) -> int:
