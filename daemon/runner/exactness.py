@@ -48,15 +48,18 @@ class Exactness:
         return tried < n_tokens and self.most(cells, n_tokens) == tried
 
     def find_out(self, cells: int, slot: int, position: int, tokens: list[int]) -> None:
-        """Evaluates `tokens` in the slot both ways, and takes them back."""
+        """Evaluates `tokens` in the slot both ways, and takes them back.
+
+        At most twice as many as are known to go together: answers wait meanwhile, and where two
+        differ more would, too.
+        """
+        known = self._most.get(self._key(cells), 1)
+        tokens = tokens[: 2 * known]
         alone = self._alone(slot, position, tokens)
-        most, size = 1, len(tokens)
-        while alone and size > 1:
-            if self._together(slot, position, tokens[:size]) == alone[:size]:
-                most = size
-                break
-            size = size // 2 + 1 if size > 2 else 1
-        self._most[self._key(cells)], self._tried[self._key(cells)] = most, len(tokens)
+        size = len(tokens) if alone else known
+        while size > known and self._together(slot, position, tokens[:size]) != alone[:size]:
+            size = (size + known) // 2
+        self._most[self._key(cells)], self._tried[self._key(cells)] = size, len(tokens)
 
     def time(self, slot: int, position: int, tokens: list[int]) -> float:
         """Seconds that `tokens` take together; they are taken back."""
