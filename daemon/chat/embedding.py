@@ -8,14 +8,30 @@ import time
 
 from qm.modelfiles.model import Model
 from qm.modelfiles.models import Models
+from qm.store.errors import InvalidRequest
 from qm.store.name import Name
 
+from ..runner.failures import GenerateFailed
+from ..runner.process import Runner
 from ..runner.wire import Embed, Embedded
 from ..supervisor import Supervisor
 from .another import TRIES, attempt
 from .capabilities import check_embedding
 from .options import chosen
 from .request import Embeddings, EmbedRequest, Metrics, Ranking, RerankRequest
+
+
+class InputTooLong(InvalidRequest):
+    """One of the texts has more tokens than the model takes; both counts are told."""
+
+    code = "prompt_too_long"
+
+    def __init__(self, field: str, tokens: int, limit: int, beside: str = "") -> None:
+        super().__init__(
+            f"{field} has {tokens} tokens{beside}, more than the {limit} that the model takes; "
+            "shorten it, or set truncate"
+        )
+        self.field = field
 
 
 class EmbeddingService:
@@ -74,8 +90,25 @@ class EmbeddingService:
                 ) as use,
                 attempt(use, last=last),
             ):
-                return await use.runner.embed(frame), use.load_ns
+                return await _embedded(use.runner, frame), use.load_ns
         raise AssertionError("the second try returns or raises")
+
+
+async def _embedded(runner: Runner, frame: Embed) -> Embedded:
+    try:
+        return await runner.embed(frame)
+    except GenerateFailed as error:
+        if error.reason != InputTooLong.code:
+            raise
+        raise _too_long(frame, error.facts) from error
+
+
+def _too_long(frame: Embed, facts: dict[str, int]) -> InputTooLong:
+    tokens, limit, place = facts["tokens"], facts["limit"], f"[{facts['index']}]"
+    if frame.rerank_query is not None:
+        return InputTooLong(f"documents{place}", tokens, limit, beside=" with the query")
+    alone = len(frame.texts) + len(frame.tokens) == 1
+    return InputTooLong("input" if alone else f"input{place}", tokens, limit)
 
 
 def _floats(data: bytes) -> tuple[float, ...]:

@@ -157,6 +157,12 @@ def too_long(request_id: int, n_prompt: int, limit: int, *, at_least: bool = Fal
     return wire.Failed(request_id, "prompt_too_long", text, facts)
 
 
+def _input_too_long(request_id: int, index: int, n_tokens: int, limit: int) -> wire.Failed:
+    text = f"input {index} has {n_tokens} tokens, but the model takes {limit} at most"
+    facts = {"index": index, "tokens": n_tokens, "limit": limit}
+    return wire.Failed(request_id, "prompt_too_long", text, facts)
+
+
 def embedding(request: wire.Embed, ready: Ready) -> EmbedWork | wire.Failed:
     """Inputs cut to what fits one sequence, or a refusal."""
     if not ready.embeds:
@@ -172,9 +178,10 @@ def embedding(request: wire.Embed, ready: Ready) -> EmbedWork | wire.Failed:
     else:
         pair = Pair(request.rerank_query, vocabulary, ready.rank_template)
         inputs = [pair.tokens(text) for text in request.texts]
-    longest = max(map(len, inputs), default=0)
-    if longest > ready.limit and not request.truncate:
-        return too_long(request.id, longest, ready.limit)
+    if not request.truncate:
+        for index, n_tokens in enumerate(map(len, inputs)):
+            if n_tokens > ready.limit:
+                return _input_too_long(request.id, index, n_tokens, ready.limit)
     return EmbedWork(request, tuple(_cut_end(tokens, ready.limit) for tokens in inputs))
 
 

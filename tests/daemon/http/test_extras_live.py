@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from qm.modelfiles.build.convert import convert
 
 pytestmark = pytest.mark.slow
+LONG = "word " * 700
 
 
 def refused(daemon: Any, path: str, body: object) -> tuple[int, str]:
@@ -79,6 +81,27 @@ def test_embeddings_through_the_sdk(embedder: Any) -> None:
     assert len(short.data[0].embedding) == 3
     assert len(tokens.data[0].embedding) == len(plain.data[0].embedding) == 384
     assert plain.usage.prompt_tokens == plain.usage.total_tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "field"),
+    [
+        ("/api/embed", {"input": ["a", LONG]}, "input[1]"),
+        ("/api/embeddings", {"prompt": LONG}, "input"),
+        ("/v1/embeddings", {"input": LONG}, "input"),
+        ("/v1/embeddings", {"input": [[101], [101] * 700]}, "input[1]"),
+    ],
+)
+def test_an_input_that_is_too_long(embedder: Any, path: str, asked: Any, field: str) -> None:
+    """Both counts, and the field that is at fault; nothing is said of answers."""
+    status, body = embedder.call("POST", path, {"model": "minilm", "truncate": False} | asked)
+    error = json.loads(body)["error"]
+    if path.startswith("/v1"):
+        assert (error["code"], error["param"]) == ("context_length_exceeded", field)
+        error = error["message"]
+    assert status == 400
+    words = "has 70[02] tokens, more than the 512 that the model takes"
+    assert re.match(re.escape(field) + " " + words, error), error
 
 
 def test_metrics_count_what_was_done(live_daemon: Any) -> None:

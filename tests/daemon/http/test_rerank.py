@@ -56,6 +56,11 @@ def test_the_best_few_with_their_texts(daemon: Any) -> None:
         ({"top_n": 0}, 400, "top_n must be positive"),
         ({"model": "none"}, 404, "not found"),
         ({"model": "minilm"}, 501, "can't rank"),
+        (
+            {"documents": ["a", "a " * 600], "truncate": False},
+            400,
+            "tokens with the query, more than the 512 that",
+        ),
     ],
 )
 def test_what_is_refused(daemon: Any, changed: Any, status: int, reason: str) -> None:

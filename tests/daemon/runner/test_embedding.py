@@ -88,8 +88,8 @@ async def test_long_inputs_are_cut_or_refused(runner: Runner) -> None:
     cut = await runner.embed(wire.Embed(0, (long, "short")))
     assert cut.prompt_tokens < 70
     with pytest.raises(RequestRefused) as refused:
-        await runner.embed(wire.Embed(0, (long,), truncate=False))
-    assert refused.value.facts == {"prompt_tokens": 501, "n_ctx": 64, "at_least": 0}
+        await runner.embed(wire.Embed(0, ("short", long), truncate=False))
+    assert refused.value.facts == {"index": 1, "tokens": 501, "limit": 64}
 
 
 async def test_nothing_to_embed(runner: Runner) -> None:
