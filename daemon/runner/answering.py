@@ -96,9 +96,15 @@ class Answering:
         sequence.judge(right)
 
     def finish(self, sequence: Sequence, reason: str) -> None:
-        """Ends a request; its slot keeps what it evaluated."""
+        """Ends a request; its slot keeps what it evaluated.
+
+        A character that the end cuts is read as U+FFFD, which may complete a stop string.
+        """
         now = time.perf_counter_ns()
-        if rest := sequence.text.finish():
+        rest = sequence.text.finish()
+        if sequence.text.stopped_by:
+            reason = "stop_sequence"
+        if rest:
             entries = tuple(sequence.unsent)
             self._outbox.put(wire.Chunk(sequence.request.id, rest, sequence.n_unsent, entries))
         first = sequence.first_ns or now

@@ -51,6 +51,20 @@ def test_a_character_cut_by_the_end_reads_as_a_replacement() -> None:
     assert show(b"a\xff\xfeb", ("stop",), [2])[0] == "a\ufffd\ufffdb"
 
 
+def test_a_replacement_in_a_stop_string_is_found_at_every_split() -> None:
+    """Bytes that are no text read as U+FFFD, those of a character that the end cuts too."""
+    for data, stop, before in (
+        ("Zeit \ufffd.", "t \ufffd", "Zei"),
+        (b"a\xff\xfeb", "\ufffdb", "a\ufffd"),
+        (b"ab\xf0\x9f\x98", "b\ufffd", "a"),
+        ("😀😀".encode()[:-1], "\ufffd", "😀"),
+    ):
+        answer = data.encode() if isinstance(data, str) else data
+        for first in range(len(answer) + 1):
+            for second in range(first, len(answer) + 1):
+                assert show(answer, (stop,), [first, second])[:2] == (before, stop)
+
+
 def test_empty_stop_strings_stop_nothing() -> None:
     """`stop: [""]` is no stop string."""
     assert show(b"abc", ("",), [1])[:2] == ("abc", "")
