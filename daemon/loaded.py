@@ -29,6 +29,12 @@ _EXACT = ("kv_type", "use_mmap", "num_gpu", "main_gpu")
 DRAFT_UBATCH = 512  # tokens that a draft model evaluates at once at most
 
 
+class LoadBroken(QmError):
+    """Something that nobody foresaw broke while a model was loaded; the log has the details."""
+
+    code = "load_failed"
+
+
 class LoadStalled(QmError):
     """The runner stopped making progress while it loaded the model."""
 

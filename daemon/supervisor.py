@@ -22,7 +22,7 @@ from qm.store.layout import Layout
 from . import logs
 from .fit import target_context
 from .hardware import Machine, read_machine
-from .loaded import LoadedModel, Process, exact_options, facts_of, need_of, runner_key
+from .loaded import LoadBroken, LoadedModel, Process, exact_options, facts_of, need_of, runner_key
 from .loader import Loader
 from .meter import Meter
 from .placing import Fit, host_needs
@@ -46,37 +46,22 @@ from .scheduler import (
 )
 from .settings import Settings
 from .spare import Spare, Spawn
+from .ticket import Ticket
 from .turns import Board
 from .watchdog import watch
 
 _log = logs.Log("supervisor")
 
 
-class LoadBroken(QmError):
-    """Something that nobody foresaw broke while a model was loaded; the log has the details."""
-
-    code = "load_failed"
-
-
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A loaded model, yours until the context ends."""
+    """A loaded model, yours until the context ends or you release it."""
 
     runner: Runner
     loaded: Loaded
     placement: Placement
     load_ns: int  # from asking to getting it, queue included
-
-
-@dataclass(slots=True)
-class _Ticket:
-    """One `use`, from asking to release."""
-
-    request: Request
-    model: Model
-    wishes: Options
-    fit: Fit
-    granted: asyncio.Future[Process]
+    release: Callable[[], None]  # lets others have it; what came from it may still be read
 
 
 class Supervisor:
@@ -99,13 +84,15 @@ class Supervisor:
         spawn = spawn or partial(Runner.spawn, board=self.board)
         self._quiet = asyncio.Event()  # nobody uses a runner
         self._quiet.set()
+        self._left = asyncio.Event()  # nor reads what came from one
+        self._left.set()
         self._spare = Spare(spawn, settings.log_file.parent, self._quiet)
         self._memory = Residents(machine, settings.memory_limit_bytes, settings.model_memory_bytes)
         self._planner = planner or Planner(settings, None, self._layout)
         self._loader = Loader(self._spare, self._planner, settings.load_timeout_s)
         limits = Limits(settings.max_queue, settings.max_loaded_models, settings.num_parallel)
         self._scheduler = Scheduler(limits, machine().available_bytes)
-        self._tickets: dict[int, _Ticket] = {}
+        self._tickets: dict[int, Ticket] = {}
         self._ids = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -142,6 +129,7 @@ class Supervisor:
         asked_ns = time.monotonic_ns()
         ticket = await self._ticket(model, wishes or Options(), keep_alive_s, client)
         self._tickets[ticket.request.id] = ticket
+        self._left.clear()
         try:
             if self._memory.get(ticket.request.key) is None:
                 self._spare.warm()  # while others may have to be unloaded for it
@@ -150,10 +138,13 @@ class Supervisor:
             assert process.runner is not None
             assert process.loaded is not None
             waited_ns = time.monotonic_ns() - asked_ns
-            yield Use(process.runner, process.loaded, process.fit.placement, waited_ns)
+            release = partial(self._release, ticket)
+            yield Use(process.runner, process.loaded, process.fit.placement, waited_ns, release)
         finally:
             del self._tickets[ticket.request.id]
-            self._perform(self._scheduler.on_released(ticket.request.id, time.monotonic()))
+            if not self._tickets:
+                self._left.set()
+            self._release(ticket)
 
     async def unload(self, which: str) -> bool:
         """Unload the model of this name or digest; returns when its process is reaped.
@@ -191,8 +182,8 @@ class Supervisor:
         self._perform(self._scheduler.on_shutdown())
 
     async def drained(self) -> None:
-        """Returns once nobody uses a runner."""
-        await self._quiet.wait()
+        """Returns once nobody uses a runner, or reads what came from one."""
+        await self._left.wait()
 
     async def shutdown(self) -> None:
         """Refuse, stop and reap every process; who still uses one gets RunnerFailed."""
@@ -207,7 +198,7 @@ class Supervisor:
 
     async def _ticket(
         self, model: Model, wishes: Options, keep_alive_s: float | None, client: str
-    ) -> _Ticket:
+    ) -> Ticket:
         exact = self._exact(model, wishes)
         placed = self._placed(model, wishes, exact) or await self._plan(model, wishes)
         request = Request(
@@ -218,7 +209,7 @@ class Supervisor:
             client=client,
             pinned=keep_alive_s == math.inf,
         )
-        return _Ticket(request, model, wishes, placed, asyncio.get_running_loop().create_future())
+        return Ticket(request, model, wishes, placed, asyncio.get_running_loop().create_future())
 
     def _exact(self, model: Model, wishes: Options) -> tuple[tuple[str, object], ...]:
         planner, n_layers = self._planner, len(facts_of(model).layers)
@@ -283,6 +274,11 @@ class Supervisor:
         process.models[str(ticket.model.name)] = ticket.model
         if not ticket.granted.done():  # else its task was cancelled, and releases it right after
             ticket.granted.set_result(process)
+
+    def _release(self, ticket: Ticket) -> None:
+        if not ticket.released:
+            ticket.released = True
+            self._perform(self._scheduler.on_released(ticket.request.id, time.monotonic()))
 
     def _refuse(self, refuse: Refuse) -> None:
         ticket = self._tickets[refuse.request_id]

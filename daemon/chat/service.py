@@ -174,12 +174,13 @@ class ChatService:
             metrics = Metrics(prompt_tokens=len(tokens))
             yield Finished(FinishReason.STOP, metrics, rendered=prompt.text)
             return
+        echo = await _echo(work) if work.request.echo else ""
         frames, counted = await self._begin(work, prompt)
         reader = _reader(work, prompt, counted)
         async with aclosing(frames):
             yield Started(counted.prompt_tokens, work.options)
             if work.request.echo:
-                yield Delta(await _echo(work))
+                yield Delta(echo)
             async for frame in frames:
                 for event in reader.read(frame):
                     yield event
@@ -272,7 +273,7 @@ def _work(request: Request, model: Model, options: Options, use: Use, started_ns
 async def _first_frame(
     work: Work, prompt: Prompt
 ) -> tuple[AsyncGenerator[GenerateEvent], Evaluated]:
-    frames = work.use.runner.generate(_generate(work, prompt))
+    frames = work.use.runner.generate(_generate(work, prompt), work.use.release)
     try:
         counted = await anext(frames)
     except BaseException:

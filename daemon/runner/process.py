@@ -25,6 +25,7 @@ from ..turns import Board
 from . import wire
 from .child import Child, how_it_ended, start
 from .failures import AnswerNotRead, LoadFailed, RunnerCrashed, RunnerFailed, generate_failure
+from .inbox import Inbox
 
 log = Log("runner")
 
@@ -32,13 +33,10 @@ HELLO_LIMIT_S: Final = 30.0
 EXIT_LIMIT_S: Final = 5.0
 TERMINATE_LIMIT_S: Final = 2.0
 KILL_LIMIT_S: Final = 10.0
-UNREAD_LIMIT: Final = 8192  # answers that wait for one slow reader before its request is cut
 _READ_BYTES: Final = 65_536  # memory for more would be mapped anew for every token
 
 GenerateEvent: TypeAlias = wire.Evaluated | wire.Chunk | wire.Done
 Answer = TypeVar("Answer", bound=msgspec.Struct)
-# What a request's queue holds: an answer, or why there will be none.
-_Inbox: TypeAlias = "asyncio.Queue[wire.FromRunner | RunnerFailed | AnswerNotRead]"
 
 
 class Runner:
@@ -49,7 +47,7 @@ class Runner:
         self._connection = connection
         self._frames = wire.FrameReader()
         self._unsent = bytearray()
-        self._inboxes: dict[int, _Inbox] = {}
+        self._inboxes: dict[int, Inbox] = {}
         self._last_id = 0
         self._broken: RunnerFailed | None = None
         self._closing = False
@@ -151,7 +149,7 @@ class Runner:
         try:
             self._send(request)
             while True:
-                match await self._next(inbox):
+                match await inbox.read():
                     case wire.Progress() as progress:
                         if on_progress is not None:
                             on_progress(progress.fraction)
@@ -164,19 +162,22 @@ class Runner:
         finally:
             self._close_inbox(request.id)
 
-    async def generate(self, request: wire.Generate) -> AsyncGenerator[GenerateEvent]:
+    async def generate(
+        self, request: wire.Generate, on_over: Callable[[], None] | None = None
+    ) -> AsyncGenerator[GenerateEvent]:
         """`Evaluated`, then `Chunk`s, then one `Done`. The id of `request` is chosen here.
 
         Closing the iterator early cancels the request at its next token. Raises GenerateFailed
-        for this request alone, RunnerFailed when the process is lost.
+        for this request alone, RunnerFailed when the process is lost. `on_over` is called once the
+        answer has ended or was cut, perhaps long before its reader comes to that.
         """
         request = msgspec.structs.replace(request, id=self._new_id())
-        inbox = self._open_inbox(request.id)
+        inbox = self._open_inbox(request.id, on_over)
         over = False
         try:
             self._send(request)
             while not over:
-                match await self._next(inbox):
+                match await inbox.read():
                     case wire.Evaluated() | wire.Chunk() as event:
                         yield event
                     case wire.Done() as done:
@@ -236,23 +237,16 @@ class Runner:
         finally:
             self._close_inbox(request.id)
 
-    async def _answer(self, inbox: _Inbox, expected: type[Answer], limit_s: float | None) -> Answer:
+    async def _answer(self, inbox: Inbox, expected: type[Answer], limit_s: float | None) -> Answer:
         try:
             async with asyncio.timeout(limit_s):
-                answer = await self._next(inbox)
+                answer = await inbox.read()
         except TimeoutError:
             raise RunnerFailed(f"runner {self.pid} gave no answer for {limit_s} s") from None
         if isinstance(answer, wire.Failed):
             raise generate_failure(answer)
         if not isinstance(answer, expected):
             raise self._nonsense(answer)
-        return answer
-
-    async def _next(self, inbox: _Inbox) -> wire.FromRunner:
-        answer = await inbox.get()
-        if isinstance(answer, RunnerFailed | AnswerNotRead):
-            inbox.put_nowait(answer)  # whoever asks again learns the same
-            raise answer
         return answer
 
     def _nonsense(self, answer: wire.FromRunner) -> RunnerFailed:
@@ -264,12 +258,12 @@ class Runner:
         self._last_id += 1
         return self._last_id
 
-    def _open_inbox(self, request_id: int) -> _Inbox:
-        inbox: _Inbox = asyncio.Queue()
+    def _open_inbox(self, request_id: int, on_over: Callable[[], None] | None = None) -> Inbox:
+        inbox = Inbox(on_over)
         if self._broken is not None:
-            inbox.put_nowait(self._broken)
+            inbox.fail(self._broken)
         elif self._closing:
-            inbox.put_nowait(RunnerFailed(f"runner {self.pid} is shutting down"))
+            inbox.fail(RunnerFailed(f"runner {self.pid} is shutting down"))
         self._inboxes[request_id] = inbox
         return inbox
 
@@ -324,12 +318,13 @@ class Runner:
             if isinstance(answer, wire.Done):
                 log.info("answer_abandoned", pid=self.pid, tokens=answer.generated_tokens)
             return
-        if inbox.qsize() < UNREAD_LIMIT:
-            inbox.put_nowait(answer)
-            return
-        self._close_inbox(request_id)
-        inbox.put_nowait(AnswerNotRead("the answer was not read for too long; it was cut"))
-        self._send(wire.Cancel(request_id))
+        try:
+            inbox.deliver(answer)
+        except AnswerNotRead:
+            self._close_inbox(request_id)
+            self._send(wire.Cancel(request_id))
+        if isinstance(answer, wire.Done):
+            self._close_inbox(request_id)  # its reader may take long; nobody waits for the child
 
     def _break(self, failure: RunnerFailed) -> None:
         """Nothing more comes: every waiting request gets `failure`."""
@@ -340,7 +335,7 @@ class Runner:
         self._loop.remove_writer(self._connection.fileno())
         self._connection.close()
         for inbox in self._inboxes.values():
-            inbox.put_nowait(failure)
+            inbox.fail(failure)
         self._child.signal(signal.SIGKILL)
 
     async def _reap(self) -> None:

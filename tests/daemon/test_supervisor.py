@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 import pytest
 from qm.daemon.hardware import Machine
-from qm.daemon.loaded import LoadStalled
+from qm.daemon.loaded import LoadBroken, LoadStalled
 from qm.daemon.placing import DoesNotFit
 from qm.daemon.refusals import QueueFull, ShuttingDown
 from qm.daemon.runner.failures import RunnerFailed
@@ -20,7 +20,7 @@ from qm.daemon.runner.process import Runner
 from qm.daemon.runner.wire import Load, Loaded, Options
 from qm.daemon.settings import load_settings
 from qm.daemon.spare import STILL_S
-from qm.daemon.supervisor import LoadBroken, Supervisor, Use
+from qm.daemon.supervisor import Supervisor, Use
 from qm.modelfiles.model import Model
 from qm.store.gguf import Header, Tensor
 
@@ -321,6 +321,22 @@ async def test_who_hangs_up_while_waiting_leaves_the_queue(start: Start) -> None
     await first.leave()
     await third.got
     await third.leave()
+
+
+async def test_who_reads_on_lets_others_have_the_model(start: Start) -> None:
+    """Once released the slot is the next one's, and the model may go; the end waits for readers."""
+    bench = await start(QM_NUM_PARALLEL="1")
+    reader, second = User(bench, model()), User(bench, model())
+    (await reader.got).release()
+    await second.got
+    await second.leave()
+    assert bench.supervisor.n_users == 0
+    assert await bench.supervisor.unload("a:latest")
+    drained = asyncio.create_task(bench.supervisor.drained())
+    await asyncio.sleep(0)
+    assert not drained.done()
+    await reader.leave()
+    await drained
 
 
 async def test_who_hangs_up_during_a_load_leaves_a_usable_model(start: Start) -> None:

@@ -17,9 +17,14 @@ from typing import Any
 import ollama
 import pytest
 
+from tests.modelfiles.build.tiny_llama import write_tiny_llama
+
+from .conftest import create
+
 pytestmark = pytest.mark.slow
 LONG = "The quick brown fox jumps over the lazy dog. " * 60
 STORY = {"model": "smol", "prompt": "Tell me a very long story.", "options": {"num_predict": 2000}}
+N_UNREAD, BUFFERED_BYTES = 350, 350_000  # tokens; by the kernel and by us at most
 GREEDY = {"temperature": 0, "num_predict": 8}
 
 
@@ -117,6 +122,29 @@ def test_hanging_up_frees_the_slot(small: Any) -> None:
 
 def users(daemon: Any) -> int:
     return sum(row["qm"]["users"] for row in daemon.json("GET", "/api/ps")["models"])
+
+
+def test_who_never_reads_holds_no_slot_once_the_runner_is_done(small: Any, tmp_path: Path) -> None:
+    """The next one has it at once; what is unread comes whole, even after the model is gone."""
+    tiny = tmp_path / "tiny.gguf"
+    write_tiny_llama(tiny)
+    create(small, "tiny", tiny)
+    options = {"temperature": 0, "num_predict": N_UNREAD, "ignore_eos": True}
+    asked = {"model": "tiny", "prompt": "a", "raw": True, "options": options}
+    body = json.dumps(asked | {"logprobs": True, "top_logprobs": 20}).encode()
+    head = "POST /api/generate HTTP/1.0\r\nHost: localhost\r\n"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60)
+        client.connect(str(small.socket))
+        client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert client.recv(1, socket.MSG_PEEK)
+        second = asked | {"stream": False, "options": options | {"num_predict": 2}}
+        assert small.json("POST", "/api/generate", second)["eval_count"] == 2
+        assert small.qm("rm", "tiny").returncode == 0
+        with client.makefile("rb") as unread:
+            answer = unread.read()
+    assert len(answer) > BUFFERED_BYTES
+    assert json.loads(answer.splitlines()[-1])["eval_count"] == N_UNREAD
 
 
 def test_loading_and_unloading_by_empty_prompts(small: Any) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from qm.daemon.devices import RemoteDevice
-from qm.daemon.runner import process, wire
+from qm.daemon.runner import inbox, process, wire
 from qm.daemon.runner.failures import AnswerNotRead, LoadFailed, RunnerCrashed, RunnerFailed
 from qm.daemon.runner.process import Runner, collect
 
@@ -169,15 +169,30 @@ async def test_a_slow_reader_is_cut_and_others_go_on(
 ) -> None:
     """Answers that nobody takes don't pile up for ever."""
     runner = await started(smollm2_gguf, tmp_path / "log")
-    monkeypatch.setattr(process, "UNREAD_LIMIT", 8)
-    stream = runner.generate(ENDLESS)
+    monkeypatch.setattr(inbox, "UNREAD_LIMIT", 8)
+    over = asyncio.Event()
+    stream = runner.generate(ENDLESS, over.set)
     await anext(stream)
     await until_idle(runner)
+    assert over.is_set()
     with pytest.raises(AnswerNotRead):
         async for _ in stream:
             pass
     assert (await collect(runner.generate(greedy("Hi", 2))))[1].generated_tokens == 2
     await runner.close()
+
+
+async def test_an_answer_is_over_before_it_is_read(smollm2_gguf: Path, tmp_path: Path) -> None:
+    """Nobody waits for the child any more, which may even end; what it said is read as it was."""
+    runner = await started(smollm2_gguf, tmp_path / "log")
+    over = asyncio.Event()
+    stream = runner.generate(greedy(chat("Why?"), 5, options={"ignore_eos": True}), over.set)
+    assert isinstance(await anext(stream), wire.Evaluated)
+    async with asyncio.timeout(60):
+        await over.wait()
+    assert not runner.busy
+    await runner.close()
+    assert (await collect(stream))[1].generated_tokens == 5
 
 
 _DAEMON = """
