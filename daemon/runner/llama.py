@@ -18,6 +18,7 @@ from .llama_error import LlamaError
 from .llama_log import Log
 from .spinning import Spinning
 from .weights import Model
+from .windows import Buffer, Windows
 from .wire import Placement
 
 KV_TYPES: Final = {
@@ -49,10 +50,10 @@ class Context:
         self._guards = model.window > 0 and self.can_share
         # Beyond the window cells may be overwritten: no step, no run without a guard is as long.
         self.guard_every = min(GUARD_EVERY, max(model.window - 1, 1))
-        self._window = model.window
         # States of caches on a device would cross a bus, and what costs there is not the same.
         self.on_host = not model.on_gpu
-        n_seq = self.n_slots * (2 if self._guards else 1)
+        # A guard for each, and one sequence that is empty but while a state is moved.
+        n_seq = 2 * self.n_slots + 1 if self._guards else self.n_slots
         self.n_outputs = n_seq  # tokens of one batch whose logits can be asked for
         self.can_roll_back = not (model.is_recurrent or embedding)
         threads = placement.n_threads or os.cpu_count() or 1
@@ -95,6 +96,9 @@ class Context:
         self.greedy = Likeliest(model.vocabulary.size)
         self._logits_bytes = model.vocabulary.size * ctypes.sizeof(ctypes.c_float)
         self._memory = C.llama_get_memory(self.pointer)
+        self._windows = None
+        if self._guards:
+            self._windows = Windows(self.pointer, self._memory, n_seq - 1)
         self.can_shift = bool(self._memory and C.llama_memory_can_shift(self._memory))
 
     def adapt(self, adapters: Sequence[Any]) -> None:
@@ -142,10 +146,14 @@ class Context:
 
     def state_bytes(self, sequence: int) -> int:
         """The size of `state`."""
+        if self._windows is not None:
+            return self._windows.state_bytes(sequence)
         return int(C.llama_state_seq_get_size(self.pointer, sequence))
 
     def state(self, sequence: int) -> bytearray:
         """What the cache holds of one sequence, to be restored under the same conditions."""
+        if self._windows is not None:
+            return self._windows.state(sequence)
         found = bytearray(self.state_bytes(sequence))
         buffer = (ctypes.c_uint8 * len(found)).from_buffer(found)
         size = C.llama_state_seq_get_data(self.pointer, buffer, len(found), sequence)
@@ -153,19 +161,19 @@ class Context:
         del found[size:]
         return found
 
-    def restore(self, sequence: int, state: memoryview | bytearray) -> bool:
-        """Puts a state into an empty sequence; False when llama.cpp doesn't take it."""
+    def restore(self, sequence: int, state: Buffer) -> bool:
+        """Puts a state into an empty sequence, guarded; False when llama.cpp doesn't take it."""
+        if self._windows is not None:
+            return self._windows.restore(sequence, sequence + self.n_slots, state)
         buffer = (ctypes.c_uint8 * len(state)).from_buffer(state)
         return bool(C.llama_state_seq_set_data(self.pointer, buffer, len(state), sequence))
 
     def floor(self, length: int) -> int:
         """The least beginning of a stored state of `length` tokens that can be continued.
 
-        A recurrent state is its end; of a window's cells only those are stored that the end needs.
+        A recurrent state is its end.
         """
-        if not self.can_share:
-            return length
-        return length - 1 if 0 < self._window < length else 0
+        return 0 if self.can_share else length
 
     def clear(self) -> None:
         if self._memory:

@@ -63,7 +63,6 @@ class Packing:
             return 0
         if length < held:
             self._context.remove(slot.id, length)
-        self._context.guard(slot.id, 0, length)
         slot.guarded = length
         return length
 

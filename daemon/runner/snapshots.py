@@ -28,7 +28,7 @@ from .prefix import common_prefix, reusable_prefix
 from .wire import Load
 
 LEAST_TOKENS: Final = 64  # fewer are evaluated sooner than written and read
-_MAGIC: Final = b"qm-kv-2\n"
+_MAGIC: Final = b"qm-kv-3\n"
 _DIGEST_BYTES: Final = 32
 _LENGTH: Final = struct.Struct("<I")
 _MAX_HEAD_BYTES: Final = 64 << 20

@@ -96,7 +96,6 @@ class Warmth:
         self._slots.take(slot)
         slot.grow(length)
         self._slots.give_back(slot, list(snapshot.tokens))
-        self._context.guard(slot.id, 0, length)
         slot.guarded = length
         slot.floor = self._context.floor(length)
 

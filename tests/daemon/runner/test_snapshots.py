@@ -52,12 +52,11 @@ async def answers(load: wire.Load, log: Path, *prompts: str) -> list[tuple[str, 
         await runner.close()
 
 
-@pytest.mark.parametrize("name", ["smollm2", "gemma3"])
 async def test_a_conversation_goes_on_after_a_reload(
-    request: pytest.FixtureRequest, tmp_path: Path, kv: Path, name: str
+    smollm2_gguf: Path, tmp_path: Path, kv: Path
 ) -> None:
     """Nothing of it is evaluated again, and the answer is the same."""
-    load = order(request.getfixturevalue(f"{name}_gguf"), kv)
+    load = order(smollm2_gguf, kv)
     [(said, before)] = await answers(load, tmp_path / "log", STORY)
     assert before.cached_tokens == 0
     follow = STORY + said + " What then?"
@@ -66,6 +65,27 @@ async def test_a_conversation_goes_on_after_a_reload(
     assert warm.cached_tokens == warm.prompt_tokens - 1
     assert followed.cached_tokens >= warm.prompt_tokens
     assert len(files(kv)) == 1
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+async def test_a_conversation_goes_on_from_any_beginning(
+    tmp_path: Path, kv: Path, kind: str
+) -> None:
+    """After a reload, too, and before a sliding window: another turn, or another last answer."""
+    model = await asyncio.to_thread(write_tiny_model, tmp_path / "model.gguf", kind)
+    load, talk = order(model, kv), (1, *(40 + 7 * at % 240 for at in range(150)))
+    prompts = [(*talk[:70], 60, 61), (*talk, 60, 61)]
+    expected = await asyncio.to_thread(reference, model, prompts, 6)
+    for prompt, one in zip([talk, *prompts], [None, *expected], strict=True):
+        runner = await Runner.spawn(tmp_path / "log")
+        try:
+            await runner.load(load)
+            said, done = await answer(runner, prompt, 6)
+        finally:
+            await runner.close()
+        if one is not None:
+            assert_same(said, one, rounding=0.01)
+            assert done.cached_tokens == len(prompt) - 2
 
 
 def files(directory: Path) -> list[Path]:
@@ -118,7 +138,7 @@ def test_other_conditions_find_nothing(kv: Path) -> None:
 
 
 def test_what_is_stored_only_in_part_is_found_only_as_a_whole(kv: Path) -> None:
-    """What has left a window is not stored, so nothing can branch off before it."""
+    """As that of a recurrent state: nothing can branch off before its end."""
     kept = Snapshots(kv, order(Path("/x"), kv), "1")
     kept.save([1] * 200, b"state")
     assert kept.best([1] * 150, 0, lambda _: 0) is not None
