@@ -17,7 +17,7 @@ from typing import Annotated, Self
 import msgspec
 from qm.store.errors import Conflict, InvalidRequest, NotFound, QmError
 
-from .settings import Settings, key_file
+from .settings import Settings
 
 _MAGIC = "qm_"
 _MOST_NAME_CHARACTERS = 64
@@ -148,7 +148,13 @@ def _read(path: Path, _stamp: tuple[int, int, int]) -> tuple[Key, ...]:
 
 
 def key_ring(settings: Settings) -> KeyRing:
-    return KeyRing(key_file(settings))
+    return _ring(settings.home)
+
+
+@lru_cache(maxsize=4)
+def _ring(home: Path) -> KeyRing:
+    """Every request asks for it."""
+    return KeyRing(home / "keys.json")
 
 
 def asks_for_keys(settings: Settings) -> bool:

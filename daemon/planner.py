@@ -39,6 +39,8 @@ class Planner:
         self, settings: Settings, probe: Probe | None, layout: Layout | None = None
     ) -> None:
         self._settings = settings
+        # What holds where a request's options say nothing.
+        self.wanted = Wanted(settings.context_length, settings.num_parallel, settings.kv_types)
         self._probe = probe
         self._layout = layout or Layout(settings.home)
         self._devices: Devices | None = None
@@ -49,12 +51,6 @@ class Planner:
         """What was learned is read again from where it is now."""
         self._measurements.clear()
         self._lessons = Lessons(self._layout.facts / "devices.json")
-
-    @property
-    def wanted(self) -> Wanted:
-        """What holds where a request's options say nothing."""
-        one = self._settings
-        return Wanted(one.context_length, one.num_parallel, one.kv_types)
 
     @property
     def may_have_gpus(self) -> bool:

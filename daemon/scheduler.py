@@ -270,6 +270,8 @@ class Scheduler:
 
     def _fair(self, key: str, requests: list[Request]) -> list[Request]:
         """Each request behind as many as its client has at work or ahead in the line."""
+        if len(requests) == 1:
+            return requests
         resident = self.residents.get(key)
         ahead = Counter(user.client for user in resident.users.values()) if resident else Counter()
         places: dict[int, int] = {}

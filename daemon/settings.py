@@ -204,11 +204,6 @@ def capture_directory(settings: Settings) -> Path:
     return settings.home / "captures"
 
 
-def key_file(settings: Settings) -> Path:
-    """Where the keys of `qm key` are kept, as hashes."""
-    return settings.home / "keys.json"
-
-
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """The settings in force. Raises InvalidSetting, which names the variable or key."""
     environ = os.environ if environ is None else environ

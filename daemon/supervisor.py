@@ -20,6 +20,7 @@ from qm.store.errors import QmError
 from qm.store.layout import Layout
 
 from . import logs
+from .facts import ModelFacts
 from .fit import target_context
 from .hardware import Machine, read_machine
 from .loaded import LoadBroken, LoadedModel, Process, exact_options, facts_of, need_of, runner_key
@@ -199,22 +200,20 @@ class Supervisor:
     async def _ticket(
         self, model: Model, wishes: Options, keep_alive_s: float | None, client: str
     ) -> Ticket:
-        exact = self._exact(model, wishes)
-        placed = self._placed(model, wishes, exact) or await self._plan(model, wishes)
+        key, facts = runner_key(model), facts_of(model)
+        n_layers, kv_types = len(facts.layers), self._planner.wanted.kv_types
+        has_gpus = self._planner.may_have_gpus
+        exact = exact_options(wishes, n_layers, kv_types, has_gpus=has_gpus)
+        placed = self._placed(key, facts, wishes, exact) or await self._plan(model, wishes)
         request = Request(
             id=next(self._ids),
-            key=runner_key(model),
+            key=key,
             need=need_of(placed, wishes, exact),
             keep_alive_s=self._settings.keep_alive_s if keep_alive_s is None else keep_alive_s,
             client=client,
             pinned=keep_alive_s == math.inf,
         )
         return Ticket(request, model, wishes, placed, asyncio.get_running_loop().create_future())
-
-    def _exact(self, model: Model, wishes: Options) -> tuple[tuple[str, object], ...]:
-        planner, n_layers = self._planner, len(facts_of(model).layers)
-        has_gpus = planner.may_have_gpus
-        return exact_options(wishes, n_layers, planner.wanted.kv_types, has_gpus=has_gpus)
 
     async def _plan(self, model: Model, wishes: Options) -> Fit:
         question = self._question(model, wishes)
@@ -235,16 +234,19 @@ class Supervisor:
         )
 
     def _placed(
-        self, model: Model, wishes: Options, exact: tuple[tuple[str, object], ...]
+        self,
+        key: str,
+        facts: ModelFacts,
+        wishes: Options,
+        exact: tuple[tuple[str, object], ...],
     ) -> Fit | None:
         """The placement of a runner that serves these wishes as it is, if there is one."""
-        process = self._memory.get(runner_key(model))
-        resident = self._scheduler.residents.get(runner_key(model))
+        process, resident = self._memory.get(key), self._scheduler.residents.get(key)
         if process is None or resident is None or resident.doomed:
             return None
         if resident.state is State.UNLOADING:
             return None
-        n_ctx = target_context(facts_of(model), wishes, self._planner.wanted)
+        n_ctx = target_context(facts, wishes, self._planner.wanted)
         if not resident.serves(Need(n_ctx, 0, exact, automatic=not wishes.num_ctx)):
             return None
         return replace(process.fit, target_n_ctx=n_ctx)

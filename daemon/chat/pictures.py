@@ -9,10 +9,9 @@ from dataclasses import replace
 from .request import Message
 
 
-def marker(turns: Sequence[Message]) -> str:
+def marker(images: Sequence[bytes]) -> str:
     """A text that stands for a picture; nobody who doesn't know the pictures can write it."""
-    digest = hashlib.sha256(b"".join(pictures(turns))).hexdigest()
-    return f"<picture-{digest[:24]}>" if pictures(turns) else ""
+    return f"<picture-{hashlib.sha256(b''.join(images)).hexdigest()[:24]}>" if images else ""
 
 
 def pictures(turns: Sequence[Message]) -> tuple[bytes, ...]:

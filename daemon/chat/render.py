@@ -22,7 +22,6 @@ from .render_wire import Rendered, RenderJob, frame
 WALL_LIMIT_S: Final = 5.0
 START_LIMIT_S: Final = 30.0
 OUTPUT_LIMIT_CHARACTERS: Final = 64 * 1024 * 1024
-_READ_BYTES: Final = 65_536
 
 
 class TemplateFailed(InvalidRequest):
@@ -84,8 +83,7 @@ class Renderer:
         worker = await self._ready()
         done = False
         try:
-            async with asyncio.timeout(job.limit_s):
-                rendered = await worker.ask(job)
+            rendered = await worker.ask(job)
             done = True
             return rendered
         except TimeoutError:
@@ -113,31 +111,60 @@ class Renderer:
             await worker.kill()
 
 
-class _Worker:
-    """One child and the socket to it."""
+class _Worker(asyncio.Protocol):
+    """One child and the socket to it, for one job at a time."""
 
-    def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self._connection = connection
         self._frames = FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[Rendered] | None = None
 
     async def ask(self, job: RenderJob) -> Rendered:
-        """Raises OSError when the child is gone, BrokenPeer and DecodeError for nonsense."""
+        """Raises TimeoutError, OSError when the child is gone, BrokenPeer and DecodeError for
+        nonsense.
+        """
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionResetError
         loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self._connection, frame(job))
-        while True:
-            data = await loop.sock_recv(self._connection, _READ_BYTES)
-            if not data:
-                raise ConnectionResetError
-            for body in self._frames.feed(data):
-                return msgspec.msgpack.decode(body, type=Rendered)
+        self._answer = loop.create_future()
+        limit = loop.call_later(job.limit_s, self._settle, TimeoutError())
+        self._transport.write(frame(job))
+        try:
+            return await self._answer
+        finally:
+            limit.cancel()
 
     async def kill(self) -> None:
-        self._connection.close()
+        if self._transport is not None:
+            self._transport.abort()
         if self.process.returncode is None:
             with suppress(ProcessLookupError):  # it ended by itself just now
                 self.process.kill()
         await self.process.wait()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for body in self._frames.feed(data):
+                self._settle(msgspec.msgpack.decode(body, type=Rendered))
+        except (BrokenPeer, msgspec.DecodeError) as error:
+            self._settle(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._settle(error or ConnectionResetError())
+
+    def _settle(self, found: Rendered | Exception) -> None:
+        """Tells who asks, if anybody still does."""
+        if self._answer is None or self._answer.done():
+            return
+        if isinstance(found, Rendered):
+            self._answer.set_result(found)
+        else:
+            self._answer.set_exception(found)
 
 
 async def _start() -> _Worker:
@@ -152,12 +179,12 @@ async def _start() -> _Worker:
             env=child_environment(os.environ),
             start_new_session=True,
         )
-    ours.setblocking(False)
-    worker = _Worker(process, ours)
+    worker = _Worker(process)
     try:
-        async with asyncio.timeout(START_LIMIT_S):
-            await worker.ask(RenderJob(0, "", "jinja", {}, START_LIMIT_S, 0))
-    except (TimeoutError, OSError) as error:
+        loop = asyncio.get_running_loop()
+        await loop.create_unix_connection(lambda: worker, sock=ours)
+        await worker.ask(RenderJob(0, "", "jinja", {}, START_LIMIT_S, 0))
+    except OSError as error:
         await worker.kill()
         raise RenderWorkerFailed("the process that renders chat templates can't start") from error
     except asyncio.CancelledError:

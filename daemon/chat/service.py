@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from qm.modelfiles.model import Model
 from qm.modelfiles.models import Models
@@ -237,8 +238,9 @@ class ChatService:
     async def _render(self, work: Work, turns: Sequence[Message]) -> Prompt:
         """The prompt of these turns. Only a chat can be shortened turn by turn."""
         request, loaded = work.request, work.loaded
-        mark, images = marker(turns), pictures(turns)
-        shown = marked(turns, mark)
+        images = pictures(turns)
+        mark = marker(images)
+        shown = marked(turns, mark) if images else turns
         if work.template is None:
             text = without_template(shown)
         else:
@@ -252,7 +254,7 @@ class ChatService:
     async def _said(self, work: Work, template: Template, turns: Sequence[Message]) -> str:
         """The turns in the words of a template, in the first way of telling that it takes."""
         refusal: TemplateRefused | None = None
-        for told in (turns, *easier(turns)):
+        for told in chain((turns,), easier(turns)):
             context = template_context(work.request, told, bos=work.loaded.bos, eos=work.loaded.eos)
             if template.kind is Syntax.JINJA:
                 context = as_wanted(context, template.text)

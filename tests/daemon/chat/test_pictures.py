@@ -13,7 +13,7 @@ TURNS = (
 
 
 def test_each_picture_has_a_mark_before_the_text_of_its_turn() -> None:
-    mark = marker(TURNS)
+    mark = marker(pictures(TURNS))
     assert [turn.content for turn in marked(TURNS, mark)] == [
         f"{mark}{mark}What is this?",
         "Two things.",
@@ -24,5 +24,5 @@ def test_each_picture_has_a_mark_before_the_text_of_its_turn() -> None:
 
 def test_marks_follow_from_the_pictures() -> None:
     """A text from elsewhere can't hold one by chance or malice; no pictures, no marks."""
-    assert marker(TURNS) == marker(TURNS) != marker(TURNS[:1])
-    assert marker(TURNS[1:2]) == ""
+    assert marker(pictures(TURNS)) == marker(pictures(TURNS)) != marker(pictures(TURNS[:1]))
+    assert marker(pictures(TURNS[1:2])) == ""
