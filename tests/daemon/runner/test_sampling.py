@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 from qm.daemon.runner import wire
 from qm.daemon.runner.engine import STILL_S
-from qm.daemon.runner.process import Runner
+from qm.daemon.runner.process import Runner, collect
 
 from .conftest import PLACEMENT, started
 from .tiny_models import write_tiny_model
@@ -22,6 +22,7 @@ from .tiny_models import write_tiny_model
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 Options = dict[str, Any]  # Any: of whatever type the option is
 PROMPT = (1, *range(40, 60))
+BYTE_C3 = 3 + 0xC3  # three special tokens come first
 N = 40
 LIMIT_S = 60.0
 OPEN: Options = {"top_k": 0, "top_p": 1.0, "temperature": 1.0}  # nothing is cut
@@ -169,6 +170,14 @@ async def test_a_bias_forces_and_forbids(tiny: Runner) -> None:
     best = await greedy(tiny)
     assert best[0] not in await greedy(tiny, logit_bias={best[0]: -1000.0})
     assert await greedy(tiny, logit_bias={77: 1000.0}) == [77] * N
+
+
+async def test_the_cut_character_at_the_end_may_complete_a_stop_string(tiny: Runner) -> None:
+    """A byte that begins a character reads as U+FFFD once no more can follow."""
+    for n, said in ((2, ("\ufffd\ufffd", "length")), (3, ("", "stop_sequence"))):
+        wanted = wire.Options(num_predict=n, logit_bias={BYTE_C3: 1000.0}, stop=("\ufffd" * 3,))
+        text, done = await collect(tiny.generate(wire.Generate(0, wanted, tokens=PROMPT)))
+        assert (text, done.reason) == said
 
 
 async def test_top_logprobs_are_what_they_say(tiny: Runner) -> None:
