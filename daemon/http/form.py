@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 from qm.store.errors import InvalidRequest
 
 from ..patience import in_time
@@ -45,6 +46,8 @@ async def read_form(request: web.Request) -> Form:
                 return await _parts(request)
             except (ValueError, AssertionError, LookupError) as error:
                 raise NoForm(str(error)[:200] or "its parts can't be told apart") from error
+            except HttpProcessingError as error:
+                raise NoForm("the headers of a part can't be read") from error
 
 
 async def _parts(request: web.Request) -> Form:

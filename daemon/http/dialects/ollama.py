@@ -22,7 +22,10 @@ from ..schema import ANY, NDJSON_TYPE, Told
 # Clients compare it with the oldest Ollama whose API they can use (VS Code Copilot: 0.6.4), so it
 # says whose API this is. Our own version stands beside it.
 API_VERSION = "0.99.0"
-_REGISTRY_FAILS = ("500",)  # as Ollama has it; streams tell it in a line
+_DISK_FULL = ("507",)
+# A server wants us to wait, can't be reached (500) or sends what is wrong. Streams tell
+# it in a line.
+_JOB_FAILS = ("429", "500", "502", *_DISK_FULL)
 
 
 async def _chat(request: web.Request, services: Services) -> web.StreamResponse:
@@ -99,7 +102,13 @@ DIALECT = Dialect(
             "/api/create",
             create,
             scope=Scope.MANAGE,
-            told=Told("Build a model", said.CREATE, said.PROGRESS, NDJSON_TYPE),
+            told=Told(
+                "Build a model",
+                said.CREATE,
+                said.PROGRESS,
+                NDJSON_TYPE,
+                failures=_JOB_FAILS,
+            ),
         ),
         Route(
             "POST",
@@ -111,7 +120,7 @@ DIALECT = Dialect(
                 said.MODEL_WANTED,
                 said.PROGRESS,
                 NDJSON_TYPE,
-                failures=_REGISTRY_FAILS,
+                failures=_JOB_FAILS,
             ),
         ),
         Route(
@@ -124,7 +133,7 @@ DIALECT = Dialect(
                 said.MODEL_WANTED,
                 said.PROGRESS,
                 NDJSON_TYPE,
-                failures=_REGISTRY_FAILS,
+                failures=_JOB_FAILS,
             ),
         ),
         Route(
@@ -132,7 +141,7 @@ DIALECT = Dialect(
             "/api/copy",
             models.copy,
             scope=Scope.MANAGE,
-            told=Told("Copy a model", said.COPY),
+            told=Told("Copy a model", said.COPY, failures=_DISK_FULL),
         ),
         Route(
             "DELETE",
@@ -153,7 +162,9 @@ DIALECT = Dialect(
             "/api/blobs/{digest}",
             models.put_blob,
             scope=Scope.MANAGE,
-            told=Told("Upload a blob", said.BYTES, status="201", path=said.BLOB),
+            told=Told(
+                "Upload a blob", said.BYTES, status="201", path=said.BLOB, failures=_DISK_FULL
+            ),
         ),
         Route(
             "GET",

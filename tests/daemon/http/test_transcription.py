@@ -120,6 +120,7 @@ def test_a_model_that_hears(client: openai.OpenAI, daemon: Any) -> None:
         ("multipart/form-data", b"--x\r\n", 400, "failed to parse multipart form"),
         ("multipart/form-data; boundary=x", b"nothing", 400, "failed to parse multipart form"),
         ("multipart/form-data; boundary=x", b"--x--\r\n", 400, "model is required"),
+        ("multipart/form-data; boundary=x", b"--x\r\nA: \x16\r\n\r\n", 400, "headers of a part"),
         (
             "multipart/form-data; boundary=x",
             b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nears\r\n--x--\r\n',
