@@ -171,8 +171,7 @@ class ChatService:
     async def _answer(self, work: Work) -> AsyncGenerator[Event]:
         prompt = await self._prompt(work)
         if work.request.render_only:
-            tokens = await work.use.runner.tokenize(prompt.text)
-            metrics = Metrics(prompt_tokens=len(tokens))
+            metrics = Metrics(prompt_tokens=await _count(work, prompt))
             yield Finished(FinishReason.STOP, metrics, rendered=prompt.text)
             return
         echo = await _echo(work) if work.request.echo else ""
@@ -212,7 +211,7 @@ class ChatService:
         while low < high:
             middle = (low + high) // 2
             tried = await self._render(work, cut_at(prompt.turns, places[middle]))
-            fits = len(await work.use.runner.tokenize(tried.text)) < limit
+            fits = await _count(work, tried) < limit
             if fits or middle == len(places) - 1:
                 found = tried
             low, high = (low, middle) if fits else (middle + 1, high)
@@ -283,6 +282,10 @@ async def _first_frame(
         raise
     assert isinstance(counted, Evaluated), counted
     return frames, counted
+
+
+async def _count(work: Work, prompt: Prompt) -> int:
+    return await work.use.runner.count(prompt.text, prompt.images, prompt.image_marker)
 
 
 async def _echo(work: Work) -> str:

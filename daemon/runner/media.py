@@ -140,8 +140,9 @@ class Projector:
         buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
         bitmap = self._api.mtmd_helper_bitmap_init_from_buf(self._pointer, buffer, len(data), False)
         if not bitmap:
-            what = "; this model can't hear" if "audio" not in self.modalities else ""
-            raise LlamaError("bad_option", f"image {number} can't be read{what}")
+            deaf = "audio" not in self.modalities and not media_files.is_picture(data)
+            why = "this model can't hear" if deaf else "it is damaged"
+            raise LlamaError("bad_option", f"image {number} can't be read; {why}")
         return bitmap
 
     def _parts(self, texts: Sequence[str], bitmaps: Sequence[Any]) -> tuple[list[Any], Any]:

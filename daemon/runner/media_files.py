@@ -20,6 +20,9 @@ MAX_PIXELS: Final = 50_000_000  # of all pictures of a request
 MAX_SOUND_S: Final = 1800
 MAX_MP3_BYTES: Final = 4 << 20  # over an hour at the lowest rate
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
+_JPEG: Final = b"\xff\xd8\xff"
+_GIFS: Final = (b"GIF87a", b"GIF89a")
+_BITMAP: Final = b"BM"
 _MAX_SCANS: Final = 100  # each goes over the whole picture
 _MAX_CHUNKS: Final = 100_000
 _INFLATED_AT_ONCE: Final = 1 << 20
@@ -48,18 +51,23 @@ def check(files: Sequence[bytes]) -> None:
             raise LlamaError("bad_option", f"image {number} can't be read; it is damaged") from None
 
 
+def is_picture(data: bytes) -> bool:
+    """Whether it begins as pictures do."""
+    return data.startswith((_PNG, _JPEG, *_GIFS, _BITMAP))
+
+
 def _checked(data: bytes) -> int:
     """The file's pixels; 0 for a recording."""
     if len(data) > MAX_FILE_BYTES:
         raise _Unusable(f"is too large; {MAX_FILE_BYTES >> 20} MiB are taken")
     if data.startswith(_PNG):
         return _png(data)
-    if data.startswith(b"\xff\xd8\xff"):
+    if data.startswith(_JPEG):
         return _jpeg(data)
-    if data.startswith((b"GIF87a", b"GIF89a")):
+    if data.startswith(_GIFS):
         width, height = struct.unpack_from("<HH", data, 6)
         return int(width * height)
-    if data.startswith(b"BM"):
+    if data.startswith(_BITMAP):
         width, height = struct.unpack_from("<ii", data, 18)
         return int(abs(width * height))
     if data.startswith(b"RIFF") and data[8:12] == b"WAVE":

@@ -57,6 +57,8 @@ class Ready:
                 return generation(message, self)
             case wire.Embed():
                 return embedding(message, self)
+            case wire.Tokenize() if message.images:
+                return wire.Tokens(message.id, _with_images(message, self))
             case wire.Tokenize():
                 tokens = self.vocabulary.tokenize(
                     message.text,
@@ -113,6 +115,21 @@ def _parsed(request: wire.Generate, ready: Ready) -> tuple[list[int], Media | No
         raise LlamaError("bad_option", f"the template has no place for {n_images} images")
     texts[-1] = texts[-1] or "\n"  # an answer follows text
     return ready.projector.parse(texts, request.images, add_special=True)
+
+
+def _with_images(message: wire.Tokenize, ready: Ready) -> tuple[int, ...]:
+    """The tokens of a prompt, -1 for each of an image: just as many as its generation counts."""
+    prompt = wire.Generate(
+        message.id,
+        wire.Options(),
+        message.text,
+        images=message.images,
+        image_marker=message.image_marker,
+    )
+    tokens, media = _parsed(prompt, ready)
+    if media is not None:
+        media.free()
+    return (*(max(token, -1) for token in tokens), *[-1] * cells.beyond(tokens))
 
 
 def _sampler(

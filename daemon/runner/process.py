@@ -213,6 +213,11 @@ class Runner:
         )
         return list((await self._ask(request, wire.Tokens)).tokens)
 
+    async def count(self, text: str, images: tuple[bytes, ...] = (), marker: str = "") -> int:
+        """How many tokens a prompt has, with `images` where `marker` stands."""
+        request = wire.Tokenize(self._new_id(), text, images=images, image_marker=marker)
+        return len((await self._ask(request, wire.Tokens)).tokens)
+
     async def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """The text that `tokens` stand for, with control tokens if `special`."""
         request = wire.Detokenize(self._new_id(), tuple(tokens), special)

@@ -172,12 +172,14 @@ class Embed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Tokenize(msgspec.Struct, frozen=True, tag=True):
-    """Answered by `Tokens`."""
+    """Answered by `Tokens`. With `images`, where `image_marker` stands, a prompt's text."""
 
     id: int
     text: str
     add_special: bool = True
     parse_special: bool = True
+    images: tuple[bytes, ...] = ()
+    image_marker: str = ""
 
 
 class Detokenize(msgspec.Struct, frozen=True, tag=True):
@@ -233,8 +235,7 @@ class DeviceBytes(msgspec.Struct, frozen=True):
 class Loaded(msgspec.Struct, frozen=True, tag=True):
     """The model answers. `can_shift` and `can_share` say what its memory type allows.
 
-    `n_ctx` is how many tokens one request may hold, prompt and answer together; `n_ctx_total` the
-    whole cache. `bos` and `eos` are texts, for templates.
+    A request may hold `n_ctx` tokens with its answer. `bos` and `eos` are texts, for templates.
     """
 
     id: int
@@ -252,7 +253,7 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
     pooling: str
     memory: tuple[DeviceBytes, ...] = ()
     modalities: tuple[str, ...] = ()  # of "vision", "audio"
-    n_ctx_total: int = 0
+    n_ctx_total: int = 0  # of the whole cache
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):
@@ -308,7 +309,7 @@ class Embedded(msgspec.Struct, frozen=True, tag=True):
 
 
 class Tokens(msgspec.Struct, frozen=True, tag=True):
-    """Token ids of a `Tokenize`."""
+    """Token ids of a `Tokenize`; -1 for each token that an image takes."""
 
     id: int
     tokens: tuple[int, ...]
@@ -325,8 +326,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     """Request `id` failed; the runner goes on unless it was `Load`.
 
     `code` is one of: load_failed, out_of_memory, prompt_too_long, bad_grammar, bad_schema,
-    bad_option, unsupported, decode_failed. `facts` holds the numbers behind the message, such as
-    `prompt_tokens` and `n_ctx`.
+    bad_option, unsupported, decode_failed. `facts` are the numbers behind `message`.
     """
 
     id: int

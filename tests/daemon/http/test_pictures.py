@@ -69,8 +69,42 @@ def test_generate_takes_images_too(daemon: Any) -> None:
         assert answer["eval_count"] == 12
 
 
+def test_an_image_is_counted_as_it_is_read(daemon: Any) -> None:
+    """By Anthropic's route and OpenAI's, which answer with just as many."""
+    source = {"type": "base64", "media_type": "image/png", "data": encoded(RED)[0]}
+    turn = [{"type": "image", "source": source}, {"type": "text", "text": "What?"}]
+    asked = {"model": "eyes", "messages": [{"role": "user", "content": turn}]}
+    counted = daemon.json("POST", "/v1/messages/count_tokens", asked)
+    answer = daemon.json("POST", "/v1/messages", asked | {"max_tokens": 2})
+    assert counted["input_tokens"] == answer["usage"]["input_tokens"]
+    image = {"type": "input_image", "image_url": f"data:image/png;base64,{source['data']}"}
+    question = [image, {"type": "input_text", "text": "What?"}]
+    asked = {"model": "eyes", "input": [{"role": "user", "content": question}]}
+    assert (
+        daemon.json("POST", "/v1/responses/input_tokens", asked)["input_tokens"]
+        == (counted["input_tokens"])
+    )
+
+
+def test_what_is_cut_goes_by_what_images_take(daemon: Any) -> None:
+    """Not by how they are marked in the text, which would cost this conversation one turn more."""
+    turns = [
+        {"role": "user", "content": "Long. " * 20},
+        {"role": "assistant", "content": "Yes."},
+        {"role": "user", "content": "And?", "images": encoded(RED, BLUE)},
+        {"role": "assistant", "content": "No."},
+        {"role": "user", "content": "Why?"},
+    ]
+    options = {"num_ctx": 160, "num_predict": 2}
+    body = {"model": "eyes", "messages": turns, "stream": False, "truncate": True}
+    answer = daemon.json("POST", "/api/chat", body | {"options": options})
+    assert 100 < answer["prompt_eval_count"] < 160
+
+
 def test_what_is_refused(daemon: Any) -> None:
     status, answer = chat(daemon, b"nothing of the kind")
     assert (status, "image 1 can't be read" in answer["error"]) == (400, True)
+    status, answer = chat(daemon, RED[:60])
+    assert (status, "image 1 can't be read; it is damaged" in answer["error"]) == (400, True)
     status, answer = chat(daemon, RED, model="blind")
     assert (status, "does not support images" in answer["error"]) == (400, True)
