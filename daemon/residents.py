@@ -67,13 +67,19 @@ class Residents:
         whole = replace(machine, available_bytes=available)
         return whole.limited(self._limit_bytes, "QM_MEMORY_LIMIT")
 
-    async def wait_until_back(self, process: Process, before_bytes: int, own_bytes: int) -> None:
+    async def wait_until_back(
+        self, process: Process, before_bytes: int, own_bytes: int, wanted_bytes: int = 0
+    ) -> None:
         """Returns once the memory of an ended runner is really back, or after a while.
 
-        `before_bytes` were available while it ran, `own_bytes` were its own.
+        `before_bytes` were available while it ran, `own_bytes` were its own. Those who wait for
+        `wanted_bytes` wait no longer than for these: the kernel holds back some of what it got.
         """
         limit_s, most, grown_s = time.monotonic() + _BACK_LIMIT_S, 0, time.monotonic()
-        while (now := self._machine().available_bytes) < before_bytes + own_bytes - _NEARLY:
+        back_bytes = before_bytes + own_bytes - _NEARLY
+        if wanted_bytes:
+            back_bytes = min(back_bytes, wanted_bytes + _NEARLY)
+        while (now := self._machine().available_bytes) < back_bytes:
             if now > most:
                 most, grown_s = now, time.monotonic()
             if time.monotonic() >= min(limit_s, grown_s + _STILL_S):

@@ -368,13 +368,20 @@ class Supervisor:
         except QmError as error:  # it can't even be killed; its memory is lost until it goes
             _log.error("unload_failed", model=process.model.name, error=error)
         else:
-            await self._memory.wait_until_back(process, before_bytes, own_bytes)
+            wanted_bytes = self._wanted_bytes()
+            await self._memory.wait_until_back(process, before_bytes, own_bytes, wanted_bytes)
         await self._planner.wait_until_free(process.fit)
         self._memory.remove(unload.key)
         process.gone.set()
         process.files.close()
         _log.info("model_unloaded", model=process.model.name)
         self._perform(self._scheduler.on_unloaded(unload.key, time.monotonic()))
+
+    def _wanted_bytes(self) -> int:
+        """What the host must have for all models that somebody waits for."""
+        waiting = [one for one in self._tickets.values() if not one.granted.done()]
+        needs = {one.request.key: one.fit.needed_bytes for one in waiting}
+        return sum(needs.values())
 
     # Tasks and time ---------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from array import array
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -101,6 +102,24 @@ class Vocabulary:
     def all_ends(self) -> list[int]:
         """Every token that ends generation; looked for once."""
         if self._all_ends is None:
-            is_end, pointer = C.llama_vocab_is_eog, self.pointer
-            self._all_ends = [token for token in range(self.size) if is_end(pointer, token)]
+            known = self.eos >= 0 and self.ends(self.eos)
+            self._all_ends = self._sifted_ends() if known else self._asked_ends()
         return self._all_ends
+
+    def _asked_ends(self) -> list[int]:
+        is_end, pointer = C.llama_vocab_is_eog, self.pointer
+        return [token for token in range(self.size) if is_end(pointer, token)]
+
+    def _sifted_ends(self) -> list[int]:
+        """The same where there is one: what is left of equally likely tokens by the sampler that
+        prefers ends. A quarter of a million calls take a tenth of a second, it a third of that.
+        """
+        rows = (C.llama_token_data * self.size)()
+        memoryview(rows).cast("B").cast("i")[:: len(C.llama_token_data._fields_)] = memoryview(
+            array("i", range(self.size))
+        )
+        kept = C.llama_token_data_array(data=rows, size=self.size, selected=-1, sorted=False)
+        sampler = C.llama_sampler_init_infill(self.pointer)
+        C.llama_sampler_apply(sampler, ctypes.byref(kept))
+        C.llama_sampler_free(sampler)
+        return sorted(kept.data[at].id for at in range(kept.size))

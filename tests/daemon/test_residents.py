@@ -33,6 +33,20 @@ async def test_memory_is_waited_for_until_it_is_measured_back() -> None:
     assert told == []
 
 
+async def test_nobody_waits_for_more_memory_than_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel counts some of it late, though the next model has more than enough."""
+    monkeypatch.setattr(residents, "_STILL_S", 3600.0)
+    told = [1000, 1200, 1500]
+    one = Residents(lambda: Machine(4000 * MIB, told.pop(0) * MIB, 2), 0, 0)
+    async with asyncio.timeout(60):
+        await one.wait_until_back(process(), 1000 * MIB, 1000 * MIB, 1400 * MIB)
+        assert told == []
+        told = [1000]
+        await one.wait_until_back(process(), 1000 * MIB, 1000 * MIB, 900 * MIB)
+
+
 async def test_memory_that_others_took_is_not_waited_for_forever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
