@@ -26,6 +26,7 @@ from .content import new_id
 from .edge import sse
 from .ollama_answer import AnswerCutShort
 from .responses_request import Asked
+from .responses_tools import Namespaces
 from .tool_parts import CallParts
 
 _TOLD_OPTIONS = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
@@ -49,9 +50,11 @@ def opened(asked: Asked) -> JsonObject:
     }
 
 
-async def whole(document: JsonObject, events: AsyncGenerator[Event], keep: Keep) -> JsonObject:
+async def whole(
+    asked: Asked, document: JsonObject, events: AsyncGenerator[Event], keep: Keep
+) -> JsonObject:
     """The whole response: `document`, as `opened` gave it, filled in."""
-    response = _Response(document)
+    response = _Response(document, asked.namespaces)
     async with aclosing(events):
         async for event in events:
             match event:
@@ -68,7 +71,7 @@ async def whole(document: JsonObject, events: AsyncGenerator[Event], keep: Keep)
 
 async def stream(asked: Asked, events: AsyncGenerator[Event], keep: Keep) -> AsyncGenerator[bytes]:
     """Named and numbered events: the response, its items one by one, the response again."""
-    response = _Response(opened(asked))
+    response = _Response(opened(asked), asked.namespaces)
     try:
         async with aclosing(events):
             async for event in events:
@@ -92,8 +95,9 @@ async def stream(asked: Asked, events: AsyncGenerator[Event], keep: Keep) -> Asy
 class _Response:
     """One response as it grows: at most one item is open, always the last."""
 
-    def __init__(self, document: JsonObject) -> None:
+    def __init__(self, document: JsonObject, namespaces: Namespaces) -> None:
         self.begun = False
+        self._namespaces = namespaces
         self._items: list[JsonObject] = []
         self._open = ""
         self._sequence = 0
@@ -184,12 +188,14 @@ class _Response:
 
     def _call(self, part: ToolCallPart) -> Iterator[bytes]:
         if part.id:
+            namespace, name = self._namespaces.get(part.name, ("", part.name))
             item: JsonObject = {
                 "id": new_id("fc_"),
                 "type": "function_call",
                 "status": "in_progress",
                 "call_id": part.id,
-                "name": part.name,
+                **({"namespace": namespace} if namespace else {}),
+                "name": name,
                 "arguments": "",
             }
             yield from self._add("function_call", item)

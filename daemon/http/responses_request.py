@@ -13,6 +13,7 @@ from .openai_messages import content
 from .openai_request import bounded, lifetime
 from .openai_tools import allowed, tool_choice
 from .responses_items import input_items
+from .responses_tools import Namespaces, name_in, offered, shown
 
 _ROLES = {"developer": Role.SYSTEM}
 
@@ -28,6 +29,7 @@ class Asked:
     previous: str
     store: bool
     stream: bool
+    namespaces: Namespaces
     background: bool = False
 
 
@@ -40,14 +42,14 @@ def responses_request(
         raise InvalidField("input is required", "input")
     instructions = fields.text("instructions")
     system = (Message(Role.SYSTEM, instructions),) if instructions else ()
-    options = fields.fields("reasoning")
+    tools, options = offered(fields), fields.fields("reasoning")
     top_logprobs = bounded(fields, "top_logprobs", 0, 0, MOST_TOP_LOGPROBS)
     life = lifetime(fields)
     life["truncate"] = life["truncate"] or fields.text("truncation") == "auto"
     request = Request(
         model=model_name(fields),
         messages=(*system, *turns),
-        tools=allowed(fields, _tools(fields)),
+        tools=allowed(fields, tools.tools),
         tool_choice=tool_choice(fields),
         parallel_calls=fields.boolean("parallel_tool_calls", True),
         format=_format(fields.fields("text").fields("format")),
@@ -65,6 +67,7 @@ def responses_request(
         previous=fields.text("previous_response_id"),
         store=fields.boolean("store", True),
         stream=fields.boolean("stream", False),
+        namespaces=tools.namespaces,
         background=_background(fields),
     )
 
@@ -122,26 +125,8 @@ def _turn(item: Fields, names: dict[str, str]) -> Iterator[Message]:
 
 
 def _call(item: Fields, index: int) -> ToolCall:
-    return ToolCall(
-        item.text("name"), arguments(item.raw("arguments")), item.text("call_id"), index
-    )
-
-
-def _tools(fields: Fields) -> tuple[JsonObject, ...]:
-    return tuple(_tool(each) for each in fields.objects("tools", "openai.ResponsesTool"))
-
-
-def _tool(fields: Fields) -> JsonObject:
-    kind = fields.text("type", "function")
-    if kind != "function":
-        path = field_of(fields.path("type"))
-        raise InvalidField(f"{path}: {kind[:100]!r} runs at OpenAI only", path)
-    function: JsonObject = {
-        "name": fields.text("name"),
-        "description": fields.text("description"),
-        "parameters": fields.document("parameters"),
-    }
-    return {"type": "function", "function": function}
+    name = name_in(item.text("namespace"), item.text("name"))
+    return ToolCall(name, arguments(item.raw("arguments")), item.text("call_id"), index)
 
 
 def _format(wanted: Fields) -> Format | None:
@@ -161,7 +146,7 @@ def _format(wanted: Fields) -> Format | None:
 
 def _echo(fields: Fields) -> JsonObject:
     """What a response repeats of its request, with OpenAI's defaults."""
-    tools = [_shown_tool(each) for each in fields.objects("tools")]
+    tools = [shown(each) for each in fields.objects("tools")]
     return {
         "previous_response_id": fields.text("previous_response_id") or None,
         "instructions": fields.optional_text("instructions"),
@@ -184,16 +169,6 @@ def _echo(fields: Fields) -> JsonObject:
         "metadata": fields.document("metadata"),
         "safety_identifier": None,
         "prompt_cache_key": None,
-    }
-
-
-def _shown_tool(tool: Fields) -> JsonObject:
-    return {
-        "type": "function",
-        "name": tool.text("name"),
-        "description": tool.text("description"),
-        "strict": tool.raw("strict"),
-        "parameters": tool.document("parameters"),
     }
 
 

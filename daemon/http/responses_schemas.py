@@ -40,10 +40,18 @@ _ITEM = any_of(
     ),
     shape({"type": {"const": "function_call_output"}, "call_id": TEXT, "output": TEXT}),
 )
-_TOOL = shape(
+_FUNCTION = shape(
     {"type": {"const": "function"}, "name": FUNCTION_NAME},
     description=MAYBE_TEXT,
     parameters=MAYBE_OBJECT,
+)
+_NAMESPACE = shape(
+    {
+        "type": {"const": "namespace"},
+        "name": FUNCTION_NAME,
+        "tools": array_of(_FUNCTION),
+    },
+    description=MAYBE_TEXT,
 )
 _FORMAT = any_of(
     shape({"type": {"enum": ["text", "json_object"]}}),
@@ -56,7 +64,7 @@ _ASKED: JsonObject = {
 }
 _SHARED: JsonObject = SAMPLING | {
     "instructions": MAYBE_TEXT,
-    "tools": {"type": ["array", "null"], "items": _TOOL},
+    "tools": {"type": ["array", "null"], "items": any_of(_FUNCTION, _NAMESPACE)},
     "tool_choice": any_of(
         CHOICE_WORDS, shape({"type": {"const": "function"}, "name": FUNCTION_NAME})
     ),

@@ -192,6 +192,9 @@ def test_claude_code(ask: Caller) -> None:
         ],
         "tools": [tool],
         "metadata": {"user_id": "u"},
+        "thinking": {"type": "adaptive"},
+        "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        "output_config": {"effort": "high"},
         "stream": True,
     }
     headers = {
@@ -208,6 +211,46 @@ def test_claude_code(ask: Caller) -> None:
     counted = ask.json("POST", "/v1/messages/count_tokens?beta=true", count, **headers)
     start = json.loads(text.splitlines()[1].removeprefix("data: "))
     assert counted["input_tokens"] == start["message"]["usage"]["input_tokens"] > 20
+
+
+def test_codex(ask: Caller) -> None:
+    """Tools in namespaces, one that only OpenAI runs, and a call of such a tool before."""
+    told = {"type": "function", **TOOL["function"], "strict": False}
+    call = {"type": "function_call", "call_id": "c", "namespace": "files", "name": "read_file"}
+    body = {
+        "model": "tools",
+        "instructions": "You are Codex.",
+        "input": [
+            {"type": "message", "role": "developer", "content": "Be brief."},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Go"}]},
+            call | {"arguments": '{"path": "a"}'},
+            {"type": "function_call_output", "call_id": "c", "output": "empty"},
+        ],
+        "tools": [
+            told,
+            {"type": "namespace", "name": "files", "description": "Files", "tools": [told]},
+            {"type": "web_search", "external_web_access": False},
+        ],
+        "tool_choice": {"type": "function", "name": "files__read_file"},
+        "reasoning": {"summary": "auto"},
+        "include": ["reasoning.encrypted_content"],
+        "prompt_cache_key": "k",
+        "client_metadata": {"session_id": "s"},
+        "store": False,
+        "stream": True,
+        "temperature": 0,
+        "max_output_tokens": 40,
+    }
+    status, kind, text = ask("POST", "/v1/responses", body)
+    assert (status, kind) == (200, "text/event-stream"), text
+    said = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
+    assert said[-1]["type"] in ("response.completed", "response.incomplete")
+    made = said[-1]["response"]["output"][-1]
+    assert (made["type"], made["namespace"], made["name"]) == (
+        "function_call",
+        "files",
+        "read_file",
+    )
 
 
 def test_open_webui(ask: Caller) -> None:

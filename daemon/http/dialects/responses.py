@@ -46,9 +46,9 @@ async def _create(request: web.Request, services: Services) -> web.StreamRespons
     document = opened(asked)
     if asked.background:
         memory.keep(document, asked.turns, asked.items)
-        request.app[BACKGROUND].start(document, whole(document, events, keep))
+        request.app[BACKGROUND].start(document, whole(asked, document, events, keep))
     else:
-        await whole(document, events, keep)
+        await whole(asked, document, events, keep)
     return answer(document, content_type=PLAIN_JSON)
 
 

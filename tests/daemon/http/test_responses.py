@@ -41,6 +41,11 @@ async def events(*all_events: Event) -> AsyncGenerator[Event]:
         yield event
 
 
+async def answered(request: Asked, *all_events: Event) -> Any:
+    """The whole response; it is not kept."""
+    return await whole(request, opened(request), events(*all_events), lambda *_: None)
+
+
 @pytest.mark.parametrize("at", range(6))
 async def test_items_come_one_after_the_other(at: int) -> None:
     """Reasoning, a message, a call: the stream's parts add up to the response, wherever cut."""
@@ -89,11 +94,7 @@ async def test_a_response_tells_the_options_in_force() -> None:
     """Those of the model where the request had none; and how many tokens were reasoning."""
     metrics = Metrics(prompt_tokens=5, generated_tokens=3, reasoning_tokens=2)
     options = completed(Options(temperature=0.25, top_p=0.5))
-    document = await whole(
-        opened(asked()),
-        events(Started(5, options), Finished(FinishReason.STOP, metrics)),
-        lambda *_: None,
-    )
+    document = await answered(asked(), Started(5, options), Finished(FinishReason.STOP, metrics))
     assert (document["temperature"], document["top_p"]) == (0.25, 0.5)
     assert (document["presence_penalty"], document["frequency_penalty"]) == (0, 0)
     assert document["usage"]["output_tokens_details"] == {"reasoning_tokens": 2}
@@ -101,7 +102,7 @@ async def test_a_response_tells_the_options_in_force() -> None:
 
 async def test_the_length_limit_leaves_it_incomplete() -> None:
     finished = Finished(FinishReason.LENGTH, METRICS)
-    document = await whole(opened(asked()), events(Delta("a"), finished), lambda *_: None)
+    document = await answered(asked(), Delta("a"), finished)
     assert document["status"] == "incomplete"
     assert document["incomplete_details"] == {"reason": "max_output_tokens"}
 
@@ -148,6 +149,31 @@ def test_items_become_turns() -> None:
     )
 
 
+async def test_tools_in_namespaces() -> None:
+    """The model knows them by one name, the client by two, as Codex does; both ways."""
+    spawn = {"type": "function", "name": "spawn", "description": "d", "parameters": {}}
+    tools: list[dict[str, Any]] = [
+        {"type": "function", "name": "agents__spawn"},
+        {"type": "namespace", "name": "agents", "description": "n", "tools": [spawn]},
+        {"type": "namespace", "name": "mcp__web__", "tools": [spawn]},
+        {"type": "web_search", "external_web_access": False},
+    ]
+    before = {"type": "function_call", "call_id": "c", "name": "spawn", "namespace": "mcp__web__"}
+    request = asked(tools=tools, input=[before, {"role": "user", "content": "Go on."}])
+    names = [tool["function"]["name"] for tool in request.request.tools]
+    assert names == ["agents__spawn", "agents__spawn_", "mcp__web__spawn"]
+    assert request.request.messages is not None
+    assert request.request.messages[0].tool_calls[0].name == "mcp__web__spawn"
+    calls = [ToolCall(name, {}, str(index), index) for index, name in enumerate(names)]
+    document = await answered(
+        request, Delta(tool_calls=tuple(calls)), Finished(FinishReason.TOOL_CALLS, METRICS)
+    )
+    told = [(item.get("namespace"), item["name"]) for item in document["output"]]
+    assert told == [(None, "agents__spawn"), ("agents", "spawn"), ("mcp__web__", "spawn")]
+    assert [tool["type"] for tool in document["tools"]] == [tool["type"] for tool in tools]
+    assert document["tools"][1]["tools"][0]["name"] == "spawn"
+
+
 def test_fields_of_a_request() -> None:
     request = asked(
         max_output_tokens=5,
@@ -175,6 +201,10 @@ def test_fields_of_a_request() -> None:
         ({"text": {"format": {"type": "xml"}}}, "text.format.type must be .* not 'xml'"),
         ({"input": [{"type": "bogus"}]}, r"input\[0\].type: no item type 'bogus'"),
         ({"tools": [{"type": "web_search"}]}, r"tools\[0\].type: 'web_search' runs at OpenAI"),
+        (
+            {"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "custom"}]}]},
+            r"tools\[0\].tools\[0\].type: 'custom'",
+        ),
         ({"max_output_tokens": -5}, "max_output_tokens must not be negative"),
         ({"temperature": "x"}, "temperature"),
         ({"reasoning": {"effort": "x"}}, "reasoning.effort must be one of"),
