@@ -11,6 +11,7 @@ from .fields import Fields, field_of
 from .ollama_request import InvalidField, model_name
 from .openai_request import lifetime
 
+_HOSTED = ("web_search_", "web_fetch_", "code_execution_", "tool_search_tool_")
 _MODES = {"auto": "auto", "any": "required", "none": "none", "tool": "required"}
 
 
@@ -28,7 +29,7 @@ def messages_request(fields: Fields, *, counting: bool = False) -> Request:
     return Request(
         model=model,
         messages=(Message(Role.SYSTEM, system), *turns) if system else turns,
-        tools=tuple(_tool(each) for each in fields.objects("tools", "anthropic.Tool")),
+        tools=_tools(fields.objects("tools", "anthropic.Tool")),
         tool_choice=_tool_choice(choice := fields.fields("tool_choice")),
         parallel_calls=not choice.boolean("disable_parallel_tool_use", False),
         format=_format(fields),
@@ -72,9 +73,8 @@ def _turns_of_blocks(role: str, blocks: list[Fields], names: dict[str, str]) -> 
                 turn = replace(turn, tool_calls=(*turn.tool_calls, call))
             case "tool_result":
                 yield _result(block, names)
-            case kind:
-                path = field_of(block.path("type"))
-                raise InvalidContent(f"{path}: no block type {kind[:100]!r} is known")
+            case _:
+                raise _unknown(block)
     turn = replace(turn, content="\n\n".join(text for text in texts if text))
     if turn != Message(role):
         yield turn
@@ -94,21 +94,33 @@ def _result(block: Fields, names: dict[str, str]) -> Message:
         images = tuple(_image(each) for each in blocks if each.text("type") == "image")
     return Message(
         Role.TOOL,
-        _text_of(block, "content"),
+        _text_of(block, "content", beside=("image",)),
         images=images,
         tool_name=names.get(call_id, ""),
         tool_call_id=call_id,
     )
 
 
-def _text_of(fields: Fields, name: str) -> str:
-    """A text, or the texts of a list of blocks."""
+def _text_of(fields: Fields, name: str, *, beside: tuple[str, ...] = ()) -> str:
+    """A text, or the texts of a list of blocks, some of which may be of kinds `beside` them."""
     value = fields.raw(name)
     if not isinstance(value, list):
         return fields.text(name)
-    blocks = fields.objects(name, "anthropic.ContentBlock")
-    texts = (each.text("text") for each in blocks if each.text("type") == "text")
+    texts: list[str] = []
+    for block in fields.objects(name, "anthropic.ContentBlock"):
+        match block.text("type"):
+            case "text":
+                texts.append(block.text("text"))
+            case "document":
+                texts.append(_document(block))
+            case kind if kind not in beside:
+                raise _unknown(block)
     return "\n\n".join(text for text in texts if text)
+
+
+def _unknown(block: Fields) -> InvalidContent:
+    path = field_of(block.path("type"))
+    return InvalidContent(f"{path}: no block type {block.text('type')[:100]!r} is known here")
 
 
 def _image(block: Fields) -> bytes:
@@ -122,6 +134,12 @@ def _document(block: Fields) -> str:
     if source.text("type") != "text":
         raise InvalidContent("only documents of type text can be read")
     return source.text("data")
+
+
+def _tools(offered: list[Fields]) -> tuple[JsonObject, ...]:
+    """All of them but what Anthropic runs itself, which is refused where it is all there is."""
+    own = [each for each in offered if not each.text("type").startswith(_HOSTED)]
+    return tuple(_tool(each) for each in own or offered)
 
 
 def _tool(fields: Fields) -> JsonObject:
@@ -151,6 +169,8 @@ def _tool_choice(fields: Fields) -> ToolChoice:
 
 def _think(fields: Fields) -> bool | None:
     """Claude Code sends a budget to every model; none is refused for that."""
+    if (fields.optional_integer("budget_tokens") or 0) < 0:
+        raise InvalidField("thinking.budget_tokens must not be negative")
     match fields.text("type"):
         case "":
             return None

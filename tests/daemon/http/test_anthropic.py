@@ -106,6 +106,9 @@ async def test_why_it_ended(finished: Finished, told: dict[str, str]) -> None:
     assert (await streamed(Started(1), finished))[-2]["delta"] == told
 
 
+RESULT = {"type": "tool_result", "tool_use_id": "c"}
+
+
 def asked(**fields: object) -> Request:
     body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
     return messages_request(Fields(body | fields, "MessagesRequest"))
@@ -156,6 +159,19 @@ def test_fields_of_a_request() -> None:
     assert asked(thinking={"type": "disabled"}).think is False
 
 
+def test_what_anthropic_runs_is_left_out_beside_other_tools() -> None:
+    """A result of a tool may be a text document."""
+    source = {"type": "text", "media_type": "text/plain", "data": "long"}
+    result = RESULT | {"content": [{"type": "document", "source": source}]}
+    request = asked(
+        tools=[{"type": "web_search_20250305", "name": "web_search"}, {"name": "f"}],
+        messages=[{"role": "user", "content": [result]}],
+    )
+    assert [tool["function"]["name"] for tool in request.tools] == ["f"]
+    assert request.messages is not None
+    assert request.messages[0].content == "long"
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
@@ -173,6 +189,12 @@ def test_fields_of_a_request() -> None:
         ({"tool_choice": {"type": "x"}}, "tool_choice.type must be"),
         ({"tool_choice": {"type": "tool"}}, "tool_choice.name is required"),
         ({"tools": [{"type": "web_search_20250305"}]}, r"tools\[0\].type: 'web_search_20250305'"),
+        ({"thinking": {"type": "enabled", "budget_tokens": -4}}, "budget_tokens must not be neg"),
+        ({"system": [{"type": "image"}]}, r"system\[0\].type: no block type 'image' is known"),
+        (
+            {"messages": [{"role": "user", "content": [RESULT | {"content": [{"type": "x"}]}]}]},
+            r"messages\[0\].content\[0\].content\[0\].type: no block type 'x' is known",
+        ),
         ({"stop_sequences": [3]}, r"stop_sequences\[0\] of type string"),
         ({"temperature": "x"}, "temperature"),
     ],
