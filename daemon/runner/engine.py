@@ -20,7 +20,7 @@ from queue import Empty
 from typing import Final
 
 from ..turns import Turns
-from . import cells, wire
+from . import attention, cells, wire
 from .answering import Answering
 from .batching import FINE_GRAIN, GRAIN, Pace, shares
 from .draft import Draft
@@ -64,7 +64,10 @@ class Engine:
         self._running: list[Sequence] = []
         self._waiting: deque[Sequence] = deque()
         self._embeds = Embedder(model, context, self._batch)
-        self._pace = Pace(grain=FINE_GRAIN if context.without_flash else GRAIN)
+        self._pace = Pace(
+            grain=FINE_GRAIN if context.without_flash else GRAIN,
+            fine=context.without_flash or not attention.is_slow(model.head_width),
+        )
         self._speculation = Speculation(context, self._batch, speculate, draft)
         self._turns = turns
         self._leaving = False
@@ -206,10 +209,8 @@ class Engine:
                 self._answers.finish(sequence, "length")
         generating = [sequence for sequence in self._running if sequence.generating]
         prompting = self._prompting()
-        beside = len(generating) or int(self._turns.contended)
         wished = [self._most_at_once(sequence) for sequence in prompting]
-        total = self._pace.budget(beside, self._batch.room, sum(wished)) if prompting else 0
-        counts = shares(wished, total)
+        counts = shares(wished, self._budget(len(generating), sum(wished)))
         if not self._make_room(len(generating) + sum(counts)):
             return self._plan()
         self._guess(generating, sum(counts))
@@ -228,6 +229,13 @@ class Engine:
                 self._add_prompt(sequence, count)
                 planned.append((sequence, count))
         return planned, sum(counts)
+
+    def _budget(self, generating: int, wished: int) -> int:
+        """How many tokens of prompts the next step may evaluate."""
+        if not wished:
+            return 0
+        contended = self._turns.contended
+        return self._pace.budget(generating, self._batch.room, wished, contended=contended)
 
     def _most_at_once(self, sequence: Sequence) -> int:
         """How many of its prompt's tokens may be evaluated next, given what has logits."""

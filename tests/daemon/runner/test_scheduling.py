@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from qm.daemon.runner.batching import FIRST_CHUNK, GRAIN, SMALLEST_CHUNK, Pace, shares
+from qm.daemon.runner.batching import (
+    FINE_GRAIN,
+    FIRST_CHUNK,
+    GRAIN,
+    SMALLEST_CHUNK,
+    Pace,
+    shares,
+)
 from qm.daemon.runner.cells import between, count, grown, shared
 from qm.daemon.runner.prefix import common_prefix, reusable_prefix
 from qm.daemon.runner.slots import Slots
@@ -108,40 +115,60 @@ def test_the_cost_of_other_answers_does_not_shrink_prompts_to_nothing() -> None:
 
 def test_a_part_of_a_tile_becomes_a_whole_one() -> None:
     """Small bites take longer for each token, and must not make the next ones smaller still."""
-    assert Pace(token_s=0.008).budget(1, 512, 1536) == GRAIN
+    assert Pace(token_s=0.008).budget(0, 512, 1536, contended=True) == GRAIN
     assert Pace(token_s=0.03).budget(1, 512, 1536) < GRAIN
     pace = Pace(token_s=0.008)
     for _ in range(20):
         pace.learn(18 * 0.03, prompt_tokens=18, generating=0)
-    assert pace.budget(1, 512, 1536) == GRAIN
+    assert pace.budget(0, 512, 1536, contended=True) == GRAIN
+
+
+def test_no_tile_is_begun_for_a_few_tokens_beside_answers() -> None:
+    """Attention takes as long for one row of a tile as for all: answers' rows are counted."""
+    for generating in (1, 8, 63, 64, 70):
+        piece = Pace(token_s=0.001).budget(generating, 512, 1536)
+        assert FINE_GRAIN <= piece < 512
+        assert (piece + generating) % GRAIN == 0
+    assert Pace(token_s=0.008).budget(1, 512, 1536) == GRAIN - 1
+
+
+def test_where_parts_of_tiles_cost_no_more_answers_wait_for_less() -> None:
+    """The pause that answers are promised decides, not the tile; but for very small pieces."""
+    assert Pace(token_s=0.003, fine=True).budget(1, 512, 1536) == 48
+    assert Pace(token_s=0.008, fine=True).budget(1, 512, 1536) == FINE_GRAIN
+    assert (Pace(token_s=0.001, fine=True).budget(3, 512, 1536) + 3) % GRAIN == 0
+    pace = Pace(token_s=0.003, fine=True)
+    for _ in range(20):
+        pace.learn(48 * 0.006, prompt_tokens=48, generating=1)
+    assert pace.budget(1, 512, 1536) == FINE_GRAIN
 
 
 def test_a_prompt_ends_with_no_small_piece() -> None:
     """Few tokens behind a long prompt take as long as a whole tile: they are spread over others."""
-    pieces = _pieces(1800, [0.008] * 30, generating=1)
+    pieces = _pieces(1800, [0.008] * 30)
     assert min(pieces) >= GRAIN
     assert max(pieces) <= GRAIN + 4
-    assert Pace(token_s=0.008).budget(1, 512, 20) == 20
+    assert Pace(token_s=0.008).budget(0, 512, 20) == 20
 
 
 paces = st.one_of(st.none(), st.floats(1e-5, 1 / GRAIN))
 
 
-@given(st.integers(1, 3000), st.lists(paces, min_size=60, max_size=60), st.integers(0, 4))
+@given(st.integers(1, 3000), st.lists(paces, min_size=60, max_size=60))
 def test_pieces_leave_the_same_bits_at_every_pace(
-    waiting: int, token_s: list[float | None], generating: int
+    waiting: int, token_s: list[float | None]
 ) -> None:
     """Only at its end a prompt has tokens beyond whole fours, and never fewer than a tile."""
-    *others, last = _pieces(waiting, token_s, generating)
+    *others, last = _pieces(waiting, token_s)
     assert all(piece >= GRAIN and piece % 4 == 0 for piece in others)
     assert last >= min(GRAIN, waiting)
 
 
-def _pieces(waiting: int, token_s: list[float | None], generating: int) -> list[int]:
+def _pieces(waiting: int, token_s: list[float | None]) -> list[int]:
     pieces = []
     for one in token_s:
-        piece = Pace(token_s=one).budget(generating, 512, waiting)
-        assert 0 < piece <= 512 - generating
+        piece = Pace(token_s=one).budget(0, 512, waiting, contended=True)
+        assert 0 < piece <= 512
         pieces.append(piece)
         waiting -= piece
         if not waiting:
