@@ -14,7 +14,8 @@ from .clearing import clear_for
 from .llama import Context
 from .slots import Slot, Slots
 
-MOST_BYTES: Final = 32 << 20  # of all that is packed; larger models have little to gain
+MOST_BYTES: Final = 32 << 20  # of all that is packed to gain time; larger models gain little
+KEPT_BYTES: Final = 128 << 20  # of all that is packed where an answer shall have the first cells
 _STEP: Final = 256  # cells; llama.cpp looks at so many more at a time
 _ANSWER: Final = 128  # tokens that one is expected to have
 
@@ -26,28 +27,41 @@ class Packing:
         self._context = context
         self._slots = slots
 
-    def pack(self, n_tokens: int, *, always: bool = False) -> bool:
-        """Empties the cache for a prompt of `n_tokens`, if that pays or `always`, while no slot is
-        busy.
+    def pack(self, n_tokens: int) -> bool:
+        """Empties the cache for a prompt of `n_tokens`, if that pays, while no slot is busy.
 
         All goes or nothing, so that what is evaluated next begins with the first cell.
         """
-        held = self._slots.most_cells
-        pays = held > n_tokens and held + n_tokens + _ANSWER > _STEP
-        if not (self._context.on_host and held and (pays or always)):
+        held, holding = self._slots.most_cells, self._slots.holding
+        pays = held > n_tokens and held + n_tokens + _ANSWER > _STEP and self._context.can_share
+        if not (self._context.on_host and held and pays and all(map(self._can_go, holding))):
             return False
-        holding = self._slots.holding
-        if not all(self._can_go(slot) for slot in holding):
+        if sum(map(self._bytes, self._slots.all)) > MOST_BYTES:
             return False
-        kept_bytes = sum(len(slot.packed) for slot in self._slots.all if slot.packed)
-        added_bytes = sum(self._context.state_bytes(slot.id) for slot in holding)
-        if kept_bytes + added_bytes > MOST_BYTES:
-            return False
-        for slot in holding:
-            slot.packed = self._context.state(slot.id)
-            slot.shrink(0)
-        self._context.clear()
+        self._take_out(holding)
         return True
+
+    def clear(self, source: Slot | None, *, stays: bool) -> bool:
+        """Empties the cache whatever that takes, while no slot is busy; whether that was needed
+        and all of it is empty now.
+
+        `source` is kept: it `stays` in its cells, or is packed. Of all others the last used are
+        packed, and what would take too much memory is lost: its next turn evaluates it again.
+        """
+        if not self._context.on_host:
+            return False
+        stays = stays or source is None or not self._can_go(source)
+        room = KEPT_BYTES
+        for slot in sorted(self._slots.idle(), key=lambda slot: -slot.used_at):
+            if slot is source:
+                continue
+            room -= self._bytes(slot)
+            if room < 0 or not self._can_go(slot):
+                self._context.remove(slot.id, -1)
+                self._slots.empty(slot)
+        going = [slot for slot in self._slots.holding if not (stays and slot is source)]
+        self._take_out(going)
+        return bool(going) and not self._slots.holding
 
     def unpack(self, source: Slot, slot: Slot, length: int) -> int:
         """Puts the first `length` tokens of a packed slot into an idle one, maybe the same, that
@@ -66,6 +80,20 @@ class Packing:
         slot.guarded = length
         return length
 
+    def _take_out(self, slots: list[Slot]) -> None:
+        for slot in slots:
+            slot.packed = self._context.state(slot.id)
+            slot.shrink(0)
+            self._context.remove(slot.id, -1)
+        if not self._slots.holding:
+            self._context.clear()  # what comes next begins with the first cell
+
+    def _bytes(self, slot: Slot) -> int:
+        """What it takes, or would take, when it is packed."""
+        if slot.packed is not None:
+            return len(slot.packed)
+        return self._context.state_bytes(slot.id) if slot.spans else 0
+
     def _can_go(self, slot: Slot) -> bool:
         """Whether all that it holds comes back with its state; images keep other accounts."""
-        return not slot.extra and not slot.floor and not self._context.floor(len(slot.cached))
+        return not slot.extra

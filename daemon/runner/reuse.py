@@ -50,10 +50,12 @@ class Reuse:
 
     def pack(self, sequence: Sequence) -> bool:
         """Clears the cache of idle conversations for `sequence`, which is to run alone."""
-        keeps = self._keeps_cells(sequence)
-        if keeps and self._goes_on_alone(sequence):
-            return False
-        return self._packing.pack(len(sequence.tokens), always=keeps)
+        if not self._keeps_cells(sequence):
+            return self._packing.pack(len(sequence.tokens))
+        source, shared = self._best(sequence, [])
+        stay = self._repeats(sequence, source, shared)
+        goes_on = source is not None and self._seat_for(source, shared, stay=stay) is source
+        return self._packing.clear(source, stays=goes_on)
 
     def seat(self, sequence: Sequence, running: list[Sequence]) -> bool:
         """Gives `sequence` a slot with what is cached of its tokens; False when none is free."""
@@ -108,14 +110,6 @@ class Reuse:
         rounding where a token stands.
         """
         return sequence.repeatable and self._context.without_flash
-
-    def _goes_on_alone(self, sequence: Sequence) -> bool:
-        """Whether it continues the one conversation that the cache holds, where that stands."""
-        source, shared = self._best(sequence, [])
-        stay = self._repeats(sequence, source, shared)
-        return (
-            self.slots.holding == [source] and self._seat_for(source, shared, stay=stay) is source
-        )
 
     def _repeats(self, sequence: Sequence, source: Slot | None, shared: int) -> bool:
         """Whether it was asked there before, and shall have its old cells."""

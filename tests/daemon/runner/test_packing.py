@@ -34,7 +34,7 @@ from qm.daemon.runner.slots import Slots
 from qm.daemon.runner.weights import Model
 
 packing.MOST_BYTES = int(sys.argv[2])
-placement = wire.Placement(n_ctx=1024, n_parallel=1, n_threads=1, flash_attention="on")
+placement = wire.Placement(n_ctx=2048, n_parallel=1, n_threads=1, flash_attention=sys.argv[3])
 log = Log()
 model = Model([sys.argv[1]], placement, lambda _: True, log)
 context = Context(model, placement, log, embedding=False)
@@ -67,9 +67,41 @@ if found["packed"]:
 print(json.dumps(found))
 """
 
+_CLEARING = """
+packing.KEPT_BYTES = int(2.5 * context.state_bytes(first.id))
+talks = {slot: [1, *(40 + (7 + slot.id) * at % 240 for at in range(300))] for slot in slots.all}
 
-def _found(model: Path, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
-    command = [sys.executable, "-c", _SCRIPT, str(model), str(most_bytes)]
+def begin(slot):
+    tokens[:] = talks[slot]
+    found = evaluate(slot, 0, 299), evaluate(slot, 299, 300)
+    slots.take(slot)
+    slot.grow(300)
+    slots.give_back(slot, tokens[:300])
+    return found
+
+def told():
+    return ["packed" if slot.packed else "here" if slot.spans else "lost" for slot in slots.all]
+
+context.clear()
+for slot in slots.all:
+    slots.empty(slot)
+clearing, shown = packing.Packing(context, slots), []
+before = begin(slots.all[0])
+for slot in slots.all[1:]:
+    begin(slot)
+shown.append((clearing.clear(slots.all[1], stays=True), told()))
+shown.append((clearing.clear(slots.all[1], stays=False), told()))
+shown.append((clearing.clear(None, stays=False), told()))
+again = begin(slots.all[0])
+shown.append((clearing.clear(slots.all[0], stays=True), told()))
+print(json.dumps({"shown": shown, "same": before == again}))
+"""
+
+
+def _found(
+    model: Path, most_bytes: int = MOST_BYTES, more: str = "", flash: str = "on"
+) -> dict[str, Any]:
+    command = [sys.executable, "-c", _SCRIPT + more, str(model), str(most_bytes), flash]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=120)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -99,6 +131,21 @@ def test_what_takes_too_much_memory_stays_where_it_is(tiny: Path) -> None:
     """Nothing is packed then, rather than a part."""
     found = _found(tiny, most_bytes=1000)
     assert (found["packed"], found["cells"]) == (False, 300)
+
+
+def test_an_answer_that_must_repeat_has_the_first_cells(tiny: Path) -> None:
+    """Whatever was there: the last used of the others are packed, as many as may be; its own
+    conversation always, or it stays. A prompt has the same logits there as in a new cache.
+    """
+    found = _found(tiny, more=_CLEARING, flash="off")
+    lost, packed, here = "lost", "packed", "here"
+    assert found["shown"] == [
+        [False, [lost, here, lost, packed, packed]],
+        [True, [lost, packed, lost, packed, packed]],
+        [False, [lost, lost, lost, packed, packed]],
+        [False, [here, lost, lost, packed, packed]],
+    ]
+    assert found["same"]
 
 
 @pytest.mark.asyncio
