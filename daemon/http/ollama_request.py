@@ -24,6 +24,7 @@ from .tool_documents import tool_documents
 log = Log("http")
 
 MOST_TOP_LOGPROBS = 20
+ANY_OBJECT: JsonObject = {"type": "object"}  # what JSON without a schema is
 _THINK_LEVELS = ("high", "medium", "low", "max")
 _THINK_VALUES = '"high", "medium", "low", "max", true, or false'
 
@@ -160,7 +161,7 @@ def _format(value: object) -> Format | None:
         case None | "":
             return None
         case "json":
-            return Format(json_schema={"type": "object"})
+            return Format(json_schema=ANY_OBJECT)
         case dict():
             return Format(json_schema=value)
         case _:

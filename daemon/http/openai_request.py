@@ -11,7 +11,14 @@ from ..chat.request import EmbedRequest, Format, Request
 from .choices import MOST_CHOICES
 from .content import InvalidContent, effort, named_options, token_limit
 from .fields import Fields, WrongType, field_of
-from .ollama_request import MOST_TOP_LOGPROBS, InvalidField, keep_alive_s, model_name, token
+from .ollama_request import (
+    ANY_OBJECT,
+    MOST_TOP_LOGPROBS,
+    InvalidField,
+    keep_alive_s,
+    model_name,
+    token,
+)
 from .openai_messages import messages
 from .openai_tools import (
     allowed,
@@ -121,7 +128,7 @@ def response_format(fields: Fields) -> Format | None:
         case "" | "text":
             return None
         case "json_object":
-            return Format(json_schema={})
+            return Format(json_schema=wanted.document("schema") or ANY_OBJECT)
         case "json_schema":
             return Format(json_schema=wanted.fields("json_schema").document("schema"))
         case kind:

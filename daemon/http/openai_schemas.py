@@ -68,7 +68,8 @@ _CHOICE = any_of(
     CHOICE_WORDS, shape({"type": {"const": "function"}, "function": shape({"name": FUNCTION_NAME})})
 )
 _FORMAT = any_of(
-    shape({"type": {"enum": ["text", "json_object"]}}),
+    shape({"type": {"const": "text"}}),
+    shape({"type": {"const": "json_object"}}, schema=MAYBE_OBJECT),
     shape({"type": {"const": "json_schema"}, "json_schema": shape({"schema": OBJECT})}),
     NULL,
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..chat.request import Format, JsonObject, Message, Request, Role, ToolCall
 from .content import arguments, effort, named_options, token_limit
 from .fields import Fields, as_object, field_of
-from .ollama_request import MOST_TOP_LOGPROBS, InvalidField, model_name
+from .ollama_request import ANY_OBJECT, MOST_TOP_LOGPROBS, InvalidField, model_name
 from .openai_messages import content
 from .openai_request import bounded, lifetime
 from .openai_tools import allowed, tool_choice
@@ -134,7 +134,7 @@ def _format(wanted: Fields) -> Format | None:
         case "" | "text":
             return None
         case "json_object":
-            return Format(json_schema={})
+            return Format(json_schema=ANY_OBJECT)
         case "json_schema":
             return Format(json_schema=wanted.document("schema"))
         case kind:

@@ -56,7 +56,10 @@ def test_a_choice_may_allow_some_tools(nested: bool) -> None:
     assert request.tool_choice == ToolChoice("required")
     assert [tool["function"]["name"] for tool in request.tools] == ["h", "f"]
     assert chat(parallel_tool_calls=False).requests[0].parallel_calls is False
-    assert chat(response_format={"type": "json_object"}).requests[0].format == Format({})
+    any_object = Format({"type": "object"})
+    assert chat(response_format={"type": "json_object"}).requests[0].format == any_object
+    given = {"type": "json_object", "schema": {"type": "array"}}  # as some servers have it
+    assert chat(response_format=given).requests[0].format == Format({"type": "array"})
     assert chat(reasoning_effort="none").requests[0].think is False
     assert chat(max_tokens=-1).requests[0].options.num_predict == -1
 

@@ -193,6 +193,11 @@ def test_fields_of_a_request() -> None:
     assert request.parallel_calls is False
 
 
+def test_json_without_a_schema_is_an_object() -> None:
+    request = asked(text={"format": {"type": "json_object"}}).request
+    assert request.format == Format({"type": "object"})
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
