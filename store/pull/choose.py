@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import InvalidRequest, NotFound
 from .reference import Reference, file_stem
@@ -212,8 +212,9 @@ def _is_extra(file: RepoFile) -> bool:
 
 def _no_gguf(reference: Reference, files: list[RepoFile]) -> NoGguf:
     if any(file.path.endswith(_WEIGHTS) for file in files):
+        whole = replace(reference, quant=None, file=None)
         return NoGguf(
-            f"{reference.repo} has no GGUF but weights to make one from; try:"
-            f" qm pull {reference} --quantize Q4_K_M, or: qm create NAME --from {reference}"
+            f"{reference.repo} has no GGUF but weights to make one from; try: qm pull {whole}"
+            f" --quantize {reference.quant or 'Q4_K_M'}, or: qm create NAME --from {whole}"
         )
     return NoGguf(f"{reference.repo} has no model: neither GGUF nor safetensors")

@@ -100,8 +100,8 @@ def test_what_could_be_several_is_listed_so_that_each_can_be_named(paths: list[s
 
 
 def test_weights_that_are_no_gguf_say_how_to_build() -> None:
-    """And an empty repository says that it is."""
-    with pytest.raises(NoGguf, match="--quantize"):
-        chosen(["model.safetensors", "config.json"])
+    """In a command that works, with the type that was asked for; an empty repository says so."""
+    with pytest.raises(NoGguf, match=r"qm pull hf.co/o/r --quantize Q8_0, .* --from hf.co/o/r$"):
+        chosen(["model.safetensors", "config.json"], "hf.co/o/r:Q8_0")
     with pytest.raises(NoGguf, match="neither"):
         chosen(["README.md"])
