@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from qm.modelfiles.model import Model
@@ -32,7 +32,7 @@ from .prospects import Prospects
 from .questions import Question
 from .residents import Residents
 from .runner.process import Runner
-from .runner.wire import Loaded, Options, Placement, Speculate
+from .runner.wire import Options, Speculate
 from .scheduler import (
     Action,
     Grant,
@@ -47,22 +47,11 @@ from .scheduler import (
 )
 from .settings import Settings
 from .spare import Spare, Spawn
-from .ticket import Ticket
+from .ticket import Ticket, Use
 from .turns import Board
 from .watchdog import watch
 
 _log = logs.Log("supervisor")
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """A loaded model, yours until the context ends or you release it."""
-
-    runner: Runner
-    loaded: Loaded
-    placement: Placement
-    load_ns: int  # from asking to getting it, queue included
-    release: Callable[[], None]  # lets others have it; what came from it may still be read
 
 
 class Supervisor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..runner.failures import RunnerFailed
-from ..supervisor import Use
+from ..ticket import Use
 
 TRIES: Final = (False, True)  # whether it is the last
 

@@ -24,7 +24,8 @@ from ..meter import Meter
 from ..runner.failures import GenerateFailed
 from ..runner.process import GenerateEvent
 from ..runner.wire import Evaluated, Generate, Loaded, Options
-from ..supervisor import Supervisor, Use
+from ..supervisor import Supervisor
+from ..ticket import Use
 from . import capabilities
 from .another import TRIES, attempt
 from .conversation import (

@@ -20,7 +20,8 @@ from qm.daemon.runner.process import Runner
 from qm.daemon.runner.wire import Load, Loaded, Options
 from qm.daemon.settings import load_settings
 from qm.daemon.spare import STILL_S
-from qm.daemon.supervisor import Supervisor, Use
+from qm.daemon.supervisor import Supervisor
+from qm.daemon.ticket import Use
 from qm.modelfiles.model import Model
 from qm.store.gguf import Header, Tensor
 
