@@ -89,6 +89,8 @@ def _expanded(sources: tuple[Source, ...], folder: Path) -> Iterator[Source]:
 def _files_of(source: Source, path: Path) -> Iterator[Source]:
     found = {file for glob in REPOSITORY_PATTERNS for file in path.glob(glob)}
     for file in sorted(found):
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            continue
         name = file.relative_to(path).as_posix()
         yield replace(source, text=f"{source.text.rstrip('/')}/{name}")
 

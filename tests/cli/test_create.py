@@ -136,9 +136,10 @@ def test_a_type_that_does_not_exist_is_refused_before_any_file_is_touched(
 
 
 def test_a_repository_is_all_its_files(tmp_path: Path) -> None:
-    """Weights, configuration, tokenizer and card; pictures stay outside."""
+    """Weights, configuration, tokenizer and card; pictures and what is no file stay outside."""
     for name in ("model.safetensors", "config.json", "tokenizer.json", "README.md", "x.png"):
         (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "generation_config.json")
     spec = with_repository_files(from_modelfile(parse(f"FROM {tmp_path}")), tmp_path)
     names = {path.name for _, path in local_files(spec, tmp_path)}
     assert names == {"model.safetensors", "config.json", "tokenizer.json", "README.md"}

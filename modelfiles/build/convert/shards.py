@@ -96,7 +96,9 @@ def read_shard(path: Path) -> list[Stored]:
         header = _header(path, file.read(length))
     start = 8 + length
     entries = [(name, entry) for name, entry in header.items() if name != "__metadata__"]
-    return [_stored(path, name, entry, start, file_bytes) for name, entry in sorted(entries)]
+    stored = [_stored(path, name, entry, start, file_bytes) for name, entry in sorted(entries)]
+    _refuse_overlaps(path, stored)
+    return stored
 
 
 def _header(path: Path, data: bytes) -> dict[str, Any]:  # Any: a stranger's JSON
@@ -131,3 +133,14 @@ def _stored(path: Path, name: str, entry: Any, start: int, file_bytes: int) -> S
             "the file is cut short"
         )
     return Stored(name, dtype, tuple(shape), path, start + first, wanted)
+
+
+def _refuse_overlaps(path: Path, stored: list[Stored]) -> None:
+    """The format has every byte belong to one tensor; of two that share some, one is wrong."""
+    before = None
+    for each in sorted(stored, key=lambda each: (each.offset, each.size_bytes)):
+        if before is not None and each.offset < before.offset + before.size_bytes:
+            raise BadTensor(
+                f"{path.name} is damaged: {before.name!r} and {each.name!r} claim the same bytes"
+            )
+        before = each

@@ -194,6 +194,7 @@ CASES: dict[str, tuple[Change, type[ConversionError], str]] = {
     "huge shape": (reshape(UP, [2**40, 2**40]), BadTensor, "needs"),
     "offsets beyond the end": (offsets(UP, [2**40, 2**40 + 32768]), Truncated, "cut short"),
     "offsets backwards": (offsets(UP, [-32768, 0]), BadTensor, "has"),
+    "offsets of another tensor": (offsets(UP, [0, 32768]), BadTensor, "claim the same bytes"),
     "NaN": (poison(float("nan")), BadTensor, "NaN"),
     "infinite": (poison(float("inf")), BadTensor, "NaN or a number"),
     "too large for the type": (poison(1e6), BadTensor, "F16"),
