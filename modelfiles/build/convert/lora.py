@@ -102,6 +102,8 @@ class Adapter:
 
 def read_adapter(path: Path) -> Adapter:
     """The adapter in the directory `path`."""
+    if not (path / "adapter_config.json").is_file():
+        raise BadConfig("the adapter has no adapter_config.json, so it is no LoRA of PEFT's")
     config = Config(read_json(path / "adapter_config.json"), "adapter_config.json")
     if config.text("peft_type") not in ("", "LORA"):
         raise BadConfig(f"the adapter is {config.text('peft_type')}, only LoRA can be applied")

@@ -10,6 +10,7 @@ from .config import Json, read_json
 from .errors import BadConfig, MissingWeights, PickleRefused, Truncated
 from .shards import Stored, read_shard
 
+_ADAPTER = "adapter_model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pth", "*.pt", "*.ckpt")
 _NOT_THE_MODEL = ("adapter_", "consolidated", "optimizer", "training_args")
@@ -35,6 +36,8 @@ class Repository:
 
 def open_repository(path: Path) -> Repository:
     if not (path / "config.json").is_file():
+        if (path / _ADAPTER).is_file():
+            raise BadConfig("this is a LoRA: name it as ADAPTER, and what it was made for as FROM")
         raise BadConfig("there is no config.json, so this is no repository of a model")
     return Repository(path, read_json(path / "config.json"))
 
@@ -90,6 +93,8 @@ def _without_safetensors(path: Path) -> Exception:
         for file in sorted(path.glob(pattern)):
             if not file.name.startswith(_NOT_THE_MODEL):
                 return PickleRefused(file.name)
+    if (path / _ADAPTER).is_file():
+        return MissingWeights("the repository has no weights but those of a LoRA, an ADAPTER")
     return MissingWeights("the repository has no *.safetensors files")
 
 

@@ -231,3 +231,14 @@ def test_damaged_adapters(tmp_path: Path) -> None:
     (adapter / "adapter_model.bin").touch()
     with pytest.raises(PickleRefused):
         converted(tmp_path / "tiny", merge_adapters=[adapter])
+
+
+def test_adapters_in_other_places(tmp_path: Path) -> None:
+    """Who takes one for another hears which instruction it belongs to."""
+    adapter = write_adapter(tmp_path / "a", base(tmp_path / "tiny"), turned=False)
+    with pytest.raises(BadConfig, match="name it as ADAPTER"):
+        converted(adapter)
+    with pytest.raises(MissingWeights, match="an ADAPTER"):
+        converted(tmp_path / "tiny", deltas=[adapter])
+    with pytest.raises(BadConfig, match="no LoRA"):
+        converted(tmp_path / "tiny", merge_adapters=[tmp_path / "tiny"])
