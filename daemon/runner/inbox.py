@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -21,32 +22,43 @@ class Inbox:
     """
 
     def __init__(self, on_over: Callable[[], None] | None = None) -> None:
-        self._items: asyncio.Queue[_Item] = asyncio.Queue()
+        self._items: deque[_Item] = deque()
+        self._reader: asyncio.Future[None] | None = None  # waits for an item
         self._on_over = on_over
 
     def fail(self, failure: RunnerFailed) -> None:
         """All who read on from here get `failure`."""
-        self._items.put_nowait(failure)
+        self._add(failure)
 
     def deliver(self, answer: wire.FromRunner) -> None:
         """Adds an answer. Raises AnswerNotRead when too many wait: the reader has lost the rest."""
-        if self._items.qsize() >= UNREAD_LIMIT:
+        if len(self._items) >= UNREAD_LIMIT:
             cut = AnswerNotRead("the answer was not read for too long; it was cut")
-            self._items.put_nowait(cut)
+            self._add(cut)
             self._end()
             raise cut
-        unread = not self._items.empty()
-        self._items.put_nowait(answer)
+        unread = bool(self._items)
+        self._add(answer)
         if isinstance(answer, wire.Done) or (unread and isinstance(answer, wire.Failed)):
             self._end()
 
     async def read(self) -> wire.FromRunner:
-        """The next answer. Raises RunnerFailed or AnswerNotRead, also to those who ask again."""
-        item = await self._items.get()
+        """The next answer, for one reader. Raises RunnerFailed or AnswerNotRead, also to those who
+        ask again.
+        """
+        while not self._items:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        item = self._items[0]
         if isinstance(item, RunnerFailed | AnswerNotRead):
-            self._items.put_nowait(item)
             raise item
+        self._items.popleft()
         return item
+
+    def _add(self, item: _Item) -> None:
+        self._items.append(item)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     def _end(self) -> None:
         if self._on_over is not None:
