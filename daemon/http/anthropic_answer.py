@@ -74,9 +74,9 @@ class _Blocks:
 
     def grow(self, delta: Delta) -> Iterator[bytes]:
         if delta.thinking:
-            yield from self._text("thinking", "thinking", delta.thinking)
+            yield from self._text("thinking", delta.thinking)
         if delta.content:
-            yield from self._text("text", "text", delta.content)
+            yield from self._text("text", delta.content)
         for part in self._calls.of(delta):
             yield from self._call(part)
 
@@ -89,10 +89,10 @@ class _Blocks:
     def _index(self) -> int:
         return len(self.kinds) - 1
 
-    def _text(self, kind: str, field: str, text: str) -> Iterator[bytes]:
+    def _text(self, kind: str, text: str) -> Iterator[bytes]:
         if self._open != kind:
-            yield from self._begin(kind, {"type": kind, field: ""})
-        yield self._delta({"type": f"{kind}_delta", field: text})
+            yield from self._begin(kind, _block(kind, ""))
+        yield self._delta({"type": f"{kind}_delta", kind: text})
 
     def _call(self, part: ToolCallPart) -> Iterator[bytes]:
         if part.id:
@@ -138,12 +138,18 @@ def _message(model: str, content: list[JsonObject]) -> JsonObject:
 
 def _content(answer: Delta) -> Iterator[JsonObject]:
     if answer.thinking:
-        yield {"type": "thinking", "thinking": answer.thinking}
+        yield _block("thinking", answer.thinking)
     if answer.content:
-        yield {"type": "text", "text": answer.content}
+        yield _block("text", answer.content)
     for call in answer.tool_calls:
         call_id = call.id or new_id("call_")
         yield {"type": "tool_use", "id": call_id, "name": call.name, "input": call.arguments}
+
+
+def _block(kind: str, text: str) -> JsonObject:
+    """Reasoning has a signature at Anthropic, and clients that check their input miss it."""
+    block: JsonObject = {"type": kind, kind: text}
+    return block | {"signature": ""} if kind == "thinking" else block
 
 
 def _end(request: Request, finished: Finished, content: list[JsonObject]) -> JsonObject:

@@ -83,6 +83,14 @@ async def test_blocks_come_one_after_the_other(at: int) -> None:
     assert documents[-1]["type"] == "message_stop"
 
 
+async def test_reasoning_is_signed() -> None:
+    """By nobody; but clients that check what they get want the field, as Vercel's does."""
+    answer = (Delta(thinking="so"), Delta("a"), Finished(FinishReason.STOP, METRICS))
+    block = {"type": "thinking", "thinking": "so", "signature": ""}
+    assert (await whole(REQUEST, events(*answer)))["content"][0] == block
+    assert (await streamed(Started(1), *answer))[1]["content_block"] == block | {"thinking": ""}
+
+
 @pytest.mark.parametrize(
     ("finished", "told"),
     [

@@ -54,7 +54,7 @@ PREPARE |= {name: LOADED for name in CASES if name.endswith("_ps") or name.start
 # Compared as they are; the rest of what is dynamic only by type.
 EXACT = ("error", "done", "done_reason", "role", "prompt_eval_count", "version", "format", "family")
 # Extra fields of ours: `reasoning_content` is how other servers call `reasoning`.
-OURS = ("qm", "reasoning_content", "draft_count", "draft_accepted_count")
+OURS = ("qm", "reasoning_content", "draft_count", "draft_accepted_count", "signature")
 
 
 def test_every_difference_belongs_to_a_case() -> None:
