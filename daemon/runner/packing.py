@@ -46,9 +46,11 @@ class Packing:
         and all of it is empty now.
 
         `source` is kept: it `stays` in its cells, or is packed. Of all others the last used are
-        packed, and what would take too much memory is lost: its next turn evaluates it again.
+        packed, and what would take too much memory is lost: its next turn evaluates it again. All
+        stay where one can't go: to look at its images again would take longest.
         """
-        if not self._context.on_host:
+        others = [slot for slot in self._slots.holding if slot is not source]
+        if not self._context.on_host or not all(map(self._can_go, others)):
             return False
         stays = stays or source is None or not self._can_go(source)
         room = KEPT_BYTES
@@ -56,7 +58,7 @@ class Packing:
             if slot is source:
                 continue
             room -= self._bytes(slot)
-            if room < 0 or not self._can_go(slot):
+            if room < 0:
                 self._context.remove(slot.id, -1)
                 self._slots.empty(slot)
         going = [slot for slot in self._slots.holding if not (stays and slot is source)]
