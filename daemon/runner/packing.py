@@ -33,8 +33,10 @@ class Packing:
         All goes or nothing, so that what is evaluated next begins with the first cell.
         """
         held, holding = self._slots.most_cells, self._slots.holding
-        pays = held > n_tokens and held + n_tokens + _ANSWER > _STEP and self._context.can_share
-        if not (self._context.on_host and held and pays and all(map(self._can_go, holding))):
+        if held <= n_tokens or held + n_tokens + _ANSWER <= _STEP:
+            return False
+        possible = self._context.on_host and self._context.can_share
+        if not (possible and all(map(self._can_go, holding))):
             return False
         if sum(map(self._bytes, self._slots.all)) > MOST_BYTES:
             return False
@@ -52,7 +54,6 @@ class Packing:
         others = [slot for slot in self._slots.holding if slot is not source]
         if not self._context.on_host or not all(map(self._can_go, others)):
             return False
-        stays = stays or source is None or not self._can_go(source)
         room = KEPT_BYTES
         for slot in sorted(self._slots.idle(), key=lambda slot: -slot.used_at):
             if slot is source:
@@ -61,7 +62,11 @@ class Packing:
             if room < 0:
                 self._context.remove(slot.id, -1)
                 self._slots.empty(slot)
-        going = [slot for slot in self._slots.holding if not (stays and slot is source)]
+        going = [
+            slot
+            for slot in self._slots.holding
+            if slot is not source or (self._can_go(slot) and not stays)
+        ]
         self._take_out(going)
         return bool(going) and not self._slots.holding
 
