@@ -56,33 +56,10 @@ class Context:
         n_seq = 2 * self.n_slots + 1 if self._guards else self.n_slots
         self.n_outputs = n_seq  # tokens of one batch whose logits can be asked for
         self.can_roll_back = not (model.is_recurrent or embedding)
-        threads = placement.n_threads or os.cpu_count() or 1
-        n_ubatch = min(placement.n_ubatch, placement.n_batch)
         self.without_flash = not embedding and spares_flash(model, placement)
-        if self.without_flash:
-            n_ubatch = min(n_ubatch, attention.TOKENS_TOGETHER)
-        if embedding:  # mean pooling aborts when sequences can't share a batch evenly
-            n_ubatch = max(n_ubatch - n_ubatch % n_seq, n_seq)
-        self.n_threads = threads
-        self._spinning = Spinning(threads)
-        fields: dict[str, object] = {
-            "n_ctx": placement.n_ctx,
-            "n_batch": n_ubatch if embedding or self._guards else placement.n_batch,
-            "n_ubatch": n_ubatch,
-            "n_seq_max": n_seq,
-            # Logits are asked for one token a sequence: don't reserve room for a whole batch.
-            "n_outputs_max": 0 if embedding else self.n_outputs,
-            "n_threads": threads,
-            "n_threads_batch": threads,
-            "flash_attn_type": _choice(
-                FLASH_ATTENTION, "off" if self.without_flash else placement.flash_attention
-            ),
-            "type_k": _choice(KV_TYPES, placement.kv_type),
-            "type_v": _choice(KV_TYPES, placement.kv_type),
-            "embeddings": embedding,
-            "kv_unified": True,
-            "swa_full": True,  # a window's cells go on existing, so that prefixes stay reusable
-        }
+        self.n_threads = placement.n_threads or os.cpu_count() or 1
+        self._spinning = Spinning(self.n_threads)
+        fields = self._fields(placement, n_seq, embedding=embedding)
         self.pointer = C.llama_init_from_model(
             model.pointer, fill(C.llama_context_default_params(), fields)
         )
@@ -100,6 +77,32 @@ class Context:
         if self._guards:
             self._windows = Windows(self.pointer, self._memory, n_seq - 1)
         self.can_shift = bool(self._memory and C.llama_memory_can_shift(self._memory))
+
+    def _fields(self, placement: Placement, n_seq: int, *, embedding: bool) -> dict[str, object]:
+        """The parameters of a context for `n_seq` sequences. Raises LlamaError."""
+        n_ubatch = min(placement.n_ubatch, placement.n_batch)
+        if self.without_flash:
+            n_ubatch = min(n_ubatch, attention.TOKENS_TOGETHER)
+        if embedding:  # mean pooling aborts when sequences can't share a batch evenly
+            n_ubatch = max(n_ubatch - n_ubatch % n_seq, n_seq)
+        return {
+            "n_ctx": placement.n_ctx,
+            "n_batch": n_ubatch if embedding or self._guards else placement.n_batch,
+            "n_ubatch": n_ubatch,
+            "n_seq_max": n_seq,
+            # Logits are asked for one token a sequence: don't reserve room for a whole batch.
+            "n_outputs_max": 0 if embedding else self.n_outputs,
+            "n_threads": self.n_threads,
+            "n_threads_batch": self.n_threads,
+            "flash_attn_type": _choice(
+                FLASH_ATTENTION, "off" if self.without_flash else placement.flash_attention
+            ),
+            "type_k": _choice(KV_TYPES, placement.kv_type),
+            "type_v": _choice(KV_TYPES, placement.kv_type),
+            "embeddings": embedding,
+            "kv_unified": True,
+            "swa_full": True,  # a window's cells go on existing, so that prefixes stay reusable
+        }
 
     def adapt(self, adapters: Sequence[Any]) -> None:
         """Adds these adapters of the model to its weights, each in full."""
