@@ -240,7 +240,7 @@ class ChatService:
         request, loaded = work.request, work.loaded
         images = pictures(turns)
         mark = marker(images)
-        shown = marked(turns, mark) if images else turns
+        shown = marked(turns, mark)
         if work.template is None:
             text = without_template(shown)
         else:

@@ -39,6 +39,7 @@ class Inbox:
             raise cut
         unread = bool(self._items)
         self._add(answer)
+        # Whoever reads at once that it failed may ask again: for a shorter prompt, for one.
         if isinstance(answer, wire.Done) or (unread and isinstance(answer, wire.Failed)):
             self._end()
 
