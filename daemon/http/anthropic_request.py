@@ -8,10 +8,10 @@ from dataclasses import replace
 from ..chat.request import Format, JsonObject, Message, Request, Role, ToolCall, ToolChoice
 from .content import InvalidContent, arguments, image_data, named_options
 from .fields import Fields, field_of
+from .hosted_tools import ANTHROPIC, own_tools, unknown_tool
 from .ollama_request import InvalidField, model_name
 from .openai_request import lifetime
 
-_HOSTED = ("web_search_", "web_fetch_", "code_execution_", "tool_search_tool_")
 _MODES = {"auto": "auto", "any": "required", "none": "none", "tool": "required"}
 
 
@@ -138,17 +138,13 @@ def _document(block: Fields) -> str:
 
 def _tools(offered: list[Fields]) -> tuple[JsonObject, ...]:
     """All of them but what Anthropic runs itself, which is refused where it is all there is."""
-    own = [each for each in offered if not each.text("type").startswith(_HOSTED)]
-    return tuple(_tool(each) for each in own or offered)
+    return tuple(_tool(each) for each in own_tools(offered, ANTHROPIC, "custom"))
 
 
 def _tool(fields: Fields) -> JsonObject:
     """A tool in the form that templates render."""
-    kind = fields.text("type", "custom")
-    if kind != "custom":
-        raise InvalidField(
-            f"{field_of(fields.path('type'))}: {kind[:100]!r} runs at Anthropic only"
-        )
+    if fields.text("type", "custom") != "custom":
+        raise unknown_tool(fields)
     function: JsonObject = {
         "name": fields.text("name"),
         "description": fields.text("description"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..chat.request import JsonObject
-from .openai_schemas import FUNCTION_NAME, SAMPLING
+from .openai_schemas import SAMPLING
 from .schema import (
     BASE64,
     FLAG,
@@ -21,6 +21,7 @@ from .schema import (
     array_of,
     shape,
 )
+from .tool_schemas import NAME
 
 _WORDS = shape({"type": {"const": "text"}, "text": {"type": "string", "minLength": 1}})
 _IMAGE = shape(
@@ -30,7 +31,7 @@ _IMAGE = shape(
     }
 )
 _USE = shape(
-    {"type": {"const": "tool_use"}, "id": TEXT, "name": FUNCTION_NAME, "input": OBJECT},
+    {"type": {"const": "tool_use"}, "id": TEXT, "name": NAME, "input": OBJECT},
 )
 _RESULT = shape(
     {"type": {"const": "tool_result"}, "tool_use_id": TEXT},
@@ -38,10 +39,10 @@ _RESULT = shape(
 )
 _BLOCKS = array_of(any_of(_WORDS, _IMAGE, _USE, _RESULT), minItems=1)
 _TURN = shape({"role": {"enum": ["user", "assistant"]}, "content": any_of(TEXT, _BLOCKS)})
-_TOOL = shape({"name": FUNCTION_NAME}, description=MAYBE_TEXT, input_schema=MAYBE_OBJECT)
+_TOOL = shape({"name": NAME}, description=MAYBE_TEXT, input_schema=MAYBE_OBJECT)
 _CHOICE = any_of(
     shape({"type": {"enum": ["auto", "any", "none"]}}, disable_parallel_tool_use=FLAG),
-    shape({"type": {"const": "tool"}, "name": FUNCTION_NAME}),
+    shape({"type": {"const": "tool"}, "name": NAME}),
     NULL,
 )
 _THINKING = any_of(shape({"type": {"enum": ["enabled", "disabled", "adaptive"]}}), NULL)

@@ -20,6 +20,7 @@ from ..chat.request import (
 )
 from .choices import interleaved
 from .content import new_id
+from .custom_tools import input_of
 from .edge import sse
 from .ollama_answer import AnswerCutShort
 from .openai_logprobs import TextOffsets, chat_logprobs, text_logprobs
@@ -42,8 +43,9 @@ class Shape:
     id_prefix: str
     piece: Callable[[Delta, Progress, list[ToolCallPart]], JsonObject]
     last: JsonObject  # in place of a piece, beside the reason
-    whole: Callable[[Delta], JsonObject]
+    whole: Callable[[Delta, Progress], JsonObject]
     called: str = "tool_calls"  # the reason of an answer that ends with calls
+    custom: frozenset[str] = frozenset()  # tools that take a text
 
 
 Answers: TypeAlias = Sequence[AsyncGenerator[Event]]
@@ -53,9 +55,9 @@ Answers: TypeAlias = Sequence[AsyncGenerator[Event]]
 class Progress:
     """What has come of one choice."""
 
+    calls: CallParts
     begun: bool = False
     offsets: TextOffsets = field(default_factory=TextOffsets)
-    calls: CallParts = field(default_factory=CallParts)
     deltas: list[Delta] = field(default_factory=list)
     finished: Finished | None = None
 
@@ -72,7 +74,7 @@ async def stream(
 ) -> AsyncGenerator[bytes]:
     """Server-sent events as the SDKs read them, `[DONE]` last; `n` answers share a prompt."""
     head = _head(model, shape.chunk_object, shape)
-    progress = [Progress() for _ in answers]
+    progress = [Progress(CallParts(shape.custom)) for _ in answers]
     async with aclosing(interleaved(answers)) as events:
         async for index, event in events:
             choice = progress[index]
@@ -96,7 +98,7 @@ async def stream(
 
 async def whole(model: str, answers: Answers, shape: Shape, n: int = 1) -> JsonObject:
     """All choices, complete, as one document."""
-    progress = [Progress() for _ in answers]
+    progress = [Progress(CallParts(shape.custom)) for _ in answers]
     async with aclosing(interleaved(answers)) as events:
         async for index, event in events:
             choice = progress[index]
@@ -109,7 +111,7 @@ async def whole(model: str, answers: Answers, shape: Shape, n: int = 1) -> JsonO
     if any(choice.finished is None for choice in progress):
         raise AnswerCutShort("the answer ended before it was complete")
     choices = [
-        _choice(index, shape.whole(joined(choice.deltas)), choice.reason(shape.called))
+        _choice(index, shape.whole(joined(choice.deltas), choice), choice.reason(shape.called))
         for index, choice in enumerate(progress)
     ]
     return _head(model, shape.object, shape) | {"choices": choices, "usage": usage(progress, n)}
@@ -118,9 +120,11 @@ async def whole(model: str, answers: Answers, shape: Shape, n: int = 1) -> JsonO
 def usage(progress: Sequence[Progress], n: int) -> JsonObject:
     """The tokens of all choices; those of a prompt that `n` of them share count once."""
     done = [each.finished.metrics for each in progress if each.finished]
-    prompts = [metrics.prompt_tokens for metrics in done]
-    prompt = sum(max(prompts[at : at + n]) for at in range(0, len(prompts), n))
+    shared = [done[at : at + n] for at in range(0, len(done), n)]
+    prompt = sum(max(each.prompt_tokens for each in group) for group in shared)
+    cached = sum(min(each.cached_tokens for each in group) for group in shared)
     counts = usage_of(prompt, sum(metrics.generated_tokens for metrics in done))
+    counts["prompt_tokens_details"] = {"cached_tokens": cached}
     reasoning = sum(metrics.reasoning_tokens for metrics in done)
     if reasoning:
         counts["completion_tokens_details"] = {"reasoning_tokens": reasoning}
@@ -156,14 +160,14 @@ def _chat_piece(delta: Delta, choice: Progress, calls: list[ToolCallPart]) -> Js
     message: JsonObject = {} if choice.begun else {"role": "assistant"}
     message |= {"content": delta.content} | _reasoning(delta)
     if calls:
-        message["tool_calls"] = [_call_part(part) for part in calls]
+        message["tool_calls"] = [_call_part(part, choice.calls) for part in calls]
     return {"delta": message} | chat_logprobs(delta.logprobs)
 
 
-def _chat_whole(delta: Delta) -> JsonObject:
+def _chat_whole(delta: Delta, choice: Progress) -> JsonObject:
     message: JsonObject = {"role": "assistant", "content": delta.content} | _reasoning(delta)
     if delta.tool_calls:
-        message["tool_calls"] = [_call(call) for call in delta.tool_calls]
+        message["tool_calls"] = [_call(call, choice.calls) for call in delta.tool_calls]
         message["content"] = delta.content or None
     return {"message": message} | chat_logprobs(delta.logprobs)
 
@@ -175,19 +179,21 @@ def _reasoning(delta: Delta) -> JsonObject:
     return {"reasoning": delta.thinking, "reasoning_content": delta.thinking}
 
 
-def _call_part(part: ToolCallPart) -> JsonObject:
+def _call_part(part: ToolCallPart, calls: CallParts) -> JsonObject:
+    kind, given = ("custom", "input") if calls.is_custom(part.index) else ("function", "arguments")
     if not part.id:
-        return {"index": part.index, "function": {"arguments": part.arguments}}
-    function = {"name": part.name, "arguments": part.arguments}
-    return {"id": part.id, "index": part.index, "type": "function", "function": function}
+        return {"index": part.index, kind: {given: part.arguments}}
+    called = {"name": part.name, given: part.arguments}
+    return {"id": part.id, "index": part.index, "type": kind, kind: called}
 
 
-def _call(call: ToolCall) -> JsonObject:
-    return {
-        "id": call.id or new_id("call_"),
-        "type": "function",
-        "function": {"name": call.name, "arguments": call.arguments_json()},
-    }
+def _call(call: ToolCall, calls: CallParts) -> JsonObject:
+    told: JsonObject = {"id": call.id or new_id("call_")}
+    if calls.is_custom(call.index):
+        custom = {"name": call.name, "input": input_of(call.arguments)}
+        return told | {"type": "custom", "custom": custom}
+    function = {"name": call.name, "arguments": call.arguments_json()}
+    return told | {"type": "function", "function": function}
 
 
 CHAT = Shape(
@@ -208,8 +214,8 @@ def _function_piece(delta: Delta, choice: Progress, calls: list[ToolCallPart]) -
     return piece
 
 
-def _function_whole(delta: Delta) -> JsonObject:
-    whole = _chat_whole(delta)
+def _function_whole(delta: Delta, choice: Progress) -> JsonObject:
+    whole = _chat_whole(delta, choice)
     for call in whole["message"].pop("tool_calls", ()):
         whole["message"]["function_call"] = call["function"]
     return whole
@@ -226,7 +232,7 @@ def _text_piece(delta: Delta, choice: Progress, _calls: list[ToolCallPart]) -> J
     return _text(delta, choice.offsets)
 
 
-def _text_whole(delta: Delta) -> JsonObject:
+def _text_whole(delta: Delta, _choice: Progress) -> JsonObject:
     return _text(delta, TextOffsets())
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..chat.request import Message, Role, ToolCall
 from .content import InvalidContent, arguments, audio_data, image_data
+from .custom_tools import INPUT
 from .fields import Fields, as_object
 
 _ROLES = {"developer": Role.SYSTEM, "function": Role.TOOL}
@@ -77,6 +78,11 @@ def _calls(fields: Fields) -> Iterator[ToolCall]:
     if fields.raw("function_call") is not None:  # as old clients tell the only call
         yield _called(fields.fields("function_call"), "", 0)
     for index, call in enumerate(fields.objects("tool_calls", "openai.ToolCall")):
+        if call.text("type") == "custom":
+            custom = call.fields("custom")
+            given = {INPUT: custom.text("input")}
+            yield ToolCall(custom.text("name"), given, call.text("id"), index)
+            continue
         yield _called(call.fields("function"), call.text("id"), index)
 
 

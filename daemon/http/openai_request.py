@@ -22,6 +22,7 @@ from .ollama_request import (
 from .openai_messages import messages
 from .openai_tools import (
     allowed,
+    custom_names,
     function_choice,
     functions,
     speaks_of_functions,
@@ -39,6 +40,7 @@ class Wanted:
     include_usage: bool = False
     n: int = 1  # answers to each prompt, side by side
     functions: bool = False  # calls are told in the words of old clients
+    custom: frozenset[str] = frozenset()  # tools that take a text
 
     @property
     def model(self) -> str:
@@ -64,7 +66,8 @@ def chat_wanted(fields: Fields) -> Wanted:
         top_logprobs=bounded(fields, "top_logprobs", 0, 0, MOST_TOP_LOGPROBS),
         **lifetime(fields),
     )
-    return replace(_wanted(fields, [request]), functions=old)
+    custom = frozenset() if old else custom_names(fields)
+    return replace(_wanted(fields, [request]), functions=old, custom=custom)
 
 
 def completion_wanted(fields: Fields) -> Wanted:

@@ -27,7 +27,7 @@ from .schema import (
     shape,
     whole,
 )
-from .tool_schemas import FUNCTIONS, TOOLS
+from .tool_schemas import FUNCTIONS, NAME, OPENAI_TOOLS
 
 DATA_URL: JsonObject = {
     "type": "string",
@@ -39,7 +39,6 @@ EFFORT: JsonObject = {
 }
 REASONING: JsonObject = shape({}, effort=EFFORT) | {"type": ["object", "null"]}
 CHOICE_WORDS: JsonObject = {"enum": ["auto", "none", "required", None]}
-FUNCTION_NAME: JsonObject = {"type": "string", "minLength": 1}
 # Any option may stand here under its own name; these are the ones that clients send.
 _SENT = ("temperature", "top_p", "top_k", "min_p", "seed", "stop", "logit_bias")
 _PENALTIES = ("presence_penalty", "frequency_penalty", "repeat_penalty")
@@ -54,18 +53,27 @@ _PART = any_of(
     shape({"type": {"const": "image_url"}, "image_url": shape({"url": DATA_URL})}),
     shape({"type": {"const": "input_audio"}, "input_audio": shape({"data": BASE64})}),
 )
-_CALLED = shape({"name": FUNCTION_NAME}, arguments=any_of(OBJECT, {"const": ""}, NULL))
+_GIVEN = shape({"name": NAME, "input": TEXT})
+_CALLED = shape({"name": NAME}, arguments=any_of(OBJECT, {"const": ""}, NULL))
 _TURN = shape(
     {"role": TEXT},
     content=any_of(TEXT, array_of(_PART), NULL),
     name=MAYBE_TEXT,
     reasoning_content=MAYBE_TEXT,
     tool_call_id=MAYBE_TEXT,
-    tool_calls={"type": ["array", "null"], "items": shape({"function": _CALLED}, id=MAYBE_TEXT)},
+    tool_calls={
+        "type": ["array", "null"],
+        "items": any_of(
+            shape({"function": _CALLED}, id=MAYBE_TEXT, type={"enum": ["function", None]}),
+            shape({"type": {"const": "custom"}, "custom": _GIVEN}, id=MAYBE_TEXT),
+        ),
+    },
     function_call=any_of(_CALLED, NULL),
 )
 _CHOICE = any_of(
-    CHOICE_WORDS, shape({"type": {"const": "function"}, "function": shape({"name": FUNCTION_NAME})})
+    CHOICE_WORDS,
+    shape({"type": {"const": "function"}, "function": shape({"name": NAME})}),
+    shape({"type": {"const": "custom"}, "custom": shape({"name": NAME})}),
 )
 _FORMAT = any_of(
     shape({"type": {"const": "text"}}),
@@ -83,10 +91,10 @@ CHAT = Schema(
     "OpenAIChat",
     shape(
         {"model": MODEL, "messages": array_of(_TURN, minItems=1)},
-        tools=TOOLS,
+        tools=OPENAI_TOOLS,
         tool_choice=_CHOICE,
         functions=FUNCTIONS,
-        function_call=any_of({"enum": ["auto", "none", None]}, shape({"name": FUNCTION_NAME})),
+        function_call=any_of({"enum": ["auto", "none", None]}, shape({"name": NAME})),
         parallel_tool_calls=FLAG,
         response_format=_FORMAT,
         n=_COUNT,

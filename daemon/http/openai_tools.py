@@ -6,12 +6,15 @@ Old clients call them functions: `functions` and `function_call` stand for tools
 from __future__ import annotations
 
 from ..chat.request import JsonObject, ToolChoice
+from .custom_tools import custom_function
 from .fields import Fields
+from .hosted_tools import OPENAI, own_tools
 from .ollama_request import InvalidField
 from .tool_documents import function_document, tool_documents
 
 _WORDS = {"auto", "none", "required"}
 _ALLOWED = "allowed_tools"
+_OF = "openai.Tool"
 
 
 def speaks_of_functions(fields: Fields) -> bool:
@@ -39,7 +42,26 @@ def function_choice(fields: Fields) -> ToolChoice:
 
 
 def tools(fields: Fields) -> tuple[JsonObject, ...]:
-    return tool_documents(fields, "openai.Tool")
+    """The tools on offer; a custom one as a function of one text."""
+    offered = fields.objects("tools", _OF)
+    documents = zip(offered, tool_documents(fields, _OF), strict=True)
+    own = set(own_tools(offered, OPENAI, "function"))
+    required = tool_choice(fields).mode == "required"
+    return tuple(
+        custom_function(tool.fields("custom"), required=required) if _is_custom(tool) else document
+        for tool, document in documents
+        if tool in own
+    )
+
+
+def custom_names(fields: Fields) -> frozenset[str]:
+    """The names of the tools that take a text."""
+    offered = fields.objects("tools", _OF)
+    return frozenset(t.fields("custom").text("name") for t in offered if _is_custom(t))
+
+
+def _is_custom(tool: Fields) -> bool:
+    return tool.text("type") == "custom"
 
 
 def tool_choice(fields: Fields) -> ToolChoice:
@@ -81,7 +103,8 @@ def _allowance(choice: Fields) -> Fields:
 
 
 def _name(choice: Fields) -> str:
-    return choice.text("name") or choice.fields("function").text("name")
+    nested = choice.fields("function").text("name") or choice.fields("custom").text("name")
+    return choice.text("name") or nested
 
 
 def _word(value: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
+from typing import Final, NamedTuple
 
 import msgspec
 from qm.store.errors import QmError
@@ -26,11 +27,27 @@ from .content import new_id
 from .edge import sse
 from .ollama_answer import AnswerCutShort
 from .responses_request import Asked
-from .responses_tools import Namespaces
 from .tool_parts import CallParts
 
 _TOLD_OPTIONS = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 Keep = Callable[[JsonObject, Message], None]  # a complete response, and the turn it adds
+
+
+class _CallItem(NamedTuple):
+    """How a call is told: its type, the prefix of its id, where what it is given stands."""
+
+    kind: str
+    id_prefix: str
+    given: str
+    event: str  # what its pieces' events begin with
+
+
+_FUNCTION_CALL: Final = _CallItem(
+    "function_call", "fc_", "arguments", "response.function_call_arguments"
+)
+_CUSTOM_CALL: Final = _CallItem(
+    "custom_tool_call", "ctc_", "input", "response.custom_tool_call_input"
+)
 
 
 def opened(asked: Asked) -> JsonObject:
@@ -54,7 +71,7 @@ async def whole(
     asked: Asked, document: JsonObject, events: AsyncGenerator[Event], keep: Keep
 ) -> JsonObject:
     """The whole response: `document`, as `opened` gave it, filled in."""
-    response = _Response(document, asked.namespaces)
+    response = _Response(asked, document)
     async with aclosing(events):
         async for event in events:
             match event:
@@ -71,7 +88,7 @@ async def whole(
 
 async def stream(asked: Asked, events: AsyncGenerator[Event], keep: Keep) -> AsyncGenerator[bytes]:
     """Named and numbered events: the response, its items one by one, the response again."""
-    response = _Response(opened(asked), asked.namespaces)
+    response = _Response(asked, opened(asked))
     try:
         async with aclosing(events):
             async for event in events:
@@ -95,13 +112,13 @@ async def stream(asked: Asked, events: AsyncGenerator[Event], keep: Keep) -> Asy
 class _Response:
     """One response as it grows: at most one item is open, always the last."""
 
-    def __init__(self, document: JsonObject, namespaces: Namespaces) -> None:
+    def __init__(self, asked: Asked, document: JsonObject) -> None:
         self.begun = False
-        self._namespaces = namespaces
+        self._namespaces = asked.namespaces
         self._items: list[JsonObject] = []
         self._open = ""
         self._sequence = 0
-        self._calls = CallParts()
+        self._calls = CallParts(asked.custom)
         self._whole_calls: list[ToolCall] = []
         self.document = document
 
@@ -187,20 +204,22 @@ class _Response:
         yield self._part("response.output_text.delta", delta=delta.content, logprobs=logprobs)
 
     def _call(self, part: ToolCallPart) -> Iterator[bytes]:
+        custom = self._calls.is_custom(part.index)
+        kind, prefix, given, event = _CUSTOM_CALL if custom else _FUNCTION_CALL
         if part.id:
             namespace, name = self._namespaces.get(part.name, ("", part.name))
             item: JsonObject = {
-                "id": new_id("fc_"),
-                "type": "function_call",
+                "id": new_id(prefix),
+                "type": kind,
                 "status": "in_progress",
                 "call_id": part.id,
                 **({"namespace": namespace} if namespace else {}),
                 "name": name,
-                "arguments": "",
+                given: "",
             }
-            yield from self._add("function_call", item)
-        self._items[-1]["arguments"] += part.arguments
-        yield self._part("response.function_call_arguments.delta", delta=part.arguments)
+            yield from self._add(kind, item)
+        self._items[-1][given] += part.arguments
+        yield self._part(f"{event}.delta", delta=part.arguments)
 
     def _add(self, kind: str, item: JsonObject) -> Iterator[bytes]:
         yield from self._close()
@@ -223,9 +242,11 @@ class _Response:
                 done = {"text": part["text"], "logprobs": part["logprobs"]}
                 yield self._part("response.output_text.done", **done)
                 yield self._part("response.content_part.done", part=part)
+            case "custom_tool_call":
+                yield self._part(f"{_CUSTOM_CALL.event}.done", input=item["input"])
             case _:
                 told = {"name": item["name"], "arguments": item["arguments"]}
-                yield self._part("response.function_call_arguments.done", **told)
+                yield self._part(f"{_FUNCTION_CALL.event}.done", **told)
         if "status" in item:
             item["status"] = "completed"
         self._open = ""

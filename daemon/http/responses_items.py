@@ -9,7 +9,13 @@ from .content import new_id
 from .fields import Fields
 from .ollama_request import InvalidField
 
-_PREFIXES = {"message": "msg_", "function_call": "fc_", "function_call_output": "fco_"}
+_PREFIXES = {
+    "message": "msg_",
+    "function_call": "fc_",
+    "function_call_output": "fco_",
+    "custom_tool_call": "ctc_",
+    "custom_tool_call_output": "ctco_",
+}
 _MOST_ITEMS = 100
 _USUAL_ITEMS = 20
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..chat.request import Format, JsonObject, Message, Request, Role, ToolCall
 from .content import arguments, effort, named_options, token_limit
+from .custom_tools import INPUT
 from .fields import Fields, as_object, field_of
 from .ollama_request import ANY_OBJECT, MOST_TOP_LOGPROBS, InvalidField, model_name
 from .openai_messages import content
@@ -30,6 +31,7 @@ class Asked:
     store: bool
     stream: bool
     namespaces: Namespaces
+    custom: frozenset[str] = frozenset()  # tools that take a text, by the model's names
     background: bool = False
 
 
@@ -68,6 +70,7 @@ def responses_request(
         store=fields.boolean("store", True),
         stream=fields.boolean("stream", False),
         namespaces=tools.namespaces,
+        custom=tools.custom,
         background=_background(fields),
     )
 
@@ -94,7 +97,7 @@ def _turns(fields: Fields) -> Iterator[Message]:
     calls: list[ToolCall] = []
     for path, item in fields.items("input", "openai.ResponsesInputItem"):
         each = Fields(as_object(item, path, "openai.ResponsesInputItem"), path)
-        if each.text("type") == "function_call":
+        if each.text("type") in ("function_call", "custom_tool_call"):
             calls.append(_call(each, len(calls)))
             names[calls[-1].id] = calls[-1].name
             continue
@@ -112,7 +115,7 @@ def _turn(item: Fields, names: dict[str, str]) -> Iterator[Message]:
             role = item.text("role")
             text, images = content(item)
             yield Message(_ROLES.get(role, role), text, images=images)
-        case "function_call_output":
+        case "function_call_output" | "custom_tool_call_output":
             call_id = item.text("call_id")
             output = item.raw("output")
             text = content(item, "output")[0] if isinstance(output, list) else item.text("output")
@@ -126,7 +129,9 @@ def _turn(item: Fields, names: dict[str, str]) -> Iterator[Message]:
 
 def _call(item: Fields, index: int) -> ToolCall:
     name = name_in(item.text("namespace"), item.text("name"))
-    return ToolCall(name, arguments(item.raw("arguments")), item.text("call_id"), index)
+    custom = item.text("type") == "custom_tool_call"
+    given = {INPUT: item.text("input")} if custom else arguments(item.raw("arguments"))
+    return ToolCall(name, given, item.text("call_id"), index)
 
 
 def _format(wanted: Fields) -> Format | None:

@@ -6,7 +6,6 @@ from ..chat.request import JsonObject
 from .openai_schemas import (
     CHOICE_WORDS,
     DATA_URL,
-    FUNCTION_NAME,
     REASONING,
     SAMPLING,
 )
@@ -27,29 +26,37 @@ from .schema import (
     shape,
     whole,
 )
+from .tool_schemas import NAME, TEXT_FORMAT
 
 _PART = any_of(
     shape({"type": {"enum": ["input_text", "output_text"]}, "text": TEXT}),
     shape({"type": {"const": "input_image"}, "image_url": DATA_URL}),
 )
+_OUTPUTS = ("function_call_output", "custom_tool_call_output")
 _ITEM = any_of(
     shape({"role": TEXT, "content": any_of(TEXT, array_of(_PART))}, type={"const": "message"}),
     shape(
-        {"type": {"const": "function_call"}, "call_id": TEXT, "name": FUNCTION_NAME},
+        {"type": {"const": "function_call"}, "call_id": TEXT, "name": NAME},
         arguments=any_of(OBJECT, {"const": ""}, NULL),
     ),
-    shape({"type": {"const": "function_call_output"}, "call_id": TEXT, "output": TEXT}),
+    shape(
+        {"type": {"const": "custom_tool_call"}, "call_id": TEXT, "name": NAME, "input": TEXT},
+    ),
+    shape({"type": {"enum": list(_OUTPUTS)}, "call_id": TEXT, "output": TEXT}),
 )
 _FUNCTION = shape(
-    {"type": {"const": "function"}, "name": FUNCTION_NAME},
+    {"type": {"const": "function"}, "name": NAME},
     description=MAYBE_TEXT,
     parameters=MAYBE_OBJECT,
+)
+_CUSTOM = shape(
+    {"type": {"const": "custom"}, "name": NAME}, description=MAYBE_TEXT, format=TEXT_FORMAT
 )
 _NAMESPACE = shape(
     {
         "type": {"const": "namespace"},
-        "name": FUNCTION_NAME,
-        "tools": array_of(_FUNCTION),
+        "name": NAME,
+        "tools": array_of(any_of(_FUNCTION, _CUSTOM)),
     },
     description=MAYBE_TEXT,
 )
@@ -64,9 +71,9 @@ _ASKED: JsonObject = {
 }
 _SHARED: JsonObject = SAMPLING | {
     "instructions": MAYBE_TEXT,
-    "tools": {"type": ["array", "null"], "items": any_of(_FUNCTION, _NAMESPACE)},
+    "tools": {"type": ["array", "null"], "items": any_of(_FUNCTION, _CUSTOM, _NAMESPACE)},
     "tool_choice": any_of(
-        CHOICE_WORDS, shape({"type": {"const": "function"}, "name": FUNCTION_NAME})
+        CHOICE_WORDS, shape({"type": {"enum": ["function", "custom"]}, "name": NAME})
     ),
     "parallel_tool_calls": FLAG,
     "text": shape({}, format=_FORMAT) | {"type": ["object", "null"]},

@@ -1,4 +1,4 @@
-"""The tools of a body of `/v1/responses`: functions, alone or in namespaces. Pure.
+"""The tools of a body of `/v1/responses`: functions and texts, alone or in namespaces. Pure.
 
 Models know a tool by one name, so a namespace's functions get longer names on the way in, and on
 the way out the two that the client knows them by.
@@ -11,34 +11,26 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from ..chat.request import JsonObject
-from .fields import Fields, field_of
-from .ollama_request import InvalidField
+from .custom_tools import custom_function
+from .fields import Fields
+from .hosted_tools import OPENAI, own_tools, unknown_tool
+from .openai_tools import tool_choice
 
 _OF: Final = "openai.ResponsesTool"
+_FUNCTION: Final = "function"
+_CUSTOM: Final = "custom"
 _NAMESPACE: Final = "namespace"
-# What OpenAI runs itself. Agents offer some of it beside their own tools, and go on without.
-_HOSTED: Final = frozenset(
-    {
-        "code_interpreter",
-        "computer_use_preview",
-        "file_search",
-        "image_generation",
-        "mcp",
-        "tool_search",
-        "web_search",
-        "web_search_preview",
-    }
-)
 
 Namespaces: TypeAlias = Mapping[str, tuple[str, str]]  # namespace and name, by the model's name
 
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """Tools as templates read them, and which of them are in namespaces."""
+    """Tools as templates read them, which are in namespaces, and which take a text."""
 
     tools: tuple[JsonObject, ...] = ()
     namespaces: Namespaces = field(default_factory=dict)
+    custom: frozenset[str] = frozenset()
 
 
 def name_in(namespace: str, name: str) -> str:
@@ -48,46 +40,45 @@ def name_in(namespace: str, name: str) -> str:
 
 def offered(fields: Fields) -> Offered:
     """Raises InvalidField for tools that can't be offered, unless others can be in their place."""
-    wanted = [(tool, tool.text("type", "function")) for tool in fields.objects("tools", _OF)]
-    own = [(tool, kind) for tool, kind in wanted if kind not in _HOSTED]
-    if wanted and not own:
-        raise _refused(wanted[0][0])
-    functions = [each for tool, kind in own for each in _functions(tool, kind)]
-    names = {function.text("name") for namespace, function in functions if not namespace}
+    own = own_tools(fields.objects("tools", _OF), OPENAI, _FUNCTION)
+    flat = [each for tool in own for each in _flat(tool)]
+    names = {tool.text("name") for namespace, tool in flat if not namespace}
+    required = tool_choice(fields).mode == "required"
     tools: list[JsonObject] = []
     namespaces: dict[str, tuple[str, str]] = {}
-    for namespace, function in functions:
-        name = called = function.text("name")
+    custom: set[str] = set()
+    for namespace, tool in flat:
+        name = called = tool.text("name")
         if namespace:
             called = _unlike(names, name_in(namespace, name))
             namespaces[called] = (namespace, name)
             names.add(called)
-        tools.append(_document(function, called))
-    return Offered(tuple(tools), namespaces)
+        if tool.text("type") == _CUSTOM:
+            custom.add(called)
+        tools.append(_document(tool, called, required=required))
+    return Offered(tuple(tools), namespaces, frozenset(custom))
 
 
 def shown(tool: Fields) -> JsonObject:
     """The tool as a response repeats it."""
-    kind = tool.text("type", "function")
-    if kind in _HOSTED:
+    kind = tool.text("type", _FUNCTION)
+    if OPENAI.runs(kind):
         return {"type": kind}
     told = {"type": kind, "name": tool.text("name"), "description": tool.text("description")}
     if kind == _NAMESPACE:
         return told | {"tools": [shown(each) for each in tool.objects("tools", _OF)]}
+    if kind == _CUSTOM:
+        return told | {"format": tool.document("format") or {"type": "text"}}
     return told | {"strict": tool.raw("strict"), "parameters": tool.document("parameters")}
 
 
-def _functions(tool: Fields, kind: str) -> Iterator[tuple[str, Fields]]:
-    """The functions of a tool, each with its namespace."""
-    if kind == "function":
-        yield "", tool
-    elif kind == _NAMESPACE:
-        for each in tool.objects("tools", _OF):
-            if each.text("type", "function") != "function":
-                raise _refused(each)
-            yield tool.text("name"), each
-    else:
-        raise _refused(tool)
+def _flat(tool: Fields) -> Iterator[tuple[str, Fields]]:
+    """The tool, or those of the namespace that it is, each with its namespace."""
+    inside = tool.text("type") == _NAMESPACE
+    for each in tool.objects("tools", _OF) if inside else [tool]:
+        if each.text("type", _FUNCTION) not in (_FUNCTION, _CUSTOM):
+            raise unknown_tool(each)
+        yield tool.text("name") if inside else "", each
 
 
 def _unlike(names: set[str], name: str) -> str:
@@ -96,15 +87,14 @@ def _unlike(names: set[str], name: str) -> str:
     return name
 
 
-def _refused(tool: Fields) -> InvalidField:
-    path = field_of(tool.path("type"))
-    return InvalidField(f"{path}: {tool.text('type')[:100]!r} runs at OpenAI only", path)
-
-
-def _document(function: Fields, name: str) -> JsonObject:
+def _document(tool: Fields, name: str, *, required: bool) -> JsonObject:
+    if tool.text("type") == _CUSTOM:
+        document = custom_function(tool, required=required)
+        document["function"]["name"] = name
+        return document
     told = {
         "name": name,
-        "description": function.text("description"),
-        "parameters": function.document("parameters"),
+        "description": tool.text("description"),
+        "parameters": tool.document("parameters"),
     }
     return {"type": "function", "function": told}

@@ -52,17 +52,17 @@ def read_json(text: str, tools: Tools) -> list[Call]:
 
 
 _SEPARATORS = " \t\r\n,;"
+_DECODER = json.JSONDecoder(strict=False)  # models break lines in strings
 
 
 def _json_values(text: str) -> Iterator[object]:
-    decoder = json.JSONDecoder()
     at = 0
     while at < len(text):
         if text[at] in _SEPARATORS:
             at += 1
             continue
         try:
-            value, at = decoder.raw_decode(text, at)
+            value, at = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError):
             yield _literal(text[at:])
             return
@@ -172,7 +172,7 @@ def read_mistral(text: str, tools: Tools) -> list[Call]:
     text = text.replace("[TOOL_CALLS]", " ")
     while match := _MISTRAL.match(text, at):
         try:
-            value, at = json.JSONDecoder().raw_decode(text, match.end())
+            value, at = _DECODER.raw_decode(text, match.end())
         except (ValueError, RecursionError) as error:
             raise Malformed(text) from error
         calls.append(Call(match[1], arguments(value)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection
 from typing import Final
@@ -13,6 +14,7 @@ _HEAD: Final = re.compile(
     r'"(?:arguments|parameters)"\s*:\s*(?=\{)'
     r"|\s*(?:\[TOOL_CALLS\])?\s*([\w.\-]+)\s*(?:\[CALL_ID\]\s*[\w\-]+\s*)?\[ARGS\]\s*(?=\{)"
 )
+_ESCAPED: Final = {chr(code): json.dumps(chr(code))[1:-1] for code in range(0x20)}
 
 
 class ArgumentScanner:
@@ -65,14 +67,15 @@ class ArgumentScanner:
     def _advance(self) -> str:
         """Goes on to the end of the arguments or of the text; what came, without white space.
 
-        White space in a string stays. `ToolCall.arguments_json` has none either.
+        White space in a string stays, line breaks as JSON has them. `ToolCall.arguments_json`
+        has none either.
         """
         written: list[str] = []
         while self._at < len(self._text) and self._depth:
             character = self._text[self._at]
             self._at += 1
             if self._in_string or character not in " \t\r\n":
-                written.append(character)
+                written.append(_ESCAPED.get(character, character))
             if self._escaped:
                 self._escaped = False
             elif self._in_string:

@@ -6,6 +6,7 @@ import array
 import asyncio
 import base64
 import sys
+from dataclasses import replace
 
 from aiohttp import web
 from qm.store.manifests import StoredManifest
@@ -30,7 +31,8 @@ from ..transcription import transcribe
 async def _chat(request: web.Request, services: Services) -> web.StreamResponse:
     fields = await read_fields(request, "openai.ChatCompletionRequest", "EOF")
     wanted = chat_wanted(fields)
-    return await _answered(request, services, wanted, FUNCTIONS if wanted.functions else CHAT)
+    shape = FUNCTIONS if wanted.functions else replace(CHAT, custom=wanted.custom)
+    return await _answered(request, services, wanted, shape)
 
 
 async def _completions(request: web.Request, services: Services) -> web.StreamResponse:

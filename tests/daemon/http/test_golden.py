@@ -54,7 +54,9 @@ PREPARE |= {name: LOADED for name in CASES if name.endswith("_ps") or name.start
 # Compared as they are; the rest of what is dynamic only by type.
 EXACT = ("error", "done", "done_reason", "role", "prompt_eval_count", "version", "format", "family")
 # Extra fields of ours: `reasoning_content` is how other servers call `reasoning`.
+# `prompt_tokens_details` is OpenAI's own.
 OURS = ("qm", "reasoning_content", "draft_count", "draft_accepted_count", "signature")
+OURS += ("prompt_tokens_details",)
 
 
 def test_every_difference_belongs_to_a_case() -> None:
@@ -69,8 +71,9 @@ def test_answers_as_recorded(golden_daemon: Any, smollm2_gguf: Path, name: str) 
     """The recorded answer, or the one that is explained."""
     if name in PREPARE:
         prepare(golden_daemon, *PREPARE[name])
-    status, headers, body = ask(golden_daemon, CASES[name]["request"], smollm2_gguf)
     expected, difference = CASES[name]["response"], DIFFERENCES.get(name, {})
+    asked = greedy(CASES[name]["request"], expected)
+    status, headers, body = ask(golden_daemon, asked, smollm2_gguf)
     assert status == difference.get("status", expected["status"]), body[:500]
     if "contains" in difference:
         assert difference["contains"] in body.decode()
@@ -91,6 +94,16 @@ def prepare(daemon: Any, method: str, path: str, document: Case | None = None) -
         assert daemon.call(method, path, document)[0] == 200
         return
     assert send(daemon, method, path, {}, b"hello")[0] in (200, 201)
+
+
+def greedy(request: Case, expected: Case) -> Case:
+    """The request, without chance where it cut the recorded answer: ours might end before that."""
+    body = request.get("body")
+    options = body.get("options", {}) if isinstance(body, dict) else None
+    cut = expected.get("json", {}).get("done_reason") == "length"
+    if not cut or not isinstance(options, dict) or {"temperature", "seed"} & options.keys():
+        return request
+    return {**request, "body": {**body, "options": {**options, "temperature": 0}}}
 
 
 def ask(daemon: Any, request: Case, gguf: Path) -> tuple[int, dict[str, str], bytes]:

@@ -22,7 +22,7 @@ from qm.daemon.http.openai_answer import CHAT, FUNCTIONS, TEXT, stream, whole
 from qm.daemon.runner.wire import TokenLogprob
 from qm.store.errors import InvalidRequest
 
-METRICS = Metrics(prompt_tokens=5, generated_tokens=3)
+METRICS = Metrics(prompt_tokens=5, cached_tokens=2, generated_tokens=3)
 CALL = ToolCall("f", {"a": 1}, id="call_1")
 
 
@@ -68,7 +68,7 @@ async def test_tokens_of_reasoning_are_told_where_there_are_some() -> None:
     usage = (await whole("m", answers, CHAT))["usage"]
     assert usage["completion_tokens_details"] == {"reasoning_tokens": 2}
     plain = await whole("m", [events(Finished(FinishReason.STOP, METRICS))], CHAT)
-    assert plain["usage"].keys() == {"prompt_tokens", "completion_tokens", "total_tokens"}
+    assert "completion_tokens_details" not in plain["usage"]
 
 
 @pytest.mark.parametrize("at", range(6))
@@ -82,7 +82,12 @@ async def test_a_chat_is_the_same_wherever_it_is_cut(at: int) -> None:
     (call,) = [call for delta in deltas for call in delta.get("tool_calls", ())]
     assert (call["index"], call["id"], call["function"]["arguments"]) == (0, "call_1", '{"a":1}')
     assert chunks[-2]["choices"][0]["finish_reason"] == "tool_calls"
-    assert chunks[-1]["usage"] == {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+    assert chunks[-1]["usage"] == {
+        "prompt_tokens": 5,
+        "completion_tokens": 3,
+        "total_tokens": 8,
+        "prompt_tokens_details": {"cached_tokens": 2},
+    }
     assert all("usage" not in chunk for chunk in chunks[:-1])
     document = await whole("m", [events(*split("hello", at))], CHAT)
     message = document["choices"][0]["message"]
@@ -165,13 +170,15 @@ async def text_stream(answer: Sequence[Event]) -> AsyncGenerator[bytes]:
 
 
 async def test_prompts_count_once_for_all_their_answers() -> None:
-    """Two prompts with two answers each."""
-    answers = [
-        events(Finished(FinishReason.STOP, Metrics(prompt_tokens=n, generated_tokens=1)))
-        for n in (3, 3, 4, 4)
+    """Two prompts with two answers each; cached is what none of a prompt's answers evaluated."""
+    metrics = [
+        Metrics(prompt_tokens=n, cached_tokens=cached, generated_tokens=1)
+        for n, cached in ((3, 2), (3, 1), (4, 0), (4, 3))
     ]
-    document = await whole("m", answers, TEXT, 2)
-    assert document["usage"] == {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
+    answers = [events(Finished(FinishReason.STOP, each)) for each in metrics]
+    usage = (await whole("m", answers, TEXT, 2))["usage"]
+    assert usage.pop("prompt_tokens_details") == {"cached_tokens": 1}
+    assert usage == {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
 
 
 async def test_old_clients_get_a_function_call() -> None:

@@ -40,7 +40,11 @@ def test_chat_streams_what_it_answers_whole(client: openai.OpenAI) -> None:
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert text == choice.message.content
     assert [c.usage for c in chunks[:-1]] == [None] * (len(chunks) - 1)
-    assert chunks[-1].usage == whole.usage
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert usage.total_tokens == whole.usage.total_tokens
+    assert usage.prompt_tokens_details is not None
+    assert usage.prompt_tokens_details.cached_tokens  # of the same prompt before
     assert len({c.id for c in chunks}) == 1
     assert chunks[-2].choices[0].finish_reason == "length"
 

@@ -207,8 +207,8 @@ def test_json_without_a_schema_is_an_object() -> None:
         ({"input": [{"type": "bogus"}]}, r"input\[0\].type: no item type 'bogus'"),
         ({"tools": [{"type": "web_search"}]}, r"tools\[0\].type: 'web_search' runs at OpenAI"),
         (
-            {"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "custom"}]}]},
-            r"tools\[0\].tools\[0\].type: 'custom'",
+            {"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "shell"}]}]},
+            r"tools\[0\].tools\[0\].type: tools of type 'shell'",
         ),
         ({"max_output_tokens": -5}, "max_output_tokens must not be negative"),
         ({"temperature": "x"}, "temperature"),

@@ -6,6 +6,7 @@ The model is the demo model with templates that announce each family's notation.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,54 @@ def test_responses(gpt: openai.OpenAI) -> None:
         (item,) = answer.output
         assert fits(item.name, json.loads(item.arguments))
         assert (answer.temperature, answer.parallel_tool_calls) == (0, False)
+
+
+def test_custom_tools(gpt: openai.OpenAI) -> None:
+    """Their input is held to a regular expression, whole and streamed, in both APIs."""
+    regex = {"syntax": "regex", "definition": "(ls|pwd) [a-c]{2}"}
+    custom = {"name": "shell", "description": "Runs a command"}
+    asked: dict[str, Any] = {
+        "model": "qwen",
+        "messages": ASKED,
+        "tools": [
+            WEATHER,
+            {
+                "type": "custom",
+                "custom": {**custom, "format": {"type": "grammar", "grammar": regex}},
+            },
+        ],
+        "tool_choice": {"type": "custom", "custom": {"name": "shell"}},
+        "max_tokens": 64,
+        "temperature": 0,
+    }
+    (whole,) = gpt.chat.completions.create(**asked).choices
+    assert whole.finish_reason == "tool_calls"
+    (call,) = whole.message.tool_calls or []
+    assert call.type == "custom"
+    assert re.fullmatch(regex["definition"], call.custom.input)
+    chunks: Any = gpt.chat.completions.create(**asked, stream=True)
+    parts = [part for c in chunks for part in c.choices[0].delta.tool_calls or []]
+    assert parts[0].custom["name"] == "shell"
+    assert "".join(part.custom["input"] for part in parts) == call.custom.input
+    response: dict[str, Any] = {
+        "model": "mistral",
+        "input": "Weather in Oslo?",
+        "tools": [{"type": "custom", **custom, "format": {"type": "grammar", **regex}}],
+        "tool_choice": "required",
+        "max_output_tokens": 64,
+        "temperature": 0,
+    }
+    (item,) = gpt.responses.create(**response).output
+    assert item.type == "custom_tool_call"
+    assert re.fullmatch(regex["definition"], item.input)
+    events: Any = list(gpt.responses.create(**response, stream=True))
+    grown = [e.delta for e in events if e.type == "response.custom_tool_call_input.delta"]
+    assert "".join(grown) == item.input
+    output = {"type": "custom_tool_call_output", "call_id": item.call_id, "output": "a"}
+    turns: Any = [item.model_dump(exclude_none=True), output]
+    after = gpt.responses.create(model="mistral", input=turns, max_output_tokens=2)
+    assert after.usage is not None
+    assert after.usage.output_tokens <= 2
 
 
 def test_none_and_ollama(url: str, gpt: openai.OpenAI) -> None:

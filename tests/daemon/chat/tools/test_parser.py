@@ -134,6 +134,15 @@ def test_whatever_a_model_writes_can_be_sent(form: ToolFormat, text: str) -> Non
         assert delta.content == text
 
 
+def test_line_breaks_in_strings() -> None:
+    """Models write them without escapes; the client gets JSON all the same, wherever cut."""
+    text = '<tool_call>{"name": "weather", "arguments": {"city": "a\n\tb"}}</tool_call>'
+    for pieces in cuts(text):
+        told = parsed(TAGGED, pieces)
+        assert from_parts(told) == [("weather", {"city": "a\n\tb"})]
+        assert told.tool_calls[0].arguments == {"city": "a\n\tb"}
+
+
 def test_text_is_not_held_back() -> None:
     """Ordinary text passes at once, up to what may begin a mark."""
     parser = ToolCallParser(TAGGED, TOOLS)
