@@ -55,8 +55,10 @@ PREPARE |= {name: LOADED for name in CASES if name.endswith("_ps") or name.start
 EXACT = ("error", "done", "done_reason", "role", "prompt_eval_count", "version", "format", "family")
 # Extra fields of ours: `reasoning_content` is how other servers call `reasoning`.
 # `prompt_tokens_details` is OpenAI's own.
-OURS = ("qm", "reasoning_content", "draft_count", "draft_accepted_count", "signature")
-OURS += ("prompt_tokens_details",)
+OURS = (
+    *("qm", "reasoning_content", "draft_count", "draft_accepted_count", "signature"),
+    "prompt_tokens_details",
+)
 
 
 def test_every_difference_belongs_to_a_case() -> None:
@@ -99,9 +101,10 @@ def prepare(daemon: Any, method: str, path: str, document: Case | None = None) -
 def greedy(request: Case, expected: Case) -> Case:
     """The request, without chance where it cut the recorded answer: ours might end before that."""
     body = request.get("body")
-    options = body.get("options", {}) if isinstance(body, dict) else None
-    cut = expected.get("json", {}).get("done_reason") == "length"
-    if not cut or not isinstance(options, dict) or {"temperature", "seed"} & options.keys():
+    if expected.get("json", {}).get("done_reason") != "length" or not isinstance(body, dict):
+        return request
+    options = body.get("options", {})
+    if not isinstance(options, dict) or {"temperature", "seed"} & options.keys():
         return request
     return {**request, "body": {**body, "options": {**options, "temperature": 0}}}
 
