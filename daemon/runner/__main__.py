@@ -22,6 +22,7 @@ from qm.modelfiles.binding import binding_version
 from qm.modelfiles.native import C
 
 from . import wire
+from .ahead import Ahead
 from .intake import Intake
 from .isolation import isolate
 from .llama_error import LlamaError
@@ -68,6 +69,7 @@ def _wait_for_order(connection: socket.socket, intake: Intake) -> wire.Load | No
 
 def _load(order: wire.Load, connection: socket.socket, intake: Intake, log: Log) -> None:
     """Loads the model that `order` asks for and answers until `Exit`, or tells why it can't."""
+    ahead = Ahead(order)
     progress = _Progress(order.id, intake, connection)
     try:
         model = Model(order.weights, order.placement, progress.tell, log)
@@ -76,7 +78,7 @@ def _load(order: wire.Load, connection: socket.socket, intake: Intake, log: Log)
         return
     from .serving import serve  # noqa: PLC0415  imported by now, or soon
 
-    serve(order, model, connection, intake, log)
+    serve(order, model, connection, intake, log, ahead=ahead)
 
 
 class _Progress:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import gc
 import socket
 import sys
-from pathlib import Path
-
-from qm.modelfiles.binding import binding_version
 
 from ..hardware import physical_cores
 from ..turns import NoTurns, Turns
 from . import wire
+from .ahead import Ahead
 from .constraints import Constraints
 from .engine import Engine
 from .intake import Intake, Woken
@@ -20,12 +18,17 @@ from .llama_log import Log
 from .loading import complete
 from .preparing import Ready
 from .reuse import Reuse
-from .snapshots import Snapshots
 from .weights import Model
 
 
 def serve(
-    order: wire.Load, model: Model, connection: socket.socket, intake: Intake, log: Log
+    order: wire.Load,
+    model: Model,
+    connection: socket.socket,
+    intake: Intake,
+    log: Log,
+    *,
+    ahead: Ahead,
 ) -> None:
     """Tells that the model is loaded, and answers until `Exit`; or tells why it can't be used."""
     try:
@@ -42,7 +45,7 @@ def serve(
         projector,
     )
     connection.sendall(wire.encode(answer))
-    reuse = Reuse(context, _snapshots(order), lambda: intake.inbox.put(Woken()))
+    reuse = Reuse(context, ahead.snapshots(), lambda: intake.inbox.put(Woken()))
     engine = Engine(
         *(connection, intake, model, context),
         reuse=reuse,
@@ -57,13 +60,6 @@ def serve(
         draft.free()
     context.free()
     model.free()
-
-
-def _snapshots(order: wire.Load) -> Snapshots | None:
-    """Where conversations outlive this process; nowhere for models that only embed."""
-    if order.kv_directory is None or not order.kv_budget_bytes or order.embedding:
-        return None
-    return Snapshots(Path(order.kv_directory), order, binding_version())
 
 
 def _turns(placement: wire.Placement) -> Turns:

@@ -13,15 +13,17 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import threading
 import time
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from qm.modelfiles.binding import binding_version
 from qm.store.conversations import snapshot_prefix
 
 from .prefix import common_prefix, reusable_prefix
@@ -34,6 +36,7 @@ _LENGTH: Final = struct.Struct("<I")
 _MAX_HEAD_BYTES: Final = 64 << 20
 _NAME_PART: Final = 16
 _OLD_S: Final = 3600.0
+AHEAD_BYTES: Final = 128 << 20  # of larger ones the reading would be in the way of the weights'
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -49,6 +52,17 @@ class Snapshot:
 
     path: Path
     tokens: list[int]
+    used_ns: int = 0  # when, before this process
+    n_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Ahead:
+    """A snapshot that is read before anybody asks for it; `state` is known when `thread` ends."""
+
+    snapshot: Snapshot
+    state: memoryview | None = None
+    thread: threading.Thread = field(default_factory=threading.Thread)
 
 
 class Snapshots:
@@ -59,6 +73,7 @@ class Snapshots:
         self._conditions = conditions(load, version)
         self._prefix = f"{snapshot_prefix(load.model_digest)}{self._conditions[:_NAME_PART]}-"
         self._budget_bytes = load.kv_budget_bytes
+        self._ahead: _Ahead | None = None
         self._known = [
             snapshot
             for path in sorted(directory.glob(f"{self._prefix}*.kv"))
@@ -82,6 +97,26 @@ class Snapshots:
 
         Takes long for long conversations; may be called from another thread.
         """
+        ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead.snapshot is not snapshot:
+            return self._read(snapshot)
+        ahead.thread.join()
+        return ahead.state
+
+    def read_ahead(self) -> None:
+        """Begins to read the one that was used last: most likely it is asked for first."""
+        newest = max(self._known, key=lambda one: one.used_ns, default=None)
+        if newest is None or newest.n_bytes > AHEAD_BYTES:
+            return
+        ahead = self._ahead = _Ahead(newest)
+
+        def work() -> None:
+            ahead.state = self._read(newest)
+
+        ahead.thread = threading.Thread(target=work, name="read ahead", daemon=True)
+        ahead.thread.start()
+
+    def _read(self, snapshot: Snapshot) -> memoryview | None:
         try:
             data = _content(snapshot.path)
         except OSError:
@@ -151,13 +186,21 @@ class Snapshots:
                 file.seek(_DIGEST_BYTES, os.SEEK_CUR)
                 (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
                 head = msgspec.msgpack.decode(file.read(min(length, _MAX_HEAD_BYTES)), type=_Head)
+                facts = os.fstat(file.fileno())
             tokens = array("q", head.tokens).tolist()
         except (OSError, struct.error, msgspec.DecodeError, ValueError):
             magic, head, tokens = b"", _Head("", b""), []
         if magic != _MAGIC or head.conditions != self._conditions or not tokens:
             path.unlink(missing_ok=True)
             return None
-        return Snapshot(path, tokens)
+        return Snapshot(path, tokens, facts.st_mtime_ns, facts.st_size)
+
+
+def opened(load: Load) -> Snapshots | None:
+    """Where a model's conversations outlive its process; nowhere for those that only embed."""
+    if load.kv_directory is None or not load.kv_budget_bytes or load.embedding:
+        return None
+    return Snapshots(Path(load.kv_directory), load, binding_version())
 
 
 def _content(path: Path) -> bytearray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,17 +108,43 @@ def flip(data: bytes, at: int) -> bytes:
         pytest.param(lambda data: b"someone else's" + data, id="foreign"),
     ],
 )
-def test_a_damaged_snapshot_is_dropped(kv: Path, damage: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_damaged_snapshot_is_dropped(
+    kv: Path, damage: Callable[[bytes], bytes], *, ahead: bool
+) -> None:
     """At the latest when it is read; the file is gone then."""
     load = order(Path("/x"), kv)
     Snapshots(kv, load, "1").save([1] * 100, b"state" * 1000)
     [path] = files(kv)
     path.write_bytes(damage(path.read_bytes()))
     kept = Snapshots(kv, load, "1")
+    if ahead:
+        kept.read_ahead()
     found = kept.best([1] * 100, 0)
     assert found is None or kept.read(found) is None
     assert kept.best([1] * 100, 0) is None
     assert files(kv) == []
+
+
+def test_the_last_one_used_is_read_ahead(kv: Path) -> None:
+    """Whoever asks for it first needs no disk any more; whoever asks for another reads that."""
+    load = order(Path("/x"), kv)
+    before = Snapshots(kv, load, "1")
+    before.save([1] * 100, b"first")
+    [first] = files(kv)
+    before.save([2] * 100, b"second")
+    [second] = [path for path in files(kv) if path != first]
+    os.utime(first, (1, 1))
+    os.utime(second, (2, 2))
+    kept = Snapshots(kv, load, "1")
+    kept.read_ahead()
+    deadline = time.monotonic() + 60
+    while second.stat().st_mtime == 2:  # read files count as used
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    second.write_bytes(b"gone")
+    found = [kept.best([at] * 100, 0) for at in (2, 1)]
+    assert [bytes(kept.read(one) or b"") for one in found if one] == [b"second", b"first"]
 
 
 def test_other_conditions_find_nothing(kv: Path) -> None:
@@ -218,11 +245,13 @@ async def test_nobody_waits_for_a_slow_disk_but_who_needs_it(tmp_path: Path, kv:
     await runner.load(load)
     said, _ = await answer(runner, talk, 4)
     await runner.close()
+    [path] = files(kv)
+    os.utime(path, (1, 1))
+    Snapshots(kv, load, binding_version()).save([9] * 100, b"of no use")  # is read ahead
     runner = await Runner.spawn(tmp_path / "log")
     try:
         await runner.load(load)
         await runner.ping()  # it knows by now what is there
-        [path] = files(kv)
         path.unlink()
         os.mkfifo(path)  # whoever opens it waits for a writer
         waiting = [asyncio.create_task(answer(runner, talk, 4)) for _ in range(2)]
@@ -233,6 +262,6 @@ async def test_nobody_waits_for_a_slow_disk_but_who_needs_it(tmp_path: Path, kv:
         for again, done in await asyncio.gather(*waiting):
             assert again.tokens == said.tokens
             assert done.prompt_tokens == len(talk)
-        assert files(kv) == []
+        assert path not in files(kv)
     finally:
         await runner.close()
