@@ -62,15 +62,10 @@ def quantise(source: Path, target: Path, order: Order, on_tensor: OnTensor) -> N
     """Writes `target`, which may exist and is overwritten. Raises QuantiseFailed."""
     log = native_log()
     parameters, kept = _parameters(order)
-    log.errors.clear()
-    log.on_tensor = _letting_others_in(on_tensor)
-    try:
-        with sharing().turn():
-            status = C.llama_model_quantize(
-                os.fsencode(source), os.fsencode(target), ctypes.byref(parameters)
-            )
-    finally:
-        log.on_tensor = None
+    with log.telling(on_tensor=_letting_others_in(on_tensor)), sharing().turn():
+        status = C.llama_model_quantize(
+            os.fsencode(source), os.fsencode(target), ctypes.byref(parameters)
+        )
     del kept
     if status:
         _check_writable(target)
@@ -155,15 +150,11 @@ def predicted_bytes(source: Path, order: Order) -> int:
 
 def _dry_run(source: Path, order: Order) -> list[str]:
     """What llama.cpp's quantiser says when it only pretends; nothing if it refuses."""
-    log, lines = native_log(), list[str]()
+    lines = list[str]()
     parameters, kept = _parameters(order)
     parameters.dry_run = True
-    log.errors.clear()
-    log.on_line = lines.append
-    try:
+    with native_log().telling(on_line=lines.append):
         status = C.llama_model_quantize(os.fsencode(source), b"", ctypes.byref(parameters))
-    finally:
-        log.on_line = None
     del kept
     return [] if status else lines
 
