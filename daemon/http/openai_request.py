@@ -109,7 +109,7 @@ def embed_wanted(fields: Fields) -> EmbedRequest:
         texts=texts,
         tokens=tokens,
         dimensions=dimensions,
-        truncate=fields.boolean("truncate", True),
+        truncate=fields.boolean("truncate", False),
         options=named_options(fields, None),
         keep_alive_s=keep_alive_s(fields),
     )

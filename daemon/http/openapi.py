@@ -9,7 +9,7 @@ from ..chat.request import JsonObject
 from .dialect import Dialect, Route
 from .schema import JSON_TYPE, NDJSON_TYPE, SSE_TYPE, Schema, Told
 
-# What may befall any request. 500 is not among them: it is a defect, unless a route tells it.
+# What may befall any request. 500 is not among them: it is a defect where no model or store fails.
 _ANY_STATUS = ("400", "401", "403", "404", "405", "408", "409", "413", "415", "501", "503")
 # Readers of server-sent events check each by itself, others the stream's text.
 _STREAMED: dict[str, JsonObject] = {

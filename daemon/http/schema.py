@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from ..chat.request import JsonObject
 
+# Of `Told.failures`: what is stored turns out to be broken, or a model's process dies.
+BROKEN = ("500",)
 JSON_TYPE, NDJSON_TYPE, SSE_TYPE = "application/json", "application/x-ndjson", "text/event-stream"
 
 # What answers hold.
@@ -106,4 +108,4 @@ class Told:
     text: bool = False
     path: tuple[Parameter, ...] = ()  # those that are more than any text
     query: tuple[Parameter, ...] = ()
-    failures: tuple[str, ...] = ()  # statuses that others' servers are to blame for
+    failures: tuple[str, ...] = ()  # statuses that are no fault of the request

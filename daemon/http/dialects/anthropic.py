@@ -14,7 +14,7 @@ from ..anthropic_request import messages_request
 from ..dialect import Dialect, Route
 from ..edge import PLAIN_JSON, SSE, Stream, answer, read_fields
 from ..fields import JsonObject
-from ..schema import Told
+from ..schema import BROKEN, Told
 
 _REQUEST = "req_"  # how request ids begin at Anthropic
 _TYPES = {
@@ -66,13 +66,13 @@ DIALECT = Dialect(
             "POST",
             "/v1/messages",
             _messages,
-            told=Told("Chat", said.WANTED, said.MESSAGE, SSE),
+            told=Told("Chat", said.WANTED, said.MESSAGE, SSE, failures=BROKEN),
         ),
         Route(
             "POST",
             "/v1/messages/count_tokens",
             _count_tokens,
-            told=Told("Count tokens", said.COUNT_WANTED, said.TOKEN_COUNT),
+            told=Told("Count tokens", said.COUNT_WANTED, said.TOKEN_COUNT, failures=BROKEN),
         ),
     ),
 )

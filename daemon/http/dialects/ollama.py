@@ -17,15 +17,15 @@ from ..ollama_create import create
 from ..ollama_embed import embed, embeddings
 from ..ollama_pull import pull, push
 from ..ollama_request import chat_request, generate_request
-from ..schema import ANY, NDJSON_TYPE, Told
+from ..schema import ANY, BROKEN, NDJSON_TYPE, Told
 
 # Clients compare it with the oldest Ollama whose API they can use (VS Code Copilot: 0.6.4), so it
 # says whose API this is. Our own version stands beside it.
 API_VERSION = "0.99.0"
-_DISK_FULL = ("507",)
+_DISK_FULL = ("507", *BROKEN)
 # A server wants us to wait, can't be reached (500) or sends what is wrong. Streams tell
 # it in a line.
-_JOB_FAILS = ("429", "500", "502", *_DISK_FULL)
+_JOB_FAILS = ("429", "502", *_DISK_FULL)
 
 
 async def _chat(request: web.Request, services: Services) -> web.StreamResponse:
@@ -72,30 +72,35 @@ DIALECT = Dialect(
             "POST",
             "/api/chat",
             _chat,
-            told=Told("Chat", said.CHAT, said.NATIVE_ANSWER, NDJSON_TYPE),
+            told=Told("Chat", said.CHAT, said.NATIVE_ANSWER, NDJSON_TYPE, failures=BROKEN),
         ),
         Route(
             "POST",
             "/api/generate",
             _generate,
-            told=Told("Generate", said.GENERATE, said.NATIVE_ANSWER, NDJSON_TYPE),
+            told=Told("Generate", said.GENERATE, said.NATIVE_ANSWER, NDJSON_TYPE, failures=BROKEN),
         ),
         Route(
             "POST",
             "/api/embed",
             embed,
-            told=Told("Embed texts", said.EMBED, said.NATIVE_EMBEDDINGS),
+            told=Told("Embed texts", said.EMBED, said.NATIVE_EMBEDDINGS, failures=BROKEN),
         ),
         Route(
             "POST",
             "/api/embeddings",
             embeddings,
-            told=Told("Embed one text", said.NATIVE_PROMPT, said.NATIVE_EMBEDDING),
+            told=Told("Embed one text", said.NATIVE_PROMPT, said.NATIVE_EMBEDDING, failures=BROKEN),
         ),
         Route(
             "GET", "/api/tags", models.tags, head=True, told=Told("List models", response=said.TAGS)
         ),
-        Route("POST", "/api/show", models.show, told=Told("Show a model", said.SHOW, said.SHOWN)),
+        Route(
+            "POST",
+            "/api/show",
+            models.show,
+            told=Told("Show a model", said.SHOW, said.SHOWN, failures=BROKEN),
+        ),
         Route("GET", "/api/ps", models.ps, told=Told("List loaded models", response=said.TAGS)),
         Route(
             "POST",
@@ -148,14 +153,14 @@ DIALECT = Dialect(
             "/api/delete",
             models.delete,
             scope=Scope.MANAGE,
-            told=Told("Delete a model", said.MODEL_WANTED),
+            told=Told("Delete a model", said.MODEL_WANTED, failures=BROKEN),
         ),
         Route(
             "HEAD",
             "/api/blobs/{digest}",
             models.has_blob,
             scope=Scope.MANAGE,
-            told=Told("Is this blob here?", path=said.BLOB),
+            told=Told("Is this blob here?", path=said.BLOB, failures=BROKEN),
         ),
         Route(
             "POST",

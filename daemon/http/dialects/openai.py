@@ -24,7 +24,7 @@ from ..openai_answer import CHAT, FUNCTIONS, TEXT, Shape, stream, usage_of, whol
 from ..openai_errors import error_body, stream_error
 from ..openai_request import Wanted, chat_wanted, completion_wanted, embed_wanted
 from ..rerank import rerank
-from ..schema import Told
+from ..schema import BROKEN, Told
 from ..transcription import transcribe
 
 
@@ -127,30 +127,43 @@ DIALECT = Dialect(
     scope=Scope.CHAT,
     routes=(
         Route(
-            "POST", "/v1/chat/completions", _chat, told=Told("Chat", said.CHAT, said.ANSWER, SSE)
+            "POST",
+            "/v1/chat/completions",
+            _chat,
+            told=Told("Chat", said.CHAT, said.ANSWER, SSE, failures=BROKEN),
         ),
         Route(
             "POST",
             "/v1/completions",
             _completions,
-            told=Told("Complete", said.COMPLETION, said.ANSWER, SSE),
+            told=Told("Complete", said.COMPLETION, said.ANSWER, SSE, failures=BROKEN),
         ),
         Route(
-            "POST", "/v1/embeddings", _embeddings, told=Told("Embed", said.EMBED, said.EMBEDDINGS)
+            "POST",
+            "/v1/embeddings",
+            _embeddings,
+            told=Told("Embed", said.EMBED, said.EMBEDDINGS, failures=BROKEN),
         ),
-        Route("POST", "/v1/rerank", rerank, told=Told("Rank documents", said.RERANK, said.RANKING)),
+        Route(
+            "POST",
+            "/v1/rerank",
+            rerank,
+            told=Told("Rank documents", said.RERANK, said.RANKING, failures=BROKEN),
+        ),
         Route("GET", "/v1/models", _models, told=Told("List models", response=said.MODEL_LIST)),
         Route(
             "GET",
             "/v1/models/{model:.+}",
             _model_by_name,
-            told=Told("One model", response=said.MODEL_ENTRY, path=said.MODEL_PATH),
+            told=Told(
+                "One model", response=said.MODEL_ENTRY, path=said.MODEL_PATH, failures=BROKEN
+            ),
         ),
         Route(
             "POST",
             "/v1/audio/transcriptions",
             transcribe,
-            told=Told("Transcribe", said.FORM, said.TRANSCRIPT, SSE),
+            told=Told("Transcribe", said.FORM, said.TRANSCRIPT, SSE, failures=BROKEN),
         ),
     ),
 )

@@ -25,7 +25,7 @@ from ..responses_background import UNFINISHED, Background
 from ..responses_items import page
 from ..responses_memory import ResponseMemory
 from ..responses_request import Asked, responses_request
-from ..schema import Told
+from ..schema import BROKEN, Told
 
 _ID = "{id:(?!input_tokens$)[^/]+}"  # what has a route of its own is no response
 BACKGROUND = web.AppKey("background", Background)
@@ -139,13 +139,13 @@ DIALECT = Dialect(
             "POST",
             "/v1/responses",
             _create,
-            told=Told("Respond", said.WANTED, said.RESPONSE, SSE),
+            told=Told("Respond", said.WANTED, said.RESPONSE, SSE, failures=BROKEN),
         ),
         Route(
             "POST",
             "/v1/responses/input_tokens",
             _count,
-            told=Told("Count what a request puts in", said.WANTED, said.COUNTED),
+            told=Told("Count what a request puts in", said.WANTED, said.COUNTED, failures=BROKEN),
         ),
         Route(
             "GET",

@@ -10,7 +10,19 @@ from ...services import Services
 from ..dialect import Dialect, Route
 from ..edge import answer, read_fields
 from ..ollama_request import keep_alive_s, model_name, token
-from ..schema import FLAG, KEEP_ALIVE, MAYBE_TEXT, NAMED, TEXT, TOKEN, TOKENS, Schema, Told, shape
+from ..schema import (
+    BROKEN,
+    FLAG,
+    KEEP_ALIVE,
+    MAYBE_TEXT,
+    NAMED,
+    TEXT,
+    TOKEN,
+    TOKENS,
+    Schema,
+    Told,
+    shape,
+)
 
 _TO_TOKENIZE = Schema(
     "Tokenize", shape(NAMED, text=MAYBE_TEXT, add_special=FLAG, keep_alive=KEEP_ALIVE)
@@ -46,13 +58,16 @@ DIALECT = Dialect(
     scope=Scope.CHAT,
     routes=(
         Route(
-            "POST", "/api/tokenize", _tokenize, told=Told("Tokens of a text", _TO_TOKENIZE, _TOKENS)
+            "POST",
+            "/api/tokenize",
+            _tokenize,
+            told=Told("Tokens of a text", _TO_TOKENIZE, _TOKENS, failures=BROKEN),
         ),
         Route(
             "POST",
             "/api/detokenize",
             _detokenize,
-            told=Told("Text of tokens", _TO_DETOKENIZE, _TEXT),
+            told=Told("Text of tokens", _TO_DETOKENIZE, _TEXT, failures=BROKEN),
         ),
     ),
 )

@@ -205,6 +205,7 @@ def test_inputs_of_embeddings() -> None:
     assert embed(input=["a", "b"]).texts == ("a", "b")
     assert embed(input=[[1, 2], [3]]).tokens == ((1, 2), (3,))
     assert embed(input="a", dimensions=3, encoding_format="base64").dimensions == 3
+    assert (embed(input="a").truncate, embed(input="a", truncate=True).truncate) == (False, True)
     for fields, reason in (
         ({"input": []}, "invalid input"),
         ({"input": [[]]}, r"input\[0\] must not be empty"),
