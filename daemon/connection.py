@@ -17,6 +17,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
+from qm.store.errors import InvalidRequest
 
 from .logs import Log
 
@@ -27,10 +28,34 @@ _LAST_LOOK_S: Final = 0.25
 _GONE: Final = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
+class BadBody(InvalidRequest):
+    """A request's body broke off into bytes that are no HTTP."""
+
+    code = "bad_body"
+
+
 class Connection(RequestHandler):
     """Answers half-closed clients too, and writes no traceback for what is no HTTP."""
 
     __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """What is no HTTP behind half a body ends this body: its reader would wait for the rest."""
+        super().data_received(data)
+        if self._messages and (error := getattr(self._messages[-1][0], "exc", None)):
+            self._break_body(str(error.message))
+
+    def _break_body(self, reason: str) -> None:
+        bodies = [body for _, body in self._messages]
+        if self._current_request is not None:
+            bodies.insert(0, self._current_request.content)
+        if len(bodies) < 2 or (body := bodies[-2]).is_eof():
+            return
+        self._messages.pop()
+        text = reason.partition("\n")[0][:200]
+        body.set_exception(BadBody(f"the body can't be read: {text}"))
+        body.feed_eof()
+        self.close()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio wants to know
         """Whether to stay: for one whose whole request waits for the first byte of its answer."""

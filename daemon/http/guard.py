@@ -249,7 +249,8 @@ def _check_content_type(request: web.Request) -> None:
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(id_headers(request))
+    if REQUEST_ID in request:  # aiohttp refuses some before anybody counts them
+        response.headers.update(id_headers(request))
     origin = request.get(CORS_ORIGIN)
     if origin:
         response.headers["Access-Control-Allow-Origin"] = origin

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from qm.daemon.connection import BadBody
 from qm.daemon.patience import PATIENCE, Patience, PatientRunner
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -19,14 +20,16 @@ _LIMIT_S = 60.0
 
 
 class Server:
-    """Answers "done" once `may_answer` is set; `begun` and `cancelled` tell what it is at."""
+    """Answers "done" once `may_answer` is set; the other events tell what it is at."""
 
     def __init__(self) -> None:
+        self.arrived = asyncio.Event()
         self.begun = asyncio.Event()
         self.may_answer = asyncio.Event()
         self.cancelled = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.Response:
+        self.arrived.set()
         try:
             await request.read()
             self.begun.set()
@@ -34,6 +37,8 @@ class Server:
         except asyncio.CancelledError:
             self.cancelled.set()
             raise
+        except BadBody as error:
+            return web.Response(status=error.status, text=error.message)
         return web.Response(text="done")
 
     @asynccontextmanager
@@ -137,3 +142,18 @@ async def test_what_is_no_request_is_a_line_in_the_log(
     (line,) = [record for record in caplog.records if record.name != "asyncio"]
     assert (line.getMessage(), line.exc_info) == ("malformed_request", None)
     assert len(str(line.__dict__["facts"])) < 300
+
+
+async def test_a_body_that_breaks_off_is_answered_at_once(tmp_path: Path) -> None:
+    """Chunks that are none, sent while the handler waits for them; then nobody is waited for."""
+    server, listener = Server(), listener_of("tcp", tmp_path)
+    async with asyncio.timeout(_LIMIT_S), server.listening(listener):
+        reader, writer = await connected(listener)
+        head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        writer.write(head + b"3\r\nabc\r\n")
+        await server.arrived.wait()
+        writer.write(b"zz\r\nabc")
+        told = await reader.read()
+        assert told.startswith(b"HTTP/1.1 400")
+        assert b"the body can't be read: Invalid character in chunk size" in told
+        writer.close()
