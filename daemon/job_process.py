@@ -10,6 +10,7 @@ what builds do.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -32,6 +33,7 @@ from .lifeline import die_with_parent, watch
 from .runner.isolation import forgo_amx
 from .turns import JOB_WEIGHT, Turns
 
+_COLLECT_EVERY = 100_000  # objects: those of vocabularies all live, so that looking at them is idle
 PROGRESS_INTERVAL_S = 0.1  # between two lines of the same status; a bar needs no more
 TERMINATED = 143
 _BUILDS = ("create", "rebuild")  # nothing that they write counts before it is finished
@@ -55,6 +57,8 @@ def main() -> int:
     with connection, connection.makefile("rb") as orders, connection.makefile("wb") as stream:
         if not _has_come(connection):
             _warm_up(_BUILDING if sys.argv[-1] == "build" else _MOVING)
+        gc.freeze()  # what is imported stays
+        gc.set_threshold(_COLLECT_EVERY)
         line = orders.readline()
         if not line:  # nobody needs us any more
             return 0

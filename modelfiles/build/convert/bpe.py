@@ -11,10 +11,11 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from .config import Config, Json, as_json, read_json, read_json_if_there
+from .config import Config, Json, read_json, read_json_if_there
 from .errors import BadConfig, MissingTokenizer
 from .pairs import Text
-from .pretokenizer import QWEN2_WORDS, pretokenizer
+from .pretokenizer import PROBE, QWEN2_WORDS, pretokenizer
+from .sample import sample_of
 from .special import merges
 from .vocabulary import TokenType, Vocabulary, looks_special, placeholders
 
@@ -30,7 +31,7 @@ class TokenizerFiles:
     """tokenizer.json as JSON and at work, and the tokens that were added to its vocabulary."""
 
     description: Json
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer  # of a large one perhaps only what PROBE and the added tokens need
     numbers: Mapping[str, int]
     added: Mapping[int, Json]
     special: frozenset[str]  # those that the repository names by their purpose
@@ -48,18 +49,13 @@ class TokenizerFiles:
 
 def read_tokenizer(repository: Path) -> TokenizerFiles:
     """Raises MissingTokenizer when there is no tokenizer.json, nor what it can be made from."""
-    text = _description(repository)
-    path = repository / "tokenizer.json"
-    description = read_json(path) if path.is_file() else as_json(text, path.name)
-    tokenizer = _working(text)
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    description = _description(repository)
     added = _added(description)
     decoder = read_json_if_there(repository / "tokenizer_config.json").get("added_tokens_decoder")
     for number, entry in (decoder if isinstance(decoder, dict) else {}).items():
         if number.isdecimal() and isinstance(entry, dict) and isinstance(entry.get("content"), str):
             added.setdefault(int(number), entry)
-    numbers = tokenizer.get_vocab(with_added_tokens=True)
+    tokenizer, numbers = _at_work(repository, description, added)
     for number, entry in added.items():
         numbers.setdefault(entry["content"], number)
     return TokenizerFiles(description, tokenizer, numbers, added, _named_special(repository))
@@ -118,10 +114,11 @@ def tokens_and_types(files: TokenizerFiles, config: Config) -> tuple[list[str], 
     """Every number's token, placeholders for numbers without one."""
     size = config.vocabulary_size() or len(files.numbers)
     check_size(max(files.numbers.values(), default=-1), size)
-    tokens = [f"[PAD{number}]" for number in range(size)]
-    types = [TokenType.UNUSED] * size
+    named: list[str | None] = [None] * size
     for text, number in files.numbers.items():
-        tokens[number], types[number] = text, TokenType.NORMAL
+        named[number] = text
+    tokens = [f"[PAD{n}]" if text is None else text for n, text in enumerate(named)]
+    types = [TokenType.UNUSED if text is None else TokenType.NORMAL for text in named]
     for number, entry in files.added.items():
         tokens[number], types[number] = _added_token(files, entry)
     return tokens, types
@@ -145,13 +142,28 @@ def _added_token(files: TokenizerFiles, entry: Json) -> tuple[str, TokenType]:
     return text.replace(_SPACE, " "), TokenType.USER_DEFINED
 
 
-def _description(repository: Path) -> bytes:
+def _at_work(
+    repository: Path, description: Json, added: Mapping[int, Json]
+) -> tuple[Tokenizer, dict[str, int]]:
+    """With the number of every token."""
+    sample = sample_of(description, (PROBE, *(entry["content"] for entry in added.values())))
+    path = repository / "tokenizer.json"
+    if sample is None and path.is_file():
+        tokenizer = _working(path.read_bytes())
+    else:
+        tokenizer = _working(json.dumps(sample[0] if sample else description).encode())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer, dict(sample[1] if sample else tokenizer.get_vocab(with_added_tokens=True))
+
+
+def _description(repository: Path) -> Json:
     """tokenizer.json, or one that says the same as GPT-2's two files."""
     path = repository / "tokenizer.json"
     if path.is_file():
-        return path.read_bytes()
+        return read_json(path)
     if (repository / "vocab.json").is_file() and (repository / "merges.txt").is_file():
-        return json.dumps(_from_vocabulary_and_merges(repository)).encode()
+        return _from_vocabulary_and_merges(repository)
     raise MissingTokenizer(
         "the repository has no tokenizer.json that its vocabulary could be read from"
     )
@@ -199,7 +211,10 @@ def _working(description: bytes) -> Tokenizer:
 
 def _added(description: Json) -> dict[int, Json]:
     entries: dict[int, Json] = {}
-    for entry in description.get("added_tokens") or ():
+    listed = description.get("added_tokens") or []
+    if not isinstance(listed, list):
+        raise BadConfig(f"tokenizer.json has {listed!r} for its added tokens, want a list")
+    for entry in listed:
         match entry:
             case {"id": int(number), "content": str()} if number >= 0:
                 entries[number] = entry

@@ -66,7 +66,10 @@ class Pairs:
             self._packed[self._full(key)] = struct.pack("<I", Type.STRING) + _string(value)
 
     def texts(self, key: str, values: Iterable[Text]) -> None:
-        texts = [each.encode() if isinstance(each, str) else each for each in values]
+        try:
+            texts = [each.encode() if isinstance(each, str) else each for each in values]
+        except UnicodeEncodeError as error:
+            raise BadConfig(f"a text of {key} is no Unicode: {error.object!r:.80}") from error
         sizes = map(struct.Struct("<Q").pack, map(len, texts))
         items = chain.from_iterable(zip(sizes, texts, strict=True))
         self._array(key, Type.STRING, len(texts), b"".join(items))
@@ -97,5 +100,8 @@ class Pairs:
 
 
 def _string(value: Text) -> bytes:
-    data = value.encode() if isinstance(value, str) else value
+    try:
+        data = value.encode() if isinstance(value, str) else value
+    except UnicodeEncodeError as error:
+        raise BadConfig(f"{error.object!r:.80} is no Unicode") from error
     return struct.pack("<Q", len(data)) + data

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from .config import Json, read_json_if_there
 
@@ -123,9 +124,20 @@ def merges(repository: Path) -> list[str]:
     model = read_json_if_there(repository / "tokenizer.json").get("model")
     rules = model.get("merges") if isinstance(model, dict) else None
     if isinstance(rules, list) and rules:
-        return [rule if isinstance(rule, str) else _rule(rule) for rule in rules]
+        return _pairs(rules) or [rule if isinstance(rule, str) else _rule(rule) for rule in rules]
     path = repository / "merges.txt"
     return list(_lines(path)) if path.is_file() else []
+
+
+def _pairs(rules: list[Any]) -> list[str]:  # Any: JSON
+    """Rules that are all pairs without a space in them, as almost all are; else none."""
+    if set(map(type, rules)) != {list} or set(map(len, rules)) != {2}:
+        return []
+    try:
+        joined = list(map(" ".join, rules))
+    except TypeError:  # a part is no text
+        return []
+    return joined if "\n".join(joined).count(" ") == len(joined) else []
 
 
 def _rule(rule: object) -> str:
