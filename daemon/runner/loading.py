@@ -19,6 +19,12 @@ def complete(
     request: wire.Load, model: Model, log: Log
 ) -> tuple[Context, Projector | None, Draft | None, wire.Loaded]:
     """Context, companions and the answer that describes them. Raises LlamaError."""
+    if model.is_pair:  # llama.cpp would abort at the first token
+        raise LlamaError(
+            "load_failed",
+            "this model pairs an encoder with a decoder, as T5 does; qm runs models that "
+            "are one of these",
+        )
     adapters = [model.adapter(path, log) for path in request.adapters]
     context = Context(model, request.placement, log, embedding=request.embedding)
     if adapters:

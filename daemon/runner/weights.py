@@ -66,6 +66,7 @@ class Model:
         template = C.llama_model_chat_template(self.pointer, b"rerank")
         self.rank_template = template.decode(errors="replace") if template else ""
         self.has_decoder = bool(C.llama_model_has_decoder(self.pointer))
+        self.is_pair = self.has_decoder and bool(C.llama_model_has_encoder(self.pointer))
         self.window = int(C.llama_model_n_swa(self.pointer))  # tokens; 0: attention sees all
         # State that is no list of cells: a prefix of it can't be taken back or shared.
         self.is_recurrent = bool(

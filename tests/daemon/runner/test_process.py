@@ -17,6 +17,7 @@ from qm.daemon.runner.failures import AnswerNotRead, LoadFailed, RunnerCrashed, 
 from qm.daemon.runner.process import Runner, collect
 
 from .conftest import PLACEMENT, chat, greedy, started, until_idle
+from .tiny_models import write_tiny_model
 
 ENDLESS = greedy(chat("Why?"), -1, options={"ignore_eos": True})
 
@@ -86,6 +87,15 @@ async def test_a_bad_file_fails_to_load_with_a_reason(
     assert await asyncio.wait_for(runner.exited, 10) == 0
     await runner.close()
     assert gone(runner.pid)
+
+
+async def test_a_model_that_pairs_encoder_and_decoder_is_refused(tmp_path: Path) -> None:
+    """In words: llama.cpp would abort at its first token."""
+    model = await asyncio.to_thread(write_tiny_model, tmp_path / "model.gguf", "t5")
+    runner = await Runner.spawn(tmp_path / "log")
+    with pytest.raises(LoadFailed, match="pairs an encoder with a decoder"):
+        await runner.load(wire.Load(0, (str(model),), PLACEMENT))
+    await runner.close()
 
 
 GONE = RemoteDevice("RPC0", "127.0.0.1:1", "RPC0[127.0.0.1:1]")

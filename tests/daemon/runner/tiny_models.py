@@ -24,6 +24,8 @@ _CONV, _STATE, _INNER, _RANK, _GROUPS = 4, 16, 2 * EMBED, 4, 1
 _MIXED: Final = _INNER + 2 * _GROUPS * _STATE  # what mamba 2 convolves
 _SHORT: Final = 3
 _SPECIAL: Final = 3  # <unk>, <s>, </s>
+_PARTS: Final = ("enc", "dec")
+_DISTANCES: Final = 32  # that relative positions are sorted into
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -37,11 +39,12 @@ class Kind:
     kv_heads: tuple[int, ...] | int = KV_HEADS
     last_norm: str = "output_norm"
     lists: Mapping[str, list[int]] = field(default_factory=dict)
+    others: Shapes = field(default_factory=dict)  # tensors outside of blocks
 
 
 def write_tiny_model(path: Path, architecture: str) -> Path:
-    """A model of `architecture`, one of `KINDS`; returns `path`."""
-    kind = KINDS[architecture]
+    """A model of `architecture`, one of `KINDS` or `REFUSED`; returns `path`."""
+    kind = (KINDS | REFUSED)[architecture]
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(2048)
     writer.add_embedding_length(EMBED)
@@ -67,11 +70,19 @@ def write_tiny_model(path: Path, architecture: str) -> Path:
 def _tensors(kind: Kind) -> Shapes:
     shapes: Shapes = {"token_embd.weight": (VOCABULARY, EMBED)}
     for number in range(BLOCKS):
-        shapes |= {f"blk.{number}.{name}": shape for name, shape in kind.block(number).items()}
-    return shapes | {
-        f"{kind.last_norm}.weight": (EMBED,),
-        "output.weight": (VOCABULARY, EMBED),
-    }
+        for name, shape in kind.block(number).items():
+            part, _, rest = name.partition(".")
+            shapes[f"{part}.blk.{number}.{rest}" if part in _PARTS else f"blk.{number}.{name}"] = (
+                shape
+            )
+    return (
+        shapes
+        | kind.others
+        | {
+            f"{kind.last_norm}.weight": (EMBED,),
+            "output.weight": (VOCABULARY, EMBED),
+        }
+    )
 
 
 def _numbers(
@@ -173,6 +184,19 @@ def _gemma3(_: int) -> Shapes:
     return _attention() | _head_norms() | after | _feed()
 
 
+def _t5(number: int) -> Shapes:
+    shapes: Shapes = {}
+    for part in _PARTS:
+        shapes |= {f"{part}.attn_{name}.weight": (EMBED, EMBED) for name in "qkvo"}
+        shapes |= {f"{part}.{name}_norm.weight": (EMBED,) for name in ("attn", "ffn")}
+        shapes[f"{part}.ffn_up.weight"] = (FEED, EMBED)
+        shapes[f"{part}.ffn_down.weight"] = (EMBED, FEED)
+        if number == 0:
+            shapes[f"{part}.attn_rel_b.weight"] = (_DISTANCES, HEADS)
+    shapes |= {f"dec.cross_attn_{name}.weight": (EMBED, EMBED) for name in "qkvo"}
+    return shapes | {"dec.cross_attn_norm.weight": (EMBED,)}
+
+
 _SSM = {
     "ssm.conv_kernel": _CONV,
     "ssm.inner_size": _INNER,
@@ -195,4 +219,13 @@ KINDS: Final[dict[str, Kind]] = {
     "granitehybrid": Kind(_granite, _SSM2, (0, KV_HEADS)),
     "lfm2": Kind(_lfm2, {"shortconv.l_cache": _SHORT}, (0, KV_HEADS), "token_embd_norm"),
     "falcon-h1": Kind(_falcon_h1, _SSM2),
+}
+REFUSED: Final[dict[str, Kind]] = {
+    "t5": Kind(
+        _t5,
+        {"attention.relative_buckets_count": _DISTANCES},
+        (HEADS, HEADS),
+        "dec.output_norm",
+        others={"enc.output_norm.weight": (EMBED,)},
+    ),
 }
