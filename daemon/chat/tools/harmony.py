@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import replace
 from typing import Final
 
 from ..request import Delta, ToolCall, ToolCallPart, joined
 from ..thinking import torn
 from .calls import Malformed, arguments
+from .sure_json import SureJson
 
 _MESSAGE: Final = "<|message|>"
 _ENDS: Final = ("<|end|>", "<|call|>", "<|return|>", "<|start|>", "<|channel|>")
@@ -44,6 +46,7 @@ class HarmonyParser:
         self._channel = "final"
         self._tool = ""
         self._body = ""
+        self._arguments = SureJson()
         self._id = ""
         self._n_calls = 0
 
@@ -76,18 +79,18 @@ class HarmonyParser:
         return joined([self._part(held), self._close()])
 
     def _in_header(self) -> Delta:
+        if not _may_begin(self._held.lstrip()):  # no header at all: a model that answers plainly
+            self._header, self._channel, self._tool = None, "final", ""
+            return Delta()
         header, mark, rest = self._held.partition(_MESSAGE)
         if not mark:
-            if _may_begin(self._held.lstrip()):
-                return Delta()
-            # No header at all: a model that answers plainly.
-            self._header, self._channel, self._tool = None, "final", ""
             return Delta()
         channel, recipient = _CHANNEL.search(header), _RECIPIENT.search(header)
         self._channel = channel[1] if channel else "final"
         self._tool = recipient[1] if recipient else ""
         self._id = f"call_{secrets.token_hex(4)}" if self._tool else ""
-        self._header, self._held, self._body = None, rest, ""
+        self._header, self._held = None, rest
+        self._body, self._arguments = "", SureJson()
         if not self._tool:
             return Delta()
         return Delta(tool_parts=(ToolCallPart(self._n_calls, self._tool, "", self._id),))
@@ -109,8 +112,9 @@ class HarmonyParser:
         """Text of the message that we are in."""
         if self._tool:
             self._body += text
-            part = ToolCallPart(self._n_calls, "", text)
-            return Delta(tool_parts=(part,) if text else ())
+            told = len(self._arguments.told)
+            self._arguments.feed(text)
+            return self._tell(self._arguments.told[told:])
         if self._channel == "analysis":
             return Delta(thinking=text)
         return Delta(content=text)
@@ -125,5 +129,10 @@ class HarmonyParser:
             call = ToolCall(name, arguments(body), self._id, self._n_calls)
         except Malformed:
             return Delta(content=body)
+        late = self._tell(self._arguments.rest(call))
         self._n_calls += 1
-        return Delta(tool_calls=(call,))
+        return replace(late, tool_calls=(call,))
+
+    def _tell(self, arguments: str) -> Delta:
+        part = ToolCallPart(self._n_calls, "", arguments)
+        return Delta(tool_parts=(part,) if arguments else ())

@@ -59,8 +59,10 @@ class ToolCallParser:
     def finish(self) -> Delta:
         """What was held back, now that nothing follows."""
         held, self._held = self._held, ""
-        if self._state in (State.BLOCK, State.BARE) and held.strip():
-            return self._read(held, closed_by="")
+        if self._state in (State.BLOCK, State.BARE):
+            if held.strip():
+                return self._read(held, closed_by="")
+            held = self._mark + held
         return Delta(content="" if self.called and not held.strip() else held)
 
     # States -------------------------------------------------------------------------------------
@@ -153,13 +155,8 @@ class ToolCallParser:
         ):
             return Delta(content=body)
         whole = tuple(self._numbered(call) for call in calls)
-        streamed = self._scanner.started
-        late = tuple(
-            ToolCallPart(call.index, call.name, call.arguments_json(), call.id)
-            for call in whole
-            if call.index >= streamed
-        )
-        return Delta(tool_calls=whole, tool_parts=late)
+        late = [self._scanner.late(call) for call in whole]
+        return Delta(tool_calls=whole, tool_parts=tuple(part for part in late if part))
 
     def _numbered(self, call: Call) -> ToolCall:
         index = self._n_calls

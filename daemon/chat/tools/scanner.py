@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection
 from typing import Final
 
-from ..request import ToolCallPart
+from ..request import ToolCall, ToolCallPart
+from .sure_json import SureJson
 
 _HEAD: Final = re.compile(
     r'[\s,;\[\]}]*\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*"([^"\\]+)"\s*,\s*'
     r'"(?:arguments|parameters)"\s*:\s*(?=\{)'
     r"|\s*(?:\[TOOL_CALLS\])?\s*([\w.\-]+)\s*(?:\[CALL_ID\]\s*[\w\-]+\s*)?\[ARGS\]\s*(?=\{)"
 )
-_ESCAPED: Final = {chr(code): json.dumps(chr(code))[1:-1] for code in range(0x20)}
 
 
 class ArgumentScanner:
@@ -29,9 +28,8 @@ class ArgumentScanner:
         self._names = names
         self._text = ""
         self._at = 0
-        self._depth = 0
-        self._in_string = self._escaped = False
         self._next_index = first_index
+        self._arguments: SureJson | None = None  # of the call that we are in
         self._lost = False
 
     def feed(self, text: str) -> list[ToolCallPart]:
@@ -39,12 +37,8 @@ class ArgumentScanner:
         self._text += text
         parts: list[ToolCallPart] = []
         while not self._lost:
-            if self._depth:
-                fragment = self._advance()
-                if fragment:
-                    parts.append(ToolCallPart(self._next_index - 1, "", fragment))
-                if self._depth:
-                    break
+            if self._arguments is not None and not self._advance(self._arguments, parts):
+                break
             head = _HEAD.match(self._text, self._at)
             if head is None:
                 break
@@ -54,37 +48,24 @@ class ArgumentScanner:
                 break
             parts.append(ToolCallPart(self._next_index, name, ""))
             self._next_index += 1
-            parts.append(ToolCallPart(self._next_index - 1, "", "{"))
-            self._at = head.end() + 1
-            self._depth = 1
+            self._at = head.end()
+            self._arguments = SureJson()
         return parts
 
-    @property
-    def started(self) -> int:
-        """How many calls have begun, counted from the first index on."""
-        return self._next_index
+    def late(self, call: ToolCall) -> ToolCallPart | None:
+        """What of a whole call was not among the parts; None for nothing."""
+        if call.index >= self._next_index:
+            return ToolCallPart(call.index, call.name, call.arguments_json(), call.id)
+        if self._arguments is None or call.index < self._next_index - 1:
+            return None
+        rest = self._arguments.rest(call)
+        return ToolCallPart(call.index, "", rest) if rest else None
 
-    def _advance(self) -> str:
-        """Goes on to the end of the arguments or of the text; what came, without white space.
-
-        White space in a string stays, line breaks as JSON has them. `ToolCall.arguments_json`
-        has none either.
-        """
-        written: list[str] = []
-        while self._at < len(self._text) and self._depth:
-            character = self._text[self._at]
-            self._at += 1
-            if self._in_string or character not in " \t\r\n":
-                written.append(_ESCAPED.get(character, character))
-            if self._escaped:
-                self._escaped = False
-            elif self._in_string:
-                self._escaped = character == "\\"
-                self._in_string = character != '"'
-            elif character == '"':
-                self._in_string = True
-            elif character in "{[":
-                self._depth += 1
-            elif character in "}]":
-                self._depth -= 1
-        return "".join(written)
+    def _advance(self, arguments: SureJson, parts: list[ToolCallPart]) -> bool:
+        """Goes on with a call's arguments; whether they are complete."""
+        told = len(arguments.told)
+        self._at = arguments.feed(self._text, self._at)
+        if fragment := arguments.told[told:]:
+            parts.append(ToolCallPart(self._next_index - 1, "", fragment))
+        self._lost = arguments.broken
+        return arguments.done

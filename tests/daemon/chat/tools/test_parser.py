@@ -29,7 +29,7 @@ from qm.daemon.chat.tools.formats import (
 from qm.daemon.chat.tools.harmony import HarmonyParser
 from qm.daemon.chat.tools.parser import ToolCallParser
 
-from .written import CALLS, OSLO, TEXTS, TOOLS
+from .written import CALLS, NOW_JSON, OSLO, TEXTS, TOOLS
 
 
 def parsed(form: ToolFormat, pieces: list[str]) -> Delta:
@@ -143,6 +143,27 @@ def test_line_breaks_in_strings() -> None:
         assert told.tool_calls[0].arguments == {"city": "a\n\tb"}
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"city": "Oslo", "days": 2,}',
+        '{"city": "Oslo", "wet": True, "x": [None, 1.5]}',
+        """{"city": 'Oslo', "days": 2}""",
+        '{"city" "days": 2}',
+        '{"city": "\\ud83d\\ude00 \\ud83d", "days": [{}, []]}',
+        '{"city": "Os\\/lo", "days": {"a": -1e3}}',
+    ],
+)
+def test_what_only_python_reads_streams_as_json(written: str) -> None:
+    """The parts of a call are JSON, and say what the whole one says, wherever cut."""
+    text = f'<tool_call>[{{"name": "weather", "arguments": {written}}}, {NOW_JSON}]</tool_call>'
+    for pieces in cuts(text):
+        told = parsed(TAGGED, pieces)
+        assert not told.content
+        assert from_parts(told) == [(call.name, call.arguments) for call in told.tool_calls]
+        assert len(told.tool_calls) == 2
+
+
 def test_text_is_not_held_back() -> None:
     """Ordinary text passes at once, up to what may begin a mark."""
     parser = ToolCallParser(TAGGED, TOOLS)
@@ -190,7 +211,14 @@ def test_harmony_answer() -> None:
     """The final channel is the answer; so is text without any channel."""
     for pieces in cuts(HARMONY_ANSWER):
         assert parsed(HARMONY, pieces) == Delta(content="Hi", thinking="Hm.")
-    assert parsed(HARMONY, ["Hello"]).content == "Hello"
+    for pieces in cuts("Hello<|end|>" + HARMONY_ANSWER):
+        assert parsed(HARMONY, pieces) == Delta(content="HelloHi", thinking="Hm.")
+
+
+def test_harmony_without_arguments() -> None:
+    """Nothing at all is an empty object, also in the parts."""
+    for pieces in cuts("<|channel|>commentary to=functions.now<|message|><|call|>"):
+        assert from_parts(parsed(HARMONY, pieces)) == [("now", {})]
 
 
 @pytest.mark.parametrize(

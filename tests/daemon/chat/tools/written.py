@@ -233,6 +233,7 @@ TEXTS: list[tuple[str, ToolFormat, str]] = [
     ("plain text", TAGGED, "The sky is <b>blue</b>. <tool"),
     ("broken JSON", TAGGED, 'x <tool_call>{"name": "weather", "argum</tool_call> y'),
     ("cut in the middle", TAGGED, '<tool_call>{"name": "weather", "arguments": {"ci'),
+    ("a mark and no more", TAGGED, "So: <tool_call>\n"),
     ("other JSON", TAGGED, '{"name": "Ada", "born": 1815}'),
     ("an unknown tool without marks", LLAMA, '{"name": "nothing", "parameters": {}}'),
     ("a list", LLAMA, "[1, 2, 3]"),
