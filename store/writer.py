@@ -37,6 +37,7 @@ class BlobWriter:
         self._fd = fd
         self._expected_digest = digest
         self._expected_bytes = size_bytes
+        self._needed_bytes = size_bytes or 0  # as far as is known, for who has no room
         self._hasher = hashlib.sha256()
         self._behind: HashBehind | None = None
         self.written_bytes = 0
@@ -52,15 +53,20 @@ class BlobWriter:
         try:
             write_all(self._fd, data)
         except OSError as error:
-            needed = self._expected_bytes or self.written_bytes
-            raise disk_error(error, "writing a blob", needed) from error
+            needed_bytes = max(self._needed_bytes, self.written_bytes)
+            raise disk_error(error, "writing a blob", needed_bytes) from error
         if self._behind is None:
             self._hasher.update(data)
         else:
             self._behind.wrote(self.written_bytes)
 
+    def expect(self, size_bytes: int) -> None:
+        """Tells about how large it will be; takes other sizes, too."""
+        self._needed_bytes = size_bytes
+
     def reserve(self, size_bytes: int) -> None:
         """Gives the file the size that it will have, and the room for it. Raises StoreFull."""
+        self.expect(size_bytes)
         _reserve(self._fd, size_bytes)
 
     @contextmanager
@@ -97,7 +103,8 @@ class BlobWriter:
             try:
                 flush.finish()
             except OSError as error:
-                raise disk_error(error, "writing a blob", self.written_bytes) from error
+                needed_bytes = max(self._needed_bytes, self.written_bytes)
+                raise disk_error(error, "writing a blob", needed_bytes) from error
 
     def clone(self, source_fd: int, on_progress: Progress | None = None) -> bool:
         """Shares the bytes of another file, where the file system can; False if it can't."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 from qm.modelfiles.binding import binding_version
-from qm.modelfiles.native import C
+from qm.modelfiles.native import C, declare
 
 from ..devices import CPU, RPC, Device, Devices, RemoteDevice
 from .greeting import unanswered
@@ -20,9 +20,7 @@ _Pointer = ctypes.c_void_p
 
 def ggml(name: str, returns: Any, *arguments: Any) -> Any:  # Any: ctypes values and their types
     """Calls a function of ggml's registry; the binding doesn't declare these."""
-    function = getattr(C._lib, name)
-    function.restype = returns
-    return function(*arguments)
+    return declare(name, returns)(*arguments)
 
 
 def devices(endpoints: tuple[str, ...] = ()) -> Devices:

@@ -82,24 +82,24 @@ class Front:
 
 
 class Later:
-    """Takes progress and keeps the last, until somebody wants to hear it."""
+    """Takes progress and keeps the last of each kind, until somebody wants to hear it."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._last: dict[str, object] = {}
+        self._last: dict[object, dict[str, object]] = {}  # by status
         self._listener: Progress | None = None
 
     def __call__(self, item: dict[str, object]) -> None:
         with self._lock:
-            self._last = item
+            self._last[item.get("status")] = item
             if self._listener is not None:
                 self._listener(item)
 
     def tell(self, listener: Progress) -> None:
         with self._lock:
             self._listener = listener
-            if self._last:
-                listener(self._last)
+            for item in self._last.values():
+                listener(item)
 
 
 class Ahead:

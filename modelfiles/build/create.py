@@ -40,7 +40,14 @@ from .draft import DraftUnfit, check_vocabularies
 from .links import check_file_name
 from .recommended import recommended
 from .register import Layers, Progress, json_bytes, register
-from .weights import NothingToQuantize, Order, Origin, build_weights, is_of_repository
+from .weights import (
+    Built,
+    NothingToQuantize,
+    Order,
+    Origin,
+    build_weights,
+    is_of_repository,
+)
 
 _MEDIA_TYPES = {"adapter": ADAPTER_TYPE, "mmproj": PROJECTOR_TYPE, "projector": PROJECTOR_TYPE}
 
@@ -100,27 +107,13 @@ def create(
         base = _base(layers, spec)
         files = _files(layers, spec, on_progress)
         spec = _with_recommended(spec, files)
-        order = Order(
-            spec,
-            _repository(layers, spec.from_),
-            _repository(layers, spec.deltas),
-            _repository(layers, spec.adapters),
-            origin=origin or Origin(),
-            fresh=fresh,
-            room=room and replace(room, n_ctx=_context(layers, spec)),
-        )
-        _check_kinds(layers, order)
+        order = _order(layers, spec, origin or Origin(), room, fresh=fresh)
         built = build_weights(layers, order, on_progress)
-        made = built.provenance
-        facts = _facts(layers, base, changed=bool(files or made.steps))
+        facts = _facts(layers, base, changed=bool(files or built.provenance.steps))
         _check_adapters(files, facts)
         _add_draft(layers, spec, on_progress, fresh=fresh)
         _change(layers, spec)
-        config = _config(layers, spec, base, facts)
-        if made.steps:
-            config = replace(config, provenance=made.after(base.provenance), quality=None)
-        if built.quality is not None:
-            config = replace(config, quality=built.quality)
+        config = _with_history(_config(layers, spec, base, facts), built, base)
         return register(name, layers, config, on_progress, annotations=annotations).manifest
 
 
@@ -166,6 +159,23 @@ def _with_recommended(spec: ModelSpec, files: list[_File]) -> ModelSpec:
     weights = [file for file in files if file.layer.media_type == MODEL_TYPE]
     values = recommended(weights[0].header) if weights else {}
     return replace(spec, parameters={**values, **spec.parameters})
+
+
+def _order(
+    layers: Layers, spec: ModelSpec, origin: Origin, room: Room | None, *, fresh: bool
+) -> Order:
+    """What is asked of the weights, by files that are leased."""
+    order = Order(
+        spec,
+        _repository(layers, spec.from_),
+        _repository(layers, spec.deltas),
+        _repository(layers, spec.adapters),
+        origin=origin,
+        fresh=fresh,
+        room=room and replace(room, n_ctx=_context(layers, spec)),
+    )
+    _check_kinds(layers, order)
+    return order
 
 
 def _add_draft(layers: Layers, spec: ModelSpec, on_progress: Progress, *, fresh: bool) -> None:
@@ -309,3 +319,10 @@ def _config(layers: Layers, spec: ModelSpec, base: Config, facts: Facts) -> Conf
         capabilities=capabilities(facts, template),
         facts=facts,
     )
+
+
+def _with_history(config: Config, built: Built, base: Config) -> Config:
+    """How the weights were made and what they are worth, where that is not as the base has it."""
+    if built.provenance.steps:
+        config = replace(config, provenance=built.provenance.after(base.provenance), quality=None)
+    return config if built.quality is None else replace(config, quality=built.quality)

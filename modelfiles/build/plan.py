@@ -181,7 +181,10 @@ def _changes(given: Given, wishes: Wishes, wish: Quantize) -> bool:
     """Whether quantising has anything to do."""
     if given.repository:
         return not _is_plain_float(wishes)
-    return wish.type == COPY or wish.type != given.type or bool(wishes.tensor_types)
+    plain = Quantize(wish.type, requantize=wish.requantize, threads=wish.threads)
+    if wish != plain or wish.type == COPY or wish.type != given.type:
+        return True
+    return bool(wishes.tensor_types)
 
 
 def _quantize(

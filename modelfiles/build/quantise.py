@@ -22,7 +22,7 @@ from ..quantization import COPY, TENSOR_TYPE_NUMBERS, Quantize
 from ..spec import TensorType
 from .imatrix_file import Imatrix
 from .native_log import native_log
-from .quantise_rows import READABLE, Data, InvalidNumbers, quantised_file
+from .quantise_rows import READABLE, Data, InvalidNumbers, quantised_bytes, quantised_file
 from .quantised_head import ALIGNMENT, Head, quantised_head
 from .sharing import sharing
 
@@ -72,12 +72,18 @@ def quantise(source: Path, target: Path, order: Order, on_tensor: OnTensor) -> N
         raise QuantiseFailed(log.last_words(f"can't quantize to {order.quantize.type}"))
 
 
-def quantised(
-    source: Path, header: Header, order: Order, on_tensor: OnTensor
-) -> Generator[Data] | None:
-    """The bytes that `quantise` would write, front to back; None where only that can tell.
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """The bytes of a quantised file, front to back, and how many there will be."""
 
-    Raises QuantiseFailed, while it goes on.
+    size_bytes: int
+    data: Generator[Data]
+
+
+def quantised(source: Path, header: Header, order: Order, on_tensor: OnTensor) -> Quantised | None:
+    """What `quantise` would write; None where only that can tell.
+
+    Its data raises QuantiseFailed, while it goes on.
     """
     if order.imatrix is not None or order.quantize.type == COPY:
         return None
@@ -88,7 +94,11 @@ def quantised(
     if len(types) != len(header.tensors) or not TENSOR_TYPE_NUMBERS.keys() >= {*types.values()}:
         return None
     head = quantised_head(source, order.quantize.number, types)
-    return _performed(source, header, head, order, on_tensor) if head else None
+    if head is None:
+        return None
+    return Quantised(
+        quantised_bytes(header, head), _performed(source, header, head, order, on_tensor)
+    )
 
 
 def _performed(

@@ -91,6 +91,13 @@ def quantised_file(
             yield waiting.popleft().result()
 
 
+def quantised_bytes(header: Header, head: Head) -> int:
+    """How large the quantised file will be."""
+    items = {tensor.name: tensor.items for tensor in header.tensors}
+    sizes = [_bytes(kind, items[name]) for name, kind in head.types.items()]
+    return len(head.data) + sum(size + -size % header.alignment for size in sizes)
+
+
 def _chunks(tensor: Tensor, kind: str, header: Header) -> Iterator[_Rows]:
     """Whole rows; the last ones are followed by what fills the tensor up."""
     row_items = _row_items(tensor)

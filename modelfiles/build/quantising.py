@@ -17,6 +17,7 @@ from ..memory import read_memory
 from ..quantization import Quantize
 from ..spec import TensorType, tensor_type
 from .ahead import Guard, Task
+from .idle import unmatched
 from .links import linked
 from .needs import TENSOR_COPIES, check_disk, check_memory, largest_bytes
 from .plan import KEY_PREFIX, Step, StepKind, parts_of
@@ -87,6 +88,9 @@ class _Work:
         order = Order(self.wish, self.tensor_types, matrix)
         check_disk(self.store.layout, _most_bytes(headers, self.wish), "quantizing")
         check_memory(TENSOR_COPIES * largest_bytes(headers), "quantizing")
+        names = [tensor.name for header in headers for tensor in header.tensors]
+        for sentence in unmatched(self.tensor_types, names):
+            on_progress({"status": f"note: {sentence}"})
         status = f"quantizing {headers[0].file_type_name or 'the'} model to {self.wish.type}"
 
         def on_tensor(name: str, number: int, count: int) -> None:
@@ -109,13 +113,14 @@ def _written(
     """The quantised file; within it that is read, while the rest of it is hashed."""
     from .quantise import quantise, quantised  # noqa: PLC0415  brings llama.cpp
 
-    data = quantised(source, headers[0], order, on_tensor) if len(headers) == 1 else None
-    if data is None:
+    made = quantised(source, headers[0], order, on_tensor) if len(headers) == 1 else None
+    if made is None:
         with writer.filled_by(lambda target: quantise(source, target, order, on_tensor)):
             yield
         return
-    with writer.hashing_behind(), closing(data):
-        for each in data:
+    writer.expect(made.size_bytes)
+    with writer.hashing_behind(), closing(made.data):
+        for each in made.data:
             writer.write(each)
         yield
 

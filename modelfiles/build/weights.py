@@ -18,6 +18,7 @@ from ..quantization import AUTO, FULL_PRECISION, parse_quantize, tensor_type_nam
 from ..spec import ModelSpec, Source, TensorType
 from .automatic import Room
 from .choosing import Chooser
+from .idle import without_effect
 from .links import PICKLE, REPOSITORY_ENDINGS
 from .plan import ADAPTER_FOLDER, DELTA_FOLDER, Given, Plan, Wishes, plan, within
 from .register import Layers, Progress
@@ -44,6 +45,12 @@ class NeedsRepository(InvalidRequest):
     """What can only be added to a repository's weights was given for something else."""
 
     code = "needs_repository"
+
+
+class NothingToMerge(InvalidRequest):
+    """An adapter shall become part of the weights where there is none that could."""
+
+    code = "nothing_to_merge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,7 @@ def is_computed(spec: ModelSpec) -> bool:
 def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Built:
     """Puts what was built in the place of the weights; tells how it was made.
 
-    Raises what planning and the steps raise.
+    Raises NeedsRepository, NothingToMerge, and what planning and the steps raise.
     """
     workshop = Workshop(layers.store, layers.lease, on_progress, PERFORMERS, fresh=order.fresh)
     notes = _notes(layers, order)
@@ -142,6 +149,8 @@ def _performed(
         chosen = chooser.choose(given)
         return chosen.plan, chosen.choice.to_json()
     planned = plan(given, wishes, versions)
+    for sentence in without_effect(given, wishes, planned, CALIBRATION.digest):
+        workshop.on_progress({"status": f"note: {sentence}"})
     for text in (CALIBRATION, EVALUATION):
         if any(text.digest in step.inputs.values() for step in planned.steps):
             text.put(layers.store, layers.lease)
@@ -170,6 +179,8 @@ def _refuse_idle(spec: ModelSpec) -> None:
 
 
 def _given(layers: Layers, order: Order) -> Given:
+    if order.spec.merge and not order.adapter:
+        raise NothingToMerge("--merge has no effect without an ADAPTER in PEFT's format")
     if order.repository:
         return Given(
             repository=order.repository,

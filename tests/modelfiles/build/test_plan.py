@@ -57,6 +57,16 @@ def test_a_float_type_is_converted_to_at_once(kind: str) -> None:
     assert planned.steps[0].parameters["out_type"] == kind.lower()
 
 
+@pytest.mark.parametrize("option", ["pure", "output=Q8_0", "embedding=Q8_0"])
+def test_the_same_type_with_other_wishes_is_no_cause_to_do_nothing(option: str) -> None:
+    """Otherwise they would be dropped without a word."""
+    assert kinds(plan(FLOAT, wishes(f"F16 {option}"), TOOLS)) == [StepKind.QUANTIZE]
+    quantised = Given(weights=("sha256:q4",), type="Q4_K_M")
+    assert kinds(plan(quantised, wishes("Q4_K_M requantize threads=1"), TOOLS)) == []
+    with pytest.raises(Requantizing):
+        plan(quantised, wishes(f"Q4_K_M {option}"), TOOLS)
+
+
 def test_no_matrix_where_it_changes_nothing() -> None:
     """Q8_0 ignores it; models that only embed have no text to predict."""
     assert kinds(plan(FLOAT, wishes("Q8_0"), TOOLS)) == [StepKind.QUANTIZE]

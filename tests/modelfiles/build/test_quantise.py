@@ -54,8 +54,12 @@ def made_by_rows(child: ProcessPoolExecutor, source: Path, order: Order) -> str 
 
 
 def digest_by_rows(source: Path, order: Order) -> str | None:
-    data = quantised(source, read_header(source), order, print)
-    return None if data is None else sha256(b"".join(data)).hexdigest()
+    found = quantised(source, read_header(source), order, print)
+    if found is None:
+        return None
+    data = b"".join(found.data)
+    assert len(data) == found.size_bytes  # as was said before
+    return sha256(data).hexdigest()
 
 
 @pytest.mark.parametrize("name", TYPES)
