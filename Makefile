@@ -12,6 +12,7 @@ BIN := $(VENV)/bin
 DEMO := $(VENV)/.installed-demo
 CHECKS := $(VENV)/.installed-test
 REGISTRY := $(VENV)/.installed-registry
+ENGINE := $(VENV)/.installed-engine
 
 # The prompt reaches the shell through the environment, so that quotes and dollars in it stay text.
 PROMPT ?=
@@ -81,10 +82,14 @@ lint: $(CHECKS)
 types: $(CHECKS)
 	$(BIN)/mypy
 
-$(DEMO): pyproject.toml
+$(ENGINE): install/llama-cpp.sh
 	@./install/find-python.sh -m venv $(VENV)
 	@echo "installing qm into $(VENV); the first time this compiles llama.cpp, which takes minutes"
 	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@install/llama-cpp.sh $(BIN)/python -qq --force-reinstall --no-deps
+	@touch $@
+
+$(DEMO): pyproject.toml | $(ENGINE)
 	@$(BIN)/python -m pip install -qq -e ".[demo]"
 	@# as pip does for what it copies: every command is a process that would compile it again
 	@$(BIN)/python -m compileall -q cli daemon modelfiles store

@@ -160,17 +160,13 @@ install_environment() {
     "$home/venv/bin/python" -m pip install --quiet "$copy"
 }
 
-# pip keeps the wheels that it builds but not what they were built for: a build with arguments of
-# its own must neither take one from there nor leave one.
 install_llama_cpp() {
-    requirement=$(sed -n 's/^ *"\(llama-cpp-python[^"]*\)".*/\1/p' "$source_dir/pyproject.toml")
     arguments="$(cmake_arguments)${CMAKE_ARGS:+ $CMAKE_ARGS}"
     set -- --quiet
-    [ -z "$arguments" ] || set -- "$@" --no-cache-dir --no-binary=llama-cpp-python
     if [ -e "$home/built-for" ] && [ "$(cat "$home/built-for")" != "$backend $arguments" ]; then
         set -- "$@" --force-reinstall --no-deps
     fi
-    CMAKE_ARGS=$arguments "$home/venv/bin/python" -m pip install "$@" "$requirement" || return 1
+    CMAKE_ARGS=$arguments "$here/llama-cpp.sh" "$home/venv/bin/python" "$@" || return 1
     printf '%s\n' "$backend $arguments" >"$home/built-for"
 }
 

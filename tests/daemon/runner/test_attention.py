@@ -51,14 +51,19 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("flags", "wide"), [("sse2 avx512f avx512_fp16 amx_int8", True), ("avx2 avx512f", False)]
+    ("flags", "has_amx", "wide"),
+    [
+        ("avx512_fp16 amx_int8", True, True),
+        ("avx512_fp16 amx_int8", False, False),
+        ("avx512_fp16", False, True),
+        ("avx2 avx512f", False, False),
+        ("avx2 avx512f", True, False),
+        ("", False, False),
+    ],
 )
-def test_the_processor_tells(tmp_path: Path, flags: str, wide: bool) -> None:
-    """Where nobody can be asked, heads are wide enough."""
-    processors = tmp_path / "cpuinfo"
-    processors.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
-    assert attention.has_wide_vectors(processors) is wide
-    assert attention.has_wide_vectors(tmp_path / "nothing") is False
+def test_processor_and_build_tell(flags: str, has_amx: bool, wide: bool) -> None:
+    """A build for this processor has AMX where that is there; who leaves it out leaves out both."""
+    assert attention.may_be_wide(frozenset(flags.split()), has_amx) is wide
 
 
 @pytest.mark.parametrize(("width", "slow"), [(64, True), (96, True), (128, False), (256, False)])
