@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..chat.request import Format, JsonObject, Message, Request, Role, ToolCall, ToolChoice
-from .content import InvalidContent, arguments, image_data, named_options
+from .content import InvalidContent, arguments, image_data, named_options, token_limit
 from .fields import Fields, field_of
 from .hosted_tools import ANTHROPIC, own_tools, unknown_tool
 from .ollama_request import InvalidField, model_name
@@ -18,7 +18,7 @@ _MODES = {"auto": "auto", "any": "required", "none": "none", "tool": "required"}
 def messages_request(fields: Fields, *, counting: bool = False) -> Request:
     """The meaning of a body of `/v1/messages`; to count tokens it needs no `max_tokens`."""
     model = model_name(fields)
-    limit = fields.optional_integer("max_tokens")
+    limit = token_limit(fields, "max_tokens")
     if not counting and (limit is None or limit < 1):
         raise InvalidField("max_tokens is required and must be positive")
     turns = tuple(_turns(fields))

@@ -26,6 +26,7 @@ _EFFORTS: dict[str, bool | str] = {
     "xhigh": "max",
     "max": "max",
 }
+_MOST_TOKENS = 2**31 - 1
 _URL_SCHEMES = ("http://", "https://", "file://", "ftp://")
 
 
@@ -55,6 +56,8 @@ def token_limit(fields: Fields, *names: str) -> int | None:
         limit = fields.optional_integer(name)
         if limit is not None and limit < -1:
             raise InvalidField(f"{name} must not be negative, not {limit}", name)
+        if limit is not None and limit > _MOST_TOKENS:
+            raise InvalidField(f"{name} must be at most {_MOST_TOKENS}, not {limit}", name)
         if limit is not None:
             return limit
     return None

@@ -185,6 +185,7 @@ def test_what_anthropic_runs_is_left_out_beside_other_tools() -> None:
     [
         ({"max_tokens": None}, "max_tokens is required and must be positive"),
         ({"max_tokens": 0}, "max_tokens is required"),
+        ({"max_tokens": 2**31}, "max_tokens must be at most 2147483647"),
         ({"messages": []}, "messages is required"),
         ({"messages": "x"}, "string into Go struct field MessagesRequest.messages"),
         ({"messages": [{"role": "robot"}]}, r"messages\[0\].role must be user or assistant"),

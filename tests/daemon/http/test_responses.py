@@ -211,6 +211,7 @@ def test_json_without_a_schema_is_an_object() -> None:
             r"tools\[0\].tools\[0\].type: tools of type 'shell'",
         ),
         ({"max_output_tokens": -5}, "max_output_tokens must not be negative"),
+        ({"max_output_tokens": 2**31}, "max_output_tokens must be at most 2147483647"),
         ({"temperature": "x"}, "temperature"),
         ({"reasoning": {"effort": "x"}}, "reasoning.effort must be one of"),
         (
