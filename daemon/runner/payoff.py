@@ -6,6 +6,7 @@ most of them are right. What a step takes is learnt from the steps themselves.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -24,36 +25,41 @@ class StepCosts:
 
     _known: dict[int, tuple[float, int]] = field(default_factory=dict)
     _steps: int = 0
+    _lately: tuple[list[int], list[float]] | None = None  # sizes, the smallest first; seconds
 
     def learn(self, n_tokens: int, seconds: float) -> None:
         self._steps += 1
-        before = self._measured(n_tokens)
-        if before is not None:
+        before, step = self._known.get(n_tokens, (0.0, -FORGOTTEN_STEPS))
+        if self._steps - step < FORGOTTEN_STEPS:
             seconds = before + _SMOOTHING * (seconds - before)
         self._known[n_tokens] = (seconds, self._steps)
+        self._lately = None
 
     def knows(self, n_tokens: int) -> bool:
         """Whether that was measured lately."""
-        return self._measured(n_tokens) is not None
+        return n_tokens in self._measured()[0]
 
     def of(self, n_tokens: int) -> float:
         """What a step takes; a hopeful guess for a size that was not measured lately."""
-        exact = self._measured(n_tokens)
-        if exact is not None:
-            return exact
-        smaller = [n for n in self._known if n < n_tokens and self._measured(n) is not None]
-        if not smaller:
+        sizes, seconds = self._measured()
+        known = bisect_right(sizes, n_tokens)
+        if not known:
             return 0.0
-        near, least = max(smaller), min(smaller)
-        near_s, least_s = self._known[near][0], self._known[least][0]
-        one_more_s = HOPE * least_s / least
-        if near > least:
-            one_more_s = LESS_THAN_LAST * max(near_s - least_s, 0.0) / (near - least)
+        near, near_s = sizes[known - 1], seconds[known - 1]
+        if near == n_tokens:
+            return near_s
+        one_more_s = HOPE * seconds[0] / sizes[0]
+        if known > 1:
+            one_more_s = LESS_THAN_LAST * max(near_s - seconds[0], 0.0) / (near - sizes[0])
         return near_s + one_more_s * (n_tokens - near)
 
-    def _measured(self, n_tokens: int) -> float | None:
-        seconds, step = self._known.get(n_tokens, (0.0, -FORGOTTEN_STEPS))
-        return seconds if self._steps - step < FORGOTTEN_STEPS else None
+    def _measured(self) -> tuple[list[int], list[float]]:
+        """The sizes that were measured lately; many are asked for between two steps."""
+        if self._lately is None:
+            oldest = self._steps - FORGOTTEN_STEPS
+            sizes = sorted(size for size, (_, step) in self._known.items() if step > oldest)
+            self._lately = sizes, [self._known[size][0] for size in sizes]
+        return self._lately
 
 
 def allot(
