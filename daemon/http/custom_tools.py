@@ -22,13 +22,13 @@ _WHOLE: Final = re.compile(
 )
 
 
-def custom_function(tool: Fields, *, required: bool) -> JsonObject:
-    """The function that stands for a custom tool; `required` says that a call must be made.
+def custom_function(tool: Fields, *, held: bool) -> JsonObject:
+    """The function that stands for a custom tool; `held` says that no call to it is made freely.
 
     Raises InvalidField for a format that can't be enforced.
     """
     text: JsonObject = {"type": "string", "description": "All of the tool's input, as plain text"}
-    pattern = _pattern(tool.fields("format"), required=required)
+    pattern = _pattern(tool.fields("format"), held=held)
     function = {
         "name": tool.text("name"),
         "description": tool.text("description"),
@@ -42,7 +42,7 @@ def custom_function(tool: Fields, *, required: bool) -> JsonObject:
     return {"type": "function", "function": function}
 
 
-def _pattern(wanted: Fields, *, required: bool) -> str:
+def _pattern(wanted: Fields, *, held: bool) -> str:
     """The regular expression that the input is held to, if any."""
     kind, path = wanted.text("type", "text"), field_of(wanted.path("type"))
     if kind == "text":
@@ -54,7 +54,7 @@ def _pattern(wanted: Fields, *, required: bool) -> str:
     if syntax != "regex":
         reason = f"{path}: a call can be held to a regex, not to {syntax[:100]!r}"
         raise InvalidField(f"{reason}; leave the format out", path)
-    if not required:
+    if not held:
         path = field_of(wanted.path("type"))
         reason = "a grammar is enforced only where tool_choice requires a call"
         raise InvalidField(f"{path}: {reason}; leave the format out, or require one", path)

@@ -46,9 +46,9 @@ def tools(fields: Fields) -> tuple[JsonObject, ...]:
     offered = fields.objects("tools", _OF)
     documents = zip(offered, tool_documents(fields, _OF), strict=True)
     own = set(own_tools(offered, OPENAI, "function"))
-    required = tool_choice(fields).mode == "required"
+    held = tool_choice(fields).mode != "auto"
     return tuple(
-        custom_function(tool.fields("custom"), required=required) if _is_custom(tool) else document
+        custom_function(tool.fields("custom"), held=held) if _is_custom(tool) else document
         for tool, document in documents
         if tool in own
     )

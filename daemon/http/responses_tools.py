@@ -43,7 +43,7 @@ def offered(fields: Fields) -> Offered:
     own = own_tools(fields.objects("tools", _OF), OPENAI, _FUNCTION)
     flat = [each for tool in own for each in _flat(tool)]
     names = {tool.text("name") for namespace, tool in flat if not namespace}
-    required = tool_choice(fields).mode == "required"
+    held = tool_choice(fields).mode != "auto"
     tools: list[JsonObject] = []
     namespaces: dict[str, tuple[str, str]] = {}
     custom: set[str] = set()
@@ -55,7 +55,7 @@ def offered(fields: Fields) -> Offered:
             names.add(called)
         if tool.text("type") == _CUSTOM:
             custom.add(called)
-        tools.append(_document(tool, called, required=required))
+        tools.append(_document(tool, called, held=held))
     return Offered(tuple(tools), namespaces, frozenset(custom))
 
 
@@ -87,9 +87,9 @@ def _unlike(names: set[str], name: str) -> str:
     return name
 
 
-def _document(tool: Fields, name: str, *, required: bool) -> JsonObject:
+def _document(tool: Fields, name: str, *, held: bool) -> JsonObject:
     if tool.text("type") == _CUSTOM:
-        document = custom_function(tool, required=required)
+        document = custom_function(tool, held=held)
         document["function"]["name"] = name
         return document
     told = {

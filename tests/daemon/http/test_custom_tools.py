@@ -123,6 +123,7 @@ def test_a_regex_holds_for_calls_that_are_required(nested: bool) -> None:
     request = wanted.requests[0] if nested else wanted.request
     schema = request.tools[0]["function"]["parameters"]["properties"]["input"]
     assert schema["pattern"] == "^(?:a|b)$"
+    take(tools=tools, tool_choice="none")
     with pytest.raises(InvalidRequest, match=r"format.type: a grammar is enforced only where"):
         take(tools=tools)
     regex["syntax"] = form["syntax"] = "lark"
