@@ -1,10 +1,11 @@
-"""A bar chart as a PNG, drawn with nothing but zlib: labels in a small font, bars, values."""
+"""Bar charts as a PNG, drawn with nothing but zlib: labels in a small font, bars, values."""
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 _SCALE = 2
 _GLYPH_COLUMNS, _GLYPH_ROWS = 5, 7
@@ -28,8 +29,11 @@ _FONT = {
     "A": (14, 17, 17, 31, 17, 17, 17),
     "B": (30, 17, 17, 30, 17, 17, 30),
     "C": (14, 17, 16, 16, 16, 17, 14),
+    "D": (30, 17, 17, 17, 17, 17, 30),
     "E": (31, 16, 16, 30, 16, 16, 31),
     "F": (31, 16, 16, 30, 16, 16, 16),
+    "G": (14, 17, 16, 23, 17, 17, 15),
+    "H": (17, 17, 17, 31, 17, 17, 17),
     "I": (14, 4, 4, 4, 4, 4, 14),
     "K": (17, 18, 20, 24, 20, 18, 17),
     "L": (16, 16, 16, 16, 16, 16, 31),
@@ -49,21 +53,45 @@ _FONT = {
 }
 
 
-def bar_chart(bars: Sequence[tuple[str, float]]) -> bytes:
-    """One bar for each name and value, the longest across the whole width."""
-    longest = max((value for _, value in bars), default=1.0)
-    labels = max((_text_pixels(name) for name, _ in bars), default=0)
-    values = max((_text_pixels(f"{value:.3f}") for _, value in bars), default=0)
-    width = labels + _BAR_PIXELS + values + 4 * _MARGIN
-    canvas = _Canvas(width, len(bars) * _ROW_PIXELS + 2 * _MARGIN)
-    for number, (name, value) in enumerate(bars):
-        top = _MARGIN + number * _ROW_PIXELS
-        canvas.text(_MARGIN, top, name)
-        length = round(value / longest * _BAR_PIXELS)
-        start = labels + 2 * _MARGIN
-        canvas.fill(start, top, length, _GLYPH_ROWS * _SCALE, _BLUE)
-        canvas.text(start + length + _MARGIN // 2, top, f"{value:.3f}")
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One bar for each name and value, which is written with so many decimals."""
+
+    title: str
+    bars: Sequence[tuple[str, float]]
+    decimals: int
+
+    def written(self, value: float) -> str:
+        return f"{value:.{self.decimals}f}"
+
+
+def bar_charts(charts: Sequence[Chart]) -> bytes:
+    """One below the other, in each the longest bar across the whole width."""
+    labels = _widest(name for chart in charts for name, _ in chart.bars)
+    values = _widest(chart.written(value) for chart in charts for _, value in chart.bars)
+    rows = sum(len(chart.bars) + 1 for chart in charts)
+    titles = _widest(chart.title for chart in charts)
+    width = max(titles, labels + _BAR_PIXELS + values + 2 * _MARGIN) + 2 * _MARGIN
+    canvas, top = _Canvas(width, rows * _ROW_PIXELS + 2 * _MARGIN), _MARGIN
+    for chart in charts:
+        canvas.text(_MARGIN, top, chart.title)
+        _draw(canvas, chart, top + _ROW_PIXELS, labels + 2 * _MARGIN)
+        top += (len(chart.bars) + 1) * _ROW_PIXELS
     return canvas.png()
+
+
+def _draw(canvas: _Canvas, chart: Chart, top: int, start: int) -> None:
+    longest = max((value for _, value in chart.bars), default=0.0) or 1.0
+    for number, (name, value) in enumerate(chart.bars):
+        at = top + number * _ROW_PIXELS
+        length = round(value / longest * _BAR_PIXELS)
+        canvas.text(_MARGIN, at, name)
+        canvas.fill(start, at, length, _GLYPH_ROWS * _SCALE, _BLUE)
+        canvas.text(start + length + _MARGIN // 2, at, chart.written(value))
+
+
+def _widest(texts: Iterable[str]) -> int:
+    return max(map(_text_pixels, texts), default=0)
 
 
 def _text_pixels(text: str) -> int:

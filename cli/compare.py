@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from qm.store.errors import InvalidRequest
@@ -14,6 +15,9 @@ from .naming import model_argument
 from .progress import Progress
 from .sources import bring
 from .table import size_text, table
+
+if TYPE_CHECKING:
+    from .chart import Chart
 
 DEFAULT_TYPES = "Q2_K,Q3_K_M,Q4_K_M,Q5_K_M,Q6_K,Q8_0"
 _BAR_COLUMNS = 40
@@ -71,9 +75,9 @@ def compare_command(
     _follow(client, "/qm/compare", body)
     rows = _rows(client, [base, *names])
     if chart:
-        from .chart import bar_chart
+        from .chart import bar_charts
 
-        chart.write_bytes(bar_chart(_bars(rows)))
+        chart.write_bytes(bar_charts(charts(rows)))
     if as_json:
         show_json(rows)
     else:
@@ -109,8 +113,21 @@ def terminal_chart(bars: list[tuple[str, float]]) -> str:
     return "\n".join(["perplexity", *lines])
 
 
-def _bars(rows: list[JsonObject]) -> list[tuple[str, float]]:
-    return [(str(row["type"]), float(row["perplexity"])) for row in rows]
+def charts(rows: list[JsonObject]) -> list[Chart]:
+    """What the table shows of each type that can be longer or shorter."""
+    from .chart import Chart
+
+    return [
+        Chart("perplexity", _bars(rows), decimals=3),
+        Chart("KL divergence from the base", _bars(rows, "kld_mean"), decimals=5),
+        Chart("ms per token", _bars(rows, "ms_per_token"), decimals=2),
+        Chart("bits per weight", _bars(rows, "bits_per_weight"), decimals=2),
+    ]
+
+
+def _bars(rows: list[JsonObject], what: str = "perplexity") -> list[tuple[str, float]]:
+    """The base diverges from nothing."""
+    return [(str(row["type"]), float(row[what])) for row in rows if row[what] is not None]
 
 
 def _base(client: Client, model: str) -> str:

@@ -51,6 +51,7 @@ TENSOR_TYPES = {
     41: TensorType("Q1_0", 128, 18),
     42: TensorType("Q2_0", 64, 18),
 }
+TYPES_BY_NAME = {kind.name: kind for kind in TENSOR_TYPES.values()}
 
 FILE_TYPE_NAMES = {
     0: "F32",

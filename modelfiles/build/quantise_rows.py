@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import local
 from typing import Any, Final, TypeAlias
 
-from qm.store.ggml import TENSOR_TYPES
+from qm.store.ggml import TYPES_BY_NAME
 from qm.store.gguf import Header, Tensor
 
 from ..native import declare
@@ -28,7 +28,6 @@ Data: TypeAlias = bytes | memoryview
 
 _CHUNK_ITEMS: Final = 1 << 17  # a millisecond's work, and buffers that stay in a core's cache
 _AHEAD: Final = 3  # chunks a thread that may wait for who takes them
-_KINDS = {kind.name: kind for kind in TENSOR_TYPES.values()}
 _FLOAT_BYTES: Final = 4
 
 _address, _count = ctypes.c_void_p, ctypes.c_int64
@@ -164,4 +163,4 @@ def _row_items(tensor: Tensor) -> int:
 
 
 def _bytes(kind: str, items: int) -> int:
-    return items // _KINDS[kind].block_items * _KINDS[kind].block_bytes
+    return items // TYPES_BY_NAME[kind].block_items * TYPES_BY_NAME[kind].block_bytes

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qm.store.errors import QmError
+from qm.store.errors import InvalidRequest, QmError
+from qm.store.ggml import TYPES_BY_NAME
 from qm.store.gguf import Header, read_header
 from qm.store.store import Store
 from qm.store.writer import BlobWriter
@@ -64,6 +65,12 @@ def task_ahead(workshop: Workshop, step: Step, needed_bytes: int) -> Task | None
     return lambda source, header, guard, tell: work.done(source, [header], guard, tell)
 
 
+class RowsDontFit(InvalidRequest):
+    """A type for the embedding or the output that packs more numbers than their rows have."""
+
+    code = "rows_dont_fit"
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     """What is to be done; `done` needs no workshop, so that a thread can do it."""
@@ -84,6 +91,7 @@ class _Work:
         from .imatrix_file import read_imatrix  # noqa: PLC0415  brings numpy
         from .quantise import Order  # noqa: PLC0415  brings llama.cpp
 
+        _check_rows(headers, self.wish)
         matrix = read_imatrix(self.imatrix) if self.imatrix else None
         order = Order(self.wish, self.tensor_types, matrix)
         check_disk(self.store.layout, _most_bytes(headers, self.wish), "quantizing")
@@ -144,6 +152,20 @@ def _most_bytes(headers: list[Header], wish: Quantize) -> int:
     if wish.type == "F32":
         return 4 * sum(header.parameter_count for header in headers)
     return max(sum(header.file_bytes for header in headers), _bits16(headers, wish))
+
+
+def _check_rows(headers: list[Header], wish: Quantize) -> None:
+    """Raises RowsDontFit: llama.cpp puts another type in the place of most that don't, not of
+    these, for which it aborts.
+    """
+    wished = {"token_embd.weight": wish.embedding, "output.weight": wish.output}
+    for tensor in (tensor for header in headers for tensor in header.tensors):
+        kind = TYPES_BY_NAME.get(wished.get(tensor.name, ""))
+        if kind is not None and tensor.shape and tensor.shape[0] % kind.block_items:
+            raise RowsDontFit(
+                f"{tensor.name} has rows of {tensor.shape[0]} numbers, {kind.name} packs "
+                f"{kind.block_items} at a time; name another type for it, such as F16"
+            )
 
 
 def _bits16(headers: list[Header], wish: Quantize) -> int:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any
 
 import pytest
-from qm.cli.chart import bar_chart
-from qm.cli.compare import NothingToCompare, ladder_name, ladder_types, terminal_chart
+from qm.cli.chart import bar_charts
+from qm.cli.compare import (
+    NothingToCompare,
+    charts,
+    ladder_name,
+    ladder_types,
+    terminal_chart,
+)
 from qm.cli.quality import quality_facts, quality_table
 from qm.modelfiles.quantization import UnknownType
 
@@ -69,8 +76,15 @@ def test_types_are_checked_before_anything_is_built() -> None:
 
 
 def test_the_chart_is_a_png() -> None:
-    """With a header, checksums and as many pixels as it says."""
-    data = bar_chart([("Q4_K_M", 12.5), ("BF16", 12.1)])
+    """With a header, checksums and as many pixels as it says; the base has no divergence."""
+    measured = {"perplexity": 12.5, "ms_per_token": 3.0, "bits_per_weight": 4.9}
+    rows: list[dict[str, Any]] = [  # Any: JSON
+        {"type": "Q4_K_M", "kld_mean": 0.05, **measured},
+        {"type": "BF16", "kld_mean": None, **measured},
+    ]
+    drawn = charts(rows)
+    assert [len(chart.bars) for chart in drawn] == [2, 1, 2, 2]
+    data = bar_charts(drawn)
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", data[16:24])
     length = struct.unpack(">I", data[33:37])[0]

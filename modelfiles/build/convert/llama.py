@@ -95,10 +95,14 @@ class SmolLm3(Llama):
 
     def complete(self) -> None:
         super().complete()
-        rotated = self.config.find("no_rope_layers")
-        usual = [int((block + 1) % _SMOLLM3_INTERVAL != 0) for block in range(self.block_count())]
-        if rotated is not None and rotated != usual:
+        interval = self.config.whole_or_none("no_rope_layer_interval") or _SMOLLM3_INTERVAL
+        rotated = self.config.find("no_rope_layers") or self._rotated(interval)
+        if rotated != self._rotated(_SMOLLM3_INTERVAL):
             raise BadConfig("config.json: llama.cpp can't leave out other rotations than every 4th")
+
+    def _rotated(self, interval: int) -> list[int]:
+        """1 for each layer that rotates, 0 for each that does not."""
+        return [int((block + 1) % interval != 0) for block in range(self.block_count())]
 
 
 class Mistral(Llama):

@@ -61,6 +61,11 @@ CASES: dict[str, Case] = {
         "QUANTIZE Q4_K_M\nTENSOR_TYPE attn_v=Q6_KK\n",
         "did you mean Q6_K",
     ),
+    "rows that a type can't pack": (
+        nothing,
+        "QUANTIZE Q8_0 output=Q4_K\n",
+        "output.weight has rows of 64 numbers, Q4_K packs 256 at a time",
+    ),
     "no matrix": (nothing, "QUANTIZE IQ2_XS\nIMATRIX none\n", "IQ2_XS needs an importance matrix"),
     "a matrix that is none": (
         write("m.dat", b"junk" * 99),

@@ -221,6 +221,19 @@ def test_says_what_is_wrong(case: str, tiny: Path) -> None:
         converted(tiny)
 
 
+def test_layers_without_rotations_are_those_that_llama_cpp_takes(tmp_path: Path) -> None:
+    """Every fourth of SmolLM3, however it is said; with others it would calculate otherwise."""
+    repository = make(tmp_path / "tiny", "smollm3")
+    every = {"no_rope_layers": None, "no_rope_layer_interval": None}
+    for usual in ({"no_rope_layer_interval": 4}, {"no_rope_layers": [1, 1, 1, 0]}):
+        edit("config.json", **every | usual)(repository)
+        converted(repository)
+    for other in ({"no_rope_layer_interval": 2}, {"no_rope_layers": [1, 0, 1, 1]}):
+        edit("config.json", **every | other)(repository)
+        with pytest.raises(BadConfig, match="other rotations than every 4th"):
+            converted(repository)
+
+
 @pytest.mark.parametrize("case", ["no config", "no architecture", "unknown", "never"])
 def test_architecture_refuses_likewise(case: str, tiny: Path) -> None:
     """Whoever only asks for the architecture learns the same."""
