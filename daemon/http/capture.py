@@ -28,7 +28,7 @@ _SECRET_NAMES = re.compile(
 _SECRETS = re.compile(
     r"(?<![A-Za-z0-9])(?:sk-|qm_|hf_|ghp_|gho_|github_pat_|xox[bp]-|AKIA)[\w-]{12,}"
 )
-_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{256,}={0,2}")
+_BASE64 = re.compile(r"(?:(?<=;base64,)[A-Za-z0-9+/_-]+|[A-Za-z0-9+/_-]{256,})={0,2}")
 
 BODY = web.RequestKey("captured_body", bytes)
 
@@ -84,6 +84,12 @@ def body_of(body: bytes, encoding: str = "") -> object:
 def redacted(value: Any) -> Any:
     """`value` without secrets and without the data of images. Raises RecursionError."""
     match value:
+        case {"data": str(data), "type": kind, **rest} if kind != "text":
+            return {**redacted({"type": kind, **rest}), "data": _length(data)}
+        case {"input_audio": {"data": str(data), **sound}, **rest}:
+            return {**redacted(rest), "input_audio": {**redacted(sound), "data": _length(data)}}
+        case {"images": [*images], **rest}:
+            return {**redacted(rest), "images": [_length(str(image)) for image in images]}
         case dict():
             return {
                 redacted(name): _HIDDEN
@@ -100,4 +106,8 @@ def redacted(value: Any) -> Any:
 
 
 def _size(match: re.Match[str]) -> str:
-    return f"<{len(match[0])} characters of data>"
+    return _length(match[0])
+
+
+def _length(data: str) -> str:
+    return f"<{len(data)} characters of data>"

@@ -119,7 +119,7 @@ def _error_body(error: QmError, request_id: str) -> JsonObject:
 def stream_error(body: object) -> bytes:
     """A stream's last event when it fails; `error` is where the SDKs look for it."""
     told = msgspec.convert(body, dict[str, JsonObject])
-    return sse({"type": "error", "sequence_number": 0, **told["error"], **told}, "error")
+    return sse({**told["error"], "type": "error", "sequence_number": 0, **told}, "error")
 
 
 def _prepare(app: web.Application) -> None:

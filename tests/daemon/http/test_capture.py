@@ -43,6 +43,15 @@ def test_the_ring_keeps_the_latest(tmp_path: Path) -> None:
         ({"X-Odd": "caf\udce9"}, {"X-Odd": "caf\ufffd"}),  # a header that is no UTF-8
         ({"images": [IMAGE]}, {"images": ["<1100 characters of data>"]}),
         (f"data:image/png;base64,{IMAGE}", "data:image/png;base64,<1100 characters of data>"),
+        ({"images": ["QUFB"], "token": "t"},
+         {"images": ["<4 characters of data>"], "token": "<hidden>"}),
+        ({"url": "data:image/png;base64,QUE="},
+         {"url": "data:image/png;base64,<4 characters of data>"}),
+        ({"type": "base64", "data": "QUFB"}, {"type": "base64", "data": "<4 characters of data>"}),
+        ({"type": "text", "data": "words"}, {"type": "text", "data": "words"}),
+        ({"type": "input_audio", "input_audio": {"data": "QUFB", "format": "wav"}},
+         {"type": "input_audio",
+          "input_audio": {"data": "<4 characters of data>", "format": "wav"}}),
         ({"content": "Why is the sky blue?"}, {"content": "Why is the sky blue?"}),
     ],
 )  # fmt: skip

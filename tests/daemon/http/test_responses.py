@@ -21,6 +21,7 @@ from qm.daemon.chat.request import (
     ToolCallPart,
     ToolChoice,
 )
+from qm.daemon.http.dialects.responses import stream_error
 from qm.daemon.http.fields import Fields
 from qm.daemon.http.responses_answer import opened, stream, whole
 from qm.daemon.http.responses_items import input_items, page
@@ -298,3 +299,10 @@ def test_items_come_in_pages() -> None:
 def test_a_background_response_must_be_fetchable(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match="background"):
         asked(background=True, **fields)
+
+
+def test_an_error_in_a_stream_is_an_event_of_its_own_type() -> None:
+    """As the SDK's types have it; the error's own type stands in `error`."""
+    told = {"error": {"type": "api_error", "message": "no", "param": None, "code": None}}
+    event = json.loads(stream_error(told).split(b"\n")[1][6:])
+    assert (event["type"], event["message"], event["error"]["type"]) == ("error", "no", "api_error")
