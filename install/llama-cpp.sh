@@ -13,7 +13,9 @@ unwanted="-mno-avx512fp16 -mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 needless_instructions() {
     grep -qs '^flags.* avx512_fp16' /proc/cpuinfo || return 0
     # shellcheck disable=SC2086  # they are several
-    "${CXX:-c++}" $unwanted -x c++ -fsyntax-only /dev/null 2>/dev/null && printf '%s' "$unwanted"
+    if "${CXX:-c++}" $unwanted -x c++ -fsyntax-only /dev/null 2>/dev/null; then
+        printf '%s' "$unwanted"
+    fi
 }
 
 # pip keeps the wheels that it builds but not what they were built for, so each kind has a cache.

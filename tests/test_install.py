@@ -140,6 +140,42 @@ def _tree(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*")}
 
 
+def _asked_of_pip(machine: Path, **settings: str) -> str:
+    """What llama-cpp.sh has pip do, and the flags that the compiler gets."""
+    _command(
+        machine,
+        "python3",
+        'case $* in *"cache dir"*) echo /cache ;; *) echo "$CFLAGS" "$CXXFLAGS" "$@" ;; esac',
+    )
+    script = [ROOT / "install/llama-cpp.sh", "python3", "--quiet"]
+    env = {"PATH": str(machine)} | settings
+    done = subprocess.run(["/bin/sh", *script], env=env, text=True, capture_output=True, check=True)
+    return done.stdout.strip()
+
+
+def test_each_kind_of_llama_cpp_has_its_cache(machine: Path) -> None:
+    """A wheel that was built for something else is not taken."""
+    plain = _asked_of_pip(machine)
+    assert plain.startswith("-m pip install --quiet")
+    assert plain.split()[-1].startswith("llama-cpp-python")
+    cuda, vulkan = (_asked_of_pip(machine, CMAKE_ARGS=f"-DGGML_{name}=on") for name in "AB")
+    for asked in (cuda, vulkan):
+        assert "--no-binary=llama-cpp-python --cache-dir /cache/qm-" in asked
+    assert cuda != vulkan
+
+
+def test_llama_cpp_does_without_what_slows_it_down(machine: Path) -> None:
+    """Where the processor has AVX512-FP16, and the compiler knows how to leave it out."""
+    _command(machine, "grep", "exit 0")  # every processor has it
+    assert "-mno" not in _asked_of_pip(machine, CXX="false")
+    _command(machine, "c++", "exit 0")
+    asked = _asked_of_pip(machine, CXXFLAGS="-O3").split()
+    assert asked.count("-mno-avx512fp16") == asked.count("-mno-amx-int8") == 2
+    assert "-O3" in asked
+    _command(machine, "grep", "exit 1")
+    assert "-mno" not in _asked_of_pip(machine)
+
+
 @pytest.mark.slow
 def test_installs_and_takes_everything_back(machine: Path, tmp_path: Path) -> None:
     """After an install with service `qm` works; after the uninstall only the models are left."""
