@@ -147,10 +147,10 @@ def _asked_of_pip(machine: Path, **settings: str) -> str:
         "python3",
         'case $* in *"cache dir"*) echo /cache ;; *) echo "$CFLAGS" "$CXXFLAGS" "$@" ;; esac',
     )
-    script = [ROOT / "install/llama-cpp.sh", "python3", "--quiet"]
+    command = ["/bin/sh", str(ROOT / "install/llama-cpp.sh"), "python3", "--quiet"]
     env = {"PATH": str(machine)} | settings
-    done = subprocess.run(["/bin/sh", *script], env=env, text=True, capture_output=True, check=True)
-    return done.stdout.strip()
+    done = subprocess.run(command, env=env, text=True, capture_output=True, check=True)
+    return str(done.stdout.strip())
 
 
 def test_each_kind_of_llama_cpp_has_its_cache(machine: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 HOPE: Final = 0.3  # what one more token may cost, of a step with one, before it was measured
@@ -75,22 +76,40 @@ def allot(
 
     A guess takes `guess_s` to make. Answers without a guess aren't kept waiting for others' long.
     """
-    counts = [0] * len(trusts)
-    alone_s, expected, total = costs.of(n_tokens), float(n_tokens), n_tokens
+    alone_s = costs.of(n_tokens)
     if alone_s <= 0:
-        return counts
-    best = WORTH * expected / alone_s
+        return [0] * len(trusts)
+    counts = _within(trusts, most, n_tokens, costs, guess_s=guess_s)
+    limit_s = PATIENCE * alone_s
+    waiting = n_tokens > len(trusts) or not all(counts)
+    if waiting and n_tokens > 1 and costs.of(n_tokens + sum(counts)) > limit_s:
+        return _within(trusts, most, n_tokens, costs, guess_s=guess_s, limit_s=limit_s)
+    return counts
+
+
+def _within(
+    trusts: Sequence[float],
+    most: Sequence[int],
+    n_tokens: int,
+    costs: StepCosts,
+    *,
+    guess_s: float,
+    limit_s: float = inf,
+) -> list[int]:
+    """The same in a step that takes at most `limit_s`; the likeliest guesses come first."""
+    counts = [0] * len(trusts)
+    expected, total = float(n_tokens), n_tokens
+    best = WORTH * expected / costs.of(n_tokens)
     for index in sorted(range(len(trusts)), key=lambda one: -trusts[one]):
         chance, gain, gained = 1.0, 0.0, 0.0
         for count in range(1, most[index] + 1):
+            step_s = costs.of(total + count)
+            if step_s > limit_s:
+                break
             chance *= trusts[index]
             gain += chance
-            guesses = total - n_tokens + count
-            rate = (expected + gain) / (costs.of(total + count) + guess_s * guesses)
+            rate = (expected + gain) / (step_s + guess_s * (total - n_tokens + count))
             if rate > best:
                 best, counts[index], gained = rate, count, gain
         expected, total = expected + gained, total + counts[index]
-    waiting = n_tokens > len(trusts) or not all(counts)
-    if waiting and n_tokens > 1 and costs.of(total) > PATIENCE * alone_s:
-        return [0] * len(trusts)
     return counts

@@ -122,6 +122,7 @@ def test_others_are_not_kept_waiting() -> None:
     dear, cheap = measured(1.0, 1.6, 2.2, 2.8, 3.4, 4.0), measured(1.0, 1.0, 1.01, 1.02, 1.03, 1.04)
     assert allot([0.99, 0.0], [4, 0], 2, dear) == [0, 0]
     assert allot([0.99, 0.0], [4, 0], 2, cheap) == [4, 0]
+    assert allot([0.99, 0.0], [4, 0], 2, measured(0.9, 1.0, 1.1, 1.2, 1.3, 1.4)) == [2, 0]
 
 
 def test_what_was_measured_long_ago_is_tried_again() -> None:
