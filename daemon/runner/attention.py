@@ -30,6 +30,14 @@ def is_slow(width: int) -> bool:
     return width % _FULL != 0 and has_wide_vectors()
 
 
+def takes_parts(width: int) -> bool:
+    """Whether parts of its tiles take no longer for each token than whole ones.
+
+    Narrow heads take a third longer where tokens don't fill a tile, for they come one by one then.
+    """
+    return width >= _FULL
+
+
 @cache
 def has_wide_vectors() -> bool:
     """Whether this build, on this processor, adds up 128 numbers of 16 bits at a time."""

@@ -66,7 +66,7 @@ class Engine:
         self._embeds = Embedder(model, context, self._batch)
         self._pace = Pace(
             grain=FINE_GRAIN if context.without_flash else GRAIN,
-            fine=context.without_flash or not attention.is_slow(model.head_width),
+            fine=context.without_flash or attention.takes_parts(model.head_width),
         )
         self._speculation = Speculation(context, self._batch, speculate, draft)
         self._turns = turns

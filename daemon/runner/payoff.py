@@ -16,9 +16,7 @@ HOPE: Final = 0.3  # what one more token may cost, of a step with one, before it
 LESS_THAN_LAST: Final = 0.8  # what one more may cost, of what the last ones did
 WORTH: Final = 1.05  # so much faster it must promise to be
 PATIENCE: Final = 1.25  # so much longer a step may take for those who have no guess in it
-FORGOTTEN_STEPS: Final = (
-    100  # what was measured so long ago counts no more: machines change their speed
-)
+FORGOTTEN_STEPS: Final = 100  # what was measured so long ago counts no more: speeds drift
 _SMOOTHING: Final = 0.3
 
 

@@ -75,6 +75,12 @@ def test_narrow_heads_do_not_fill_wide_vectors(
     assert not attention.is_slow(width)
 
 
+@pytest.mark.parametrize(("width", "whole"), [(64, True), (96, True), (128, False), (256, False)])
+def test_narrow_heads_want_whole_tiles(width: int, whole: bool) -> None:
+    """Also where flash attention is fast: fewer tokens than a tile's go one by one."""
+    assert attention.takes_parts(width) is not whole
+
+
 @pytest.mark.parametrize(
     ("name", "slow", "without"),
     [
