@@ -112,18 +112,17 @@ class Speculation:
         repeatable = any(sequence.repeatable for sequence in generating)
         if self._mode is Speculate.FAST or not repeatable:
             return counts
-        answers = len(generating)
-        total = answers + sum(counts)
-        if self._exactness.unknown(answers, cells, total):
-            one_more = answers + 1
+        total = len(generating) + sum(counts)
+        if self._exactness.unknown(cells, total):
+            one_more = len(generating) + 1
             if self._mode is not Speculate.ALWAYS and not self._costs.knows(one_more):
                 # A trial takes long, and where another token costs much it is of no use.
                 seconds = self._exactness.time(*_end(generating[0], one_more))
                 self._costs.learn(one_more, seconds)
                 return [0] * len(counts)
-            self._exactness.find_out(answers, cells, *_end(generating[0], total))
-        most = self._exactness.most(answers, cells, total)
-        return _within(counts, max(0, most - answers))
+            self._exactness.find_out(cells, *_end(generating[0], total))
+        most = self._exactness.most(cells, total)
+        return _within(counts, max(0, most - len(generating)))
 
 
 def _within(counts: list[int], room: int) -> list[int]:
