@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .behind import FlushBehind, HashBehind
 from .durable import clone, disk_error, sync_file, write_all
-from .errors import InvalidRequest
+from .errors import InvalidRequest, QmError
 from .hashing import Progress, chunks, digest_text
 from .layout import Layout, parse_digest
 from .locks import publishing, try_lock
@@ -53,12 +53,15 @@ class BlobWriter:
         try:
             write_all(self._fd, data)
         except OSError as error:
-            needed_bytes = max(self._needed_bytes, self.written_bytes)
-            raise disk_error(error, "writing a blob", needed_bytes) from error
+            raise self._disk_error(error) from error
         if self._behind is None:
             self._hasher.update(data)
         else:
             self._behind.wrote(self.written_bytes)
+
+    def _disk_error(self, error: OSError) -> QmError:
+        needed_bytes = max(self._needed_bytes, self.written_bytes)
+        return disk_error(error, "writing a blob", needed_bytes)
 
     def expect(self, size_bytes: int) -> None:
         """Tells about how large it will be; takes other sizes, too."""
@@ -103,8 +106,7 @@ class BlobWriter:
             try:
                 flush.finish()
             except OSError as error:
-                needed_bytes = max(self._needed_bytes, self.written_bytes)
-                raise disk_error(error, "writing a blob", needed_bytes) from error
+                raise self._disk_error(error) from error
 
     def clone(self, source_fd: int, on_progress: Progress | None = None) -> bool:
         """Shares the bytes of another file, where the file system can; False if it can't."""
