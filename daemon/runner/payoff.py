@@ -31,7 +31,7 @@ class StepCosts:
     def learn(self, n_tokens: int, seconds: float) -> None:
         self._steps += 1
         before, step = self._known.get(n_tokens, (0.0, -FORGOTTEN_STEPS))
-        if self._steps - step < FORGOTTEN_STEPS:
+        if self._is_recent(step):
             seconds = before + _SMOOTHING * (seconds - before)
         self._known[n_tokens] = (seconds, self._steps)
         self._lately = None
@@ -57,10 +57,13 @@ class StepCosts:
     def _measured(self) -> tuple[list[int], list[float]]:
         """The sizes that were measured lately; many are asked for between two steps."""
         if self._lately is None:
-            oldest = self._steps - FORGOTTEN_STEPS
-            sizes = sorted(size for size, (_, step) in self._known.items() if step > oldest)
+            known = self._known.items()
+            sizes = sorted(size for size, (_, step) in known if self._is_recent(step))
             self._lately = sizes, [self._known[size][0] for size in sizes]
         return self._lately
+
+    def _is_recent(self, step: int) -> bool:
+        return self._steps - step < FORGOTTEN_STEPS
 
 
 def allot(
