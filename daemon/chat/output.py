@@ -20,11 +20,15 @@ from .tools.required import call_schema
 class OutputParser(Protocol):
     """Text in, in any pieces; what it means out. `finish` gives what was held back.
 
-    `called` says that a whole call has come, `reasons` that what comes next is reasoning.
+    `called` says that a whole call has come, `reasons` that what comes next is reasoning. `lost`
+    are calls that were told in part, and then could not be read.
     """
 
     @property
     def called(self) -> bool: ...
+
+    @property
+    def lost(self) -> int: ...
 
     @property
     def reasons(self) -> bool: ...
@@ -97,6 +101,10 @@ class _Both:
     @property
     def called(self) -> bool:
         return self._tools is not None and self._tools.called
+
+    @property
+    def lost(self) -> int:
+        return self._tools.lost if self._tools else 0
 
     @property
     def reasons(self) -> bool:

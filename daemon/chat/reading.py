@@ -55,11 +55,12 @@ class AnswerReader:
         return events
 
     def _wanted(self, delta: Delta) -> Delta:
-        """All of it, or without any call but the first."""
-        if not self.one_call:
+        """All of it, or without any call but the first that can be read."""
+        if not self.one_call or self.parser is None:
             return delta
-        calls = tuple(call for call in delta.tool_calls if call.index == 0)
-        parts = tuple(part for part in delta.tool_parts if part.index == 0)
+        first = self.parser.lost
+        calls = tuple(call for call in delta.tool_calls if call.index == first)
+        parts = tuple(part for part in delta.tool_parts if part.index == first)
         return replace(delta, tool_calls=calls, tool_parts=parts)
 
     def _reasons(self) -> bool:

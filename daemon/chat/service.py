@@ -27,7 +27,7 @@ from ..runner.wire import Evaluated, Generate, Loaded, Options
 from ..supervisor import Supervisor
 from ..ticket import Use
 from . import capabilities
-from .another import TRIES, attempt
+from .another import TRIES, Told, attempt
 from .conversation import (
     conversation,
     cut_at,
@@ -131,13 +131,13 @@ class ChatService:
             return
         model = await self._models.model(name)
         capabilities.check(request, model.name, model.capabilities)
-        options = chosen(model.parameters, request.options)
+        options, told = chosen(model.parameters, request.options), Told()
         for last in TRIES:
             async with (
                 self._supervisor.use(
                     model, wishes=options, keep_alive_s=request.keep_alive_s, client=request.client
                 ) as use,
-                attempt(use, last=last) as trying,
+                attempt(use, told, last=last),
             ):
                 if request.load_only:
                     yield Finished(FinishReason.LOAD)
@@ -146,9 +146,9 @@ class ChatService:
                 watch = self._meter.watch(str(model.name))
                 async with aclosing(self._answer(work)) as events:
                     async for event in events:
-                        trying.begun = True
                         watch.saw(event)
-                        yield event
+                        if told.adds(event):
+                            yield event
                 return
 
     async def capabilities(self, model: str) -> tuple[str, ...]:

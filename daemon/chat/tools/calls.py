@@ -45,28 +45,33 @@ class Tools:
 
 def read_json(text: str, tools: Tools) -> list[Call]:
     """Objects with name and arguments, alone, in a list, or behind each other."""
-    calls = [call for value in _json_values(text) for call in _calls_in(value)]
-    if not calls:
-        raise Malformed(text)
-    return calls
+    return _calls_of(text, _json_values(text, _SEPARATORS))
 
 
-_SEPARATORS = " \t\r\n,;"
+_SEPARATORS = re.compile(r"[\s,;]*+")
 _DECODER = json.JSONDecoder(strict=False)  # models break lines in strings
 
 
-def _json_values(text: str) -> Iterator[object]:
+def _calls_of(text: str, values: Iterator[object]) -> list[Call]:
+    calls = [call for value in values for call in _calls_in(value)]
+    return calls or _no(text)
+
+
+def _json_values(text: str, between: re.Pattern[str]) -> Iterator[object]:
     at = 0
-    while at < len(text):
-        if text[at] in _SEPARATORS:
-            at += 1
-            continue
+    while (at := _end(between, text, at)) < len(text):
         try:
             value, at = _DECODER.raw_decode(text, at)
         except (ValueError, RecursionError):
             yield _literal(text[at:])
             return
         yield value
+
+
+def _end(pattern: re.Pattern[str], text: str, at: int) -> int:
+    """Where a pattern ends that may match nothing."""
+    match = pattern.match(text, at)
+    return match.end() if match else at
 
 
 def _literal(text: str) -> object:
@@ -161,22 +166,24 @@ def read_json_or_python(text: str, tools: Tools) -> list[Call]:
         return read_python(text, tools)
 
 
-_MISTRAL = re.compile(r"\s*([\w.\-]+)\s*(?:\[CALL_ID\]\s*([\w\-]+)\s*)?(?:\[ARGS\])?\s*(?=\{)")
+_MISTRAL = re.compile(r"([\w.\-]+)\s*(?:\[CALL_ID\]\s*[\w\-]+\s*)?(?:\[ARGS\])?\s*(?=\{)")
+_MARKS = re.compile(r"(?:[\s,;]|\[TOOL_CALLS\])*+")
 
 
-def read_mistral(text: str, tools: Tools) -> list[Call]:
-    """A JSON list, or names each followed by `[ARGS]` and an object."""
-    if text.lstrip().startswith(("[", "{")):
-        return read_json(text.replace("[TOOL_CALLS]", ""), tools)
-    calls, at = [], 0
-    text = text.replace("[TOOL_CALLS]", " ")
+def read_mistral(text: str, _tools: Tools) -> list[Call]:
+    """JSON, or names each followed by `[ARGS]` and an object; marks may stand between."""
+    calls: list[Call] = []
+    at = _end(_MARKS, text, 0)
+    if text.startswith(("[", "{"), at):
+        return _calls_of(text, _json_values(text, _MARKS))
     while match := _MISTRAL.match(text, at):
         try:
             value, at = _DECODER.raw_decode(text, match.end())
         except (ValueError, RecursionError) as error:
             raise Malformed(text) from error
         calls.append(Call(match[1], arguments(value)))
-    if not calls or text[at:].strip():
+        at = _end(_MARKS, text, at)
+    if not calls or at < len(text):
         raise Malformed(text)
     return calls
 

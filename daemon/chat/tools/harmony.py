@@ -49,11 +49,17 @@ class HarmonyParser:
         self._arguments = SureJson()
         self._id = ""
         self._n_calls = 0
+        self._n_lost = 0
 
     @property
     def called(self) -> bool:
         """Whether the answer holds a call."""
         return self._n_calls > 0
+
+    @property
+    def lost(self) -> int:
+        """How many calls were told in part, and are none."""
+        return self._n_lost
 
     @property
     def reasons(self) -> bool:
@@ -93,7 +99,7 @@ class HarmonyParser:
         self._body, self._arguments = "", SureJson()
         if not self._tool:
             return Delta()
-        return Delta(tool_parts=(ToolCallPart(self._n_calls, self._tool, "", self._id),))
+        return Delta(tool_parts=(ToolCallPart(self._index, self._tool, "", self._id),))
 
     def _in_message(self) -> Delta:
         found = [(self._held.find(mark), mark) for mark in _ENDS if mark in self._held]
@@ -126,13 +132,18 @@ class HarmonyParser:
         name, body = self._tool, self._body.strip()
         self._tool = ""
         try:
-            call = ToolCall(name, arguments(body), self._id, self._n_calls)
+            call = ToolCall(name, arguments(body), self._id, self._index)
         except Malformed:
+            self._n_lost += 1
             return Delta(content=body)
         late = self._tell(self._arguments.rest(call))
         self._n_calls += 1
         return replace(late, tool_calls=(call,))
 
+    @property
+    def _index(self) -> int:
+        return self._n_calls + self._n_lost
+
     def _tell(self, arguments: str) -> Delta:
-        part = ToolCallPart(self._n_calls, "", arguments)
+        part = ToolCallPart(self._index, "", arguments)
         return Delta(tool_parts=(part,) if arguments else ())

@@ -36,6 +36,7 @@ class ToolCallParser:
         self._mark = ""
         self._ids: list[str] = []
         self._n_calls = 0
+        self._n_lost = 0
         self._state = State.BLOCK if opened else State.START
         self._scanner = self._new_scanner()
 
@@ -43,6 +44,11 @@ class ToolCallParser:
     def called(self) -> bool:
         """Whether the answer holds a call."""
         return self._n_calls > 0
+
+    @property
+    def lost(self) -> int:
+        """How many calls were told in part, and are none: what was told can't be taken back."""
+        return self._n_lost
 
     def feed(self, text: str) -> Delta:
         """What can be told by now; the rest is held until more comes."""
@@ -126,7 +132,7 @@ class ToolCallParser:
     # Calls --------------------------------------------------------------------------------------
 
     def _new_scanner(self) -> ArgumentScanner:
-        return ArgumentScanner(self._tools.schemas, self._n_calls)
+        return ArgumentScanner(self._tools.schemas, self._next_index)
 
     def _scan(self, text: str) -> Delta:
         """Parts of a call in the block that we are in."""
@@ -149,17 +155,26 @@ class ToolCallParser:
         try:
             calls = self._form.read(body, self._tools)
         except Malformed:
-            return Delta(content=self._mark + body + closed_by)
+            return self._no_call(self._mark + body + closed_by)
         if self._state is State.BARE and any(
             call.name not in self._tools.schemas for call in calls
         ):
-            return Delta(content=body)
+            return self._no_call(body)
         whole = tuple(self._numbered(call) for call in calls)
         late = [self._scanner.late(call) for call in whole]
         return Delta(tool_calls=whole, tool_parts=tuple(part for part in late if part))
 
+    def _no_call(self, text: str) -> Delta:
+        """The text of a block that can't be read; no later call continues what was told of it."""
+        self._n_lost += self._scanner.begun
+        return Delta(content=text)
+
+    @property
+    def _next_index(self) -> int:
+        return self._n_calls + self._n_lost
+
     def _numbered(self, call: Call) -> ToolCall:
-        index = self._n_calls
+        index = self._next_index
         self._n_calls += 1
         return ToolCall(call.name, call.arguments, self._id(index), index)
 

@@ -20,17 +20,21 @@ class ArgumentScanner:
     """Feed it the body of a block; it gives parts of calls to the tools in `names`.
 
     It looks for objects that begin with name and arguments, in that order, and for Mistral's names
-    before `[ARGS]`. Anything else it leaves
-    to the reader of the whole block.
+    before `[ARGS]`. Anything else it leaves to the reader of the whole block.
     """
 
     def __init__(self, names: Collection[str], first_index: int) -> None:
         self._names = names
         self._text = ""
         self._at = 0
-        self._next_index = first_index
+        self._first_index = self._next_index = first_index
         self._arguments: SureJson | None = None  # of the call that we are in
         self._lost = False
+
+    @property
+    def begun(self) -> int:
+        """Of how many calls it gave a part."""
+        return self._next_index - self._first_index
 
     def feed(self, text: str) -> list[ToolCallPart]:
         """The parts that `text` adds."""

@@ -95,3 +95,11 @@ def test_of_a_list_of_calls_the_first_counts() -> None:
     assert ended(events).reason is FinishReason.TOOL_CALLS
     both = read(parser(MISTRAL), pieces)
     assert [call.index for call in grown(both).tool_calls] == [0, 1]
+
+
+def test_the_first_call_that_can_be_read_counts() -> None:
+    """One that had begun to be told and came to nothing is not it."""
+    broken = '<tool_call>{"name": "now", "arguments": {"a": }}</tool_call>'
+    events = read(parser(CHATML), [*broken, *f"<tool_call>{CALL}</tool_call>"], one_call=True)
+    assert [call.index for call in grown(events).tool_calls] == [1]
+    assert ended(events).reason is FinishReason.TOOL_CALLS

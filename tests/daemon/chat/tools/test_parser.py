@@ -164,6 +164,28 @@ def test_what_only_python_reads_streams_as_json(written: str) -> None:
         assert len(told.tool_calls) == 2
 
 
+BROKEN = '{"name": "weather", "arguments": {"city": "Oslo", "days": }}'
+HARMONY_CALL = "<|channel|>commentary to=functions.{}<|message|>{}<|call|><|start|>assistant"
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "first"),
+    [
+        (TAGGED, f"<tool_call>{BROKEN}</tool_call>\n<tool_call>{NOW_JSON}</tool_call>", BROKEN),
+        (HARMONY, HARMONY_CALL.format("weather", "{") + HARMONY_CALL.format("now", "{}"), "{"),
+    ],
+)
+def test_a_call_after_a_broken_one_is_another(form: ToolFormat, text: str, first: str) -> None:
+    """What was told of the broken one can't be taken back; the next one doesn't continue it."""
+    delta = parsed(form, list(text))
+    (call,) = delta.tool_calls
+    named = {part.index: part.name for part in delta.tool_parts if part.name}
+    assert named == {0: "weather", 1: "now"}
+    assert call.index == 1
+    assert "".join(part.arguments for part in delta.tool_parts if part.index == 1) == "{}"
+    assert first in delta.content
+
+
 def test_text_is_not_held_back() -> None:
     """Ordinary text passes at once, up to what may begin a mark."""
     parser = ToolCallParser(TAGGED, TOOLS)

@@ -101,6 +101,20 @@ CALLS: list[tuple[str, ToolFormat, str, list[tuple[str, Any]], str]] = [
         BOTH,
         "ok",
     ),
+    (
+        "mistral, its mark in a text",
+        MISTRAL,
+        '[TOOL_CALLS] [{"name": "weather", "arguments": {"city": "[TOOL_CALLS]", "days": 2}}]',
+        [("weather", {"city": "[TOOL_CALLS]", "days": 2})],
+        "",
+    ),
+    (
+        "mistral, new, its mark in a text",
+        MISTRAL,
+        '[TOOL_CALLS]weather[ARGS]{"city": "a[TOOL_CALLS]b"}\n[TOOL_CALLS]now[ARGS]{}',
+        [("weather", {"city": "a[TOOL_CALLS]b"}), ("now", {})],
+        "",
+    ),
     ("phi", PIPED, f"<|tool_call|>[{OSLO_JSON}]<|/tool_call|>", [OSLO], ""),
     ("functools", PIPED, f"functools[{OSLO_JSON}]", [OSLO], ""),
     (
