@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -66,7 +67,7 @@ def source() -> Path:
     if not tree.exists():
         directory.mkdir(parents=True, exist_ok=True)
         print(f"fetching the sources of {PACKAGE} {version}", file=sys.stderr)
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-build-isolation"]
+        pip = [sys.executable, "-m", "pip", "download", "--no-deps"]
         wanted = f"{PACKAGE}=={version}"
         subprocess.run(
             [*pip, "--no-binary", PACKAGE, "-d", directory, wanted], check=True, stdout=sys.stderr
@@ -82,11 +83,24 @@ def _build(source: Path, target: str) -> None:
     fixed = ("-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF")
     options = (*fixed, *_instructions())
     jobs = str(os.cpu_count() or 1)
+    cmake = _cmake()
     for command in (
-        ["cmake", "-S", str(source), "-B", str(build), *options],
-        ["cmake", "--build", str(build), "--target", target, "-j", jobs],
+        [cmake, "-S", str(source), "-B", str(build), *options],
+        [cmake, "--build", str(build), "--target", target, "-j", jobs],
     ):
         subprocess.run(command, check=True, stdout=sys.stderr)
+
+
+def _cmake() -> str:
+    """This machine's, or the one that PyPI has."""
+    if found := shutil.which("cmake"):
+        return found
+    tools = cache() / "tools"
+    if not (tools / "bin" / "cmake").exists():
+        subprocess.run([sys.executable, "-m", "venv", tools], check=True)
+        pip = [str(tools / "bin" / "python"), "-m", "pip", "install", "-q", "cmake"]
+        subprocess.run(pip, check=True, stdout=sys.stderr)
+    return str(tools / "bin" / "cmake")
 
 
 def _instructions() -> tuple[str, ...]:
