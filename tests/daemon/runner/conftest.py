@@ -86,7 +86,7 @@ from qm.daemon.runner.isolation import forgo_amx
 forgo_amx()
 from llama_cpp import Llama
 model, prompts = sys.argv[1], json.loads(sys.argv[2])
-llama = Llama(model, n_ctx=1024, n_threads=1, n_threads_batch=1, verbose=False)
+llama = Llama(model, n_ctx=1024, n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False)
 answers = {}
 for prompt, n in prompts:
     llama.reset()

@@ -49,12 +49,15 @@ async def test_text_is_the_same_with_a_draft(runner: Runner, drafted: Runner) ->
 
 async def test_sampled_text_is_the_same_with_a_draft(runner: Runner, drafted: Runner) -> None:
     """Guesses of the likeliest tokens are often wrong then, and taken back in both models."""
-    options = wire.Options(temperature=1.3, seed=4, num_predict=16, ignore_eos=True)
-    request = wire.Generate(0, options, QUESTIONS[0])
-    expected, _ = (await answers(runner, [request]))[0]
-    text, done = (await answers(drafted, [request]))[0]
-    assert text == expected
-    assert done.accepted_tokens < done.drafted_tokens
+    wrong = []
+    for seed in range(4):
+        options = wire.Options(temperature=2.0, seed=seed, num_predict=16, ignore_eos=True)
+        request = wire.Generate(0, options, QUESTIONS[0])
+        expected, _ = (await answers(runner, [request]))[0]
+        text, done = (await answers(drafted, [request]))[0]
+        assert text == expected
+        wrong.append(done.drafted_tokens - done.accepted_tokens)
+    assert sum(wrong) > 0, wrong
 
 
 async def test_a_draft_that_does_not_pay_is_left_alone(smollm2_gguf: Path, tmp_path: Path) -> None:

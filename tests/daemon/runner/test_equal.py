@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from qm.daemon.runner import wire
+from qm.daemon.runner.batching import GRAIN, LONGEST_TILE_S
 from qm.daemon.runner.process import Runner
 
 from .reference import Answer, answer, assert_same, reference
@@ -170,15 +171,26 @@ async def test_real_models_answer_as_llama_does(
 async def test_an_answer_repeats_to_the_bit_once_its_prompt_is_forgotten(
     smollm2_gguf: Path, tmp_path: Path
 ) -> None:
-    """The first prompt ever is fed at another pace than later ones."""
+    """The first prompt ever is fed at another pace than later ones.
+
+    Where a machine is too busy for whole tiles they are cut, and the last bits may change.
+    """
     placement = wire.Placement(n_ctx=1024, n_parallel=1, n_spare=0, n_threads=1)
     talk = tuple(range(1000, 1101))
     runner = await loaded(smollm2_gguf, tmp_path, placement)
     try:
         first, _ = await answer(runner, talk, 4)
-        await answer(runner, (2000, *talk[:70]), 1)
-        again, done = await answer(runner, talk, 4)
+        for _ in range(20):
+            _, other = await answer(runner, (2000, *talk[:70]), 1)
+            again, done = await answer(runner, talk, 4)
+            assert done.cached_tokens == 0
+            if max(tile_s(other), tile_s(done)) < LONGEST_TILE_S / 2:
+                break
     finally:
         await runner.close()
-    assert done.cached_tokens == 0
     assert again == first
+
+
+def tile_s(done: wire.Done) -> float:
+    """Seconds that a tile of this prompt took."""
+    return done.prompt_ns / 1e9 * GRAIN / done.prompt_tokens

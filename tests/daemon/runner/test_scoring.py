@@ -27,7 +27,8 @@ from qm.daemon.runner.isolation import forgo_amx
 forgo_amx()
 from llama_cpp import Llama
 model, tokens = sys.argv[1], json.loads(sys.argv[2])
-llama = Llama(model, n_ctx=512, n_threads=1, n_threads_batch=1, logits_all=True, verbose=False)
+asked = {"logits_all": True, "flash_attn": True, "verbose": False}
+llama = Llama(model, n_ctx=512, n_threads=1, n_threads_batch=1, **asked)
 llama.eval(tokens)
 scores = Llama.logits_to_logprobs(llama.scores[: len(tokens)])
 print(json.dumps([float(row[token]) for row, token in zip(scores, tokens[1:])]))
