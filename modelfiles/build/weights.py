@@ -18,9 +18,9 @@ from ..quantization import AUTO, FULL_PRECISION, parse_quantize, tensor_type_nam
 from ..spec import ModelSpec, Source, TensorType
 from .automatic import Room
 from .choosing import Chooser
-from .idle import without_effect
+from .idle import unmatched, without_effect
 from .links import PICKLE, REPOSITORY_ENDINGS
-from .plan import ADAPTER_FOLDER, DELTA_FOLDER, Given, Plan, Wishes, plan, within
+from .plan import ADAPTER_FOLDER, DELTA_FOLDER, Given, Plan, StepKind, Wishes, plan, within
 from .register import Layers, Progress
 from .steps import PERFORMERS, tools
 from .texts import CALIBRATION, EVALUATION
@@ -107,6 +107,7 @@ def build_weights(layers: Layers, order: Order, on_progress: Progress) -> Built:
     for note in notes:
         on_progress({"status": f"note: {note}"})
     planned, choice = _performed(layers, order, workshop)
+    _tell_unmatched(workshop, order.spec)
     if planned.steps:
         _put_in_place(layers, [workshop.digest(part) for part in planned.weights])
     for adapter in planned.adapters:
@@ -156,6 +157,15 @@ def _performed(
             text.put(layers.store, layers.lease)
     workshop.perform_all(planned.steps)
     return planned, {}
+
+
+def _tell_unmatched(workshop: Workshop, spec: ModelSpec) -> None:
+    """Of what was quantised before; whoever quantises now tells it when he begins."""
+    for each in workshop.done:
+        if each.cached and each.step.kind == StepKind.QUANTIZE and spec.tensor_types:
+            tensors = read_header(workshop.path(each.output)).tensors
+            for sentence in unmatched(spec.tensor_types, (tensor.name for tensor in tensors)):
+                workshop.on_progress({"status": f"note: {sentence}"})
 
 
 def _notes(layers: Layers, order: Order) -> tuple[str, ...]:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
 import pytest
+from qm.modelfiles.build.create import create
 from qm.modelfiles.build.idle import unmatched, without_effect
 from qm.modelfiles.build.plan import Given, Tools, Wishes, plan
+from qm.modelfiles.create_request import from_create_request
 from qm.modelfiles.quantization import parse_quantize
 from qm.modelfiles.spec import TensorType
+from qm.store.name import Name
+from qm.store.store import Store, open_store
 
 USUAL, OWN, MATRIX = "sha256:usual", "sha256:own", "sha256:matrix"
 FLOAT = Given(weights=("sha256:f16",), type="F16")
@@ -71,3 +78,30 @@ def test_patterns_match_as_the_quantiser_matches_them() -> None:
         "TENSOR_TYPE ffn_upp",
         r"TENSOR_TYPE blk\.9\.",
     ]
+
+
+def test_it_is_told_of_what_was_quantised_before(
+    child: ProcessPoolExecutor, store: Store, tiny_llama: Path
+) -> None:
+    """Once in a build, whether its step is done or found."""
+    for _ in range(2):
+        notes = child.submit(notes_of, store.layout.root, tiny_llama).result(60)
+        assert notes == ["note: TENSOR_TYPE nothing=Q8_0 has no effect: no tensor has such a name"]
+
+
+def notes_of(home: Path, gguf: Path) -> list[str]:
+    """What a build of the file says that it has no use for."""
+    store, said = open_store(home), list[str]()
+    request = {
+        "files": {"m.gguf": store.blobs.put(gguf.read_bytes())},
+        "quantize": "Q4_0",
+        "imatrix": "none",
+        "tensor_types": ["nothing=Q8_0", "attn_v=Q8_0"],
+    }
+    create(
+        store,
+        Name.parse("m"),
+        from_create_request(request),
+        lambda step: said.append(str(step["status"])),
+    )
+    return [status for status in said if status.startswith("note:")]
