@@ -1,4 +1,4 @@
-"""The two 8-bit floating point formats of checkpoints, decoded through a table."""
+"""The 8-bit floating point formats of checkpoints, decoded through a table."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ def decode_e4m3(codes: Array) -> Array:
 def decode_e5m2(codes: Array) -> Array:
     """5 bits exponent, 2 bits mantissa, infinities as in IEEE."""
     return np.take(_table(5, 15), codes)
+
+
+def decode_e8m0(codes: Array) -> Array:
+    """8 bits exponent and nothing else, for scales."""
+    return np.take(
+        np.append(np.ldexp(np.float32(1), np.arange(-127, 128)), np.float32("nan")), codes
+    )
 
 
 @cache

@@ -28,6 +28,12 @@ def unpack_stream(words: Array, bits: int) -> Array:
     return out.reshape(-1, columns)
 
 
+def unpack_dense(words: Array, bits: int) -> Array:
+    """The same along the last axis, whose end may be missing."""
+    filled = np.pad(words, ((0, 0), (0, -words.shape[1] % bits)))
+    return unpack_stream(np.ascontiguousarray(filled.T), bits).T
+
+
 def unpack_words(words: Array, bits: int) -> Array:
     """The numbers along the last axis, where each word holds as many as fit whole."""
     if not 1 <= bits <= 8:

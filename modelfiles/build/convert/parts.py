@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .errors import MissingWeights
+from .float8 import decode_e8m0
 from .shards import Stored
-from .tensor import Tensor
+from .tensor import Array, Tensor
 
 
 class Parts:
@@ -46,3 +47,8 @@ class Parts:
             elif name in self._left:
                 found[name] = self._left[name].tensor()
         return found | self._weights
+
+
+def scales_of(stored: Stored) -> Array:
+    """The numbers of a scale; bytes are exponents of two."""
+    return decode_e8m0(stored.raw()) if stored.dtype == "U8" else stored.tensor().load_f32()

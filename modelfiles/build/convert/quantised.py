@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from . import awq, bitsandbytes, gptq, scaled
+from . import awq, bitsandbytes, compressed, gptq, scaled
 from .config import Config, Json, read_json_if_there
 from .errors import BadConfig, NotDequantizable
 from .shards import Stored
@@ -25,7 +25,7 @@ _METHODS: dict[str, Callable[[Checkpoint, Config], dict[str, Tensor]]] = {
     "fp8": scaled.fp8,
     "fbgemm_fp8": scaled.fp8,
     "modelopt": scaled.modelopt,
-    "compressed-tensors": scaled.compressed,
+    "compressed-tensors": compressed.dequantised,
 }
 _REASONS = {
     "exl2": "EXL2 mixes widths row by row in the order of its GPU kernels; start from the "

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .errors import BadTensor, Truncated
-from .float8 import decode_e4m3, decode_e5m2
+from .float8 import decode_e4m3, decode_e5m2, decode_e8m0
 from .tensor import Array, Kind, Tensor
 
 _MAX_HEADER_BYTES = 100 << 20  # the limit of the format's own library
@@ -39,8 +39,13 @@ _PLAIN: dict[str, Any] = {  # Any: numpy's types of number
     "BOOL": np.bool_,
     "F8_E4M3": np.uint8,
     "F8_E5M2": np.uint8,
+    "F8_E8M0": np.uint8,
 }
-_DECODED: dict[str, Callable[[Array], Array]] = {"F8_E4M3": decode_e4m3, "F8_E5M2": decode_e5m2}
+_DECODED: dict[str, Callable[[Array], Array]] = {
+    "F8_E4M3": decode_e4m3,
+    "F8_E5M2": decode_e5m2,
+    "F8_E8M0": decode_e8m0,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,6 +195,93 @@ def compressed_packed(symmetric: bool) -> Case:
     return config, stored, real
 
 
+def compressed_three_bits(dense: bool) -> Case:
+    """Newer versions leave no gaps, older ones two bits in every word; another group is there."""
+    q = codes("q", OUTPUTS * INPUTS, 3).reshape(OUTPUTS, INPUTS)
+    zero = codes("z", OUTPUTS * (INPUTS // GROUP), 3).reshape(OUTPUTS, -1)
+    scale = np.abs(weights("s", zero.shape)) + 0.01
+    packed = stream if dense else words
+    stored: Stored = {
+        f"{BASE}.weight_packed": ("I32", packed(q.T, 3).T.copy()),
+        f"{BASE}.weight_scale": ("F32", scale),
+        f"{BASE}.weight_shape": ("I64", np.array([OUTPUTS, INPUTS])),
+        f"{BASE}.weight_zero_point": ("I32", packed(zero, 3)),
+    }
+    group = np.arange(INPUTS) // GROUP
+    real = (q.astype(int) - zero[:, group]).astype(np.float32) * scale[:, group]
+    whole = {"num_bits": 8, "type": "float", "strategy": "channel", "group_size": None}
+    scheme = {"num_bits": 3, "type": "int", "strategy": "group", "group_size": GROUP}
+    config = {
+        "quant_method": "compressed-tensors",
+        "format": "mixed-precision",
+        "config_groups": {
+            "group_0": {"weights": whole, "format": "float-quantized"},
+            "group_1": {"weights": scheme, "format": "pack-quantized"},
+        },
+    }
+    return config, stored, real
+
+
+def words(values: Array, bits: int) -> Array:
+    """Codes along the first axis, as many in a word of 32 bits as fit whole."""
+    count = 32 // bits
+    filled = np.pad(values, ((0, -len(values) % count), (0, 0))).astype(np.uint32)
+    shifts = np.arange(count, dtype=np.uint32)[:, None] * bits
+    parts = filled.reshape(-1, count, filled.shape[1]) << shifts
+    packed: Array = np.bitwise_or.reduce(parts, axis=1).view(np.int32)
+    return packed
+
+
+FLOAT4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+
+
+def float4(kind: str) -> Case:
+    """NVFP4 in groups of 16 with FP8 scales, MXFP4 in groups of 32 with exponents."""
+    q, size = codes("q", OUTPUTS * INPUTS, 4).reshape(OUTPUTS, INPUTS), 32 if kind == "mx" else 16
+    raw = 120 + codes("s", OUTPUTS * INPUTS // size, 3).reshape(OUTPUTS, -1)
+    common = np.array([0.75], np.float32)
+    if kind == "mx":
+        scale, scales = ("U8", raw), np.ldexp(np.float32(1), raw.astype(int) - 127)
+    else:
+        raw = raw - 60
+        scale = ("F8_E4M3", raw)
+        scales = fp8_numbers(raw) / common if kind == "nv" else fp8_numbers(raw) * common
+    own = "weight" if kind == "modelopt" else "weight_packed"
+    stored: Stored = {
+        f"{BASE}.{own}": ("U8", q[:, ::2] | q[:, 1::2] << 4),
+        f"{BASE}.weight_scale": scale,
+    }
+    config: Json = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
+    if kind == "modelopt":
+        stored[f"{BASE}.weight_scale_2"] = ("F32", common)
+    else:
+        scheme = {"num_bits": 4, "type": "float", "group_size": size}
+        groups = {"group_0": {"weights": scheme}}
+        config = {"quant_method": "compressed-tensors", "format": f"{kind}fp4-pack-quantized"}
+        config |= {"config_groups": groups}
+    if kind == "nv":
+        stored[f"{BASE}.weight_global_scale"] = ("F32", common)
+    stored[f"{BASE}.input_global_scale"] = ("F32", common)
+    return config, stored, FLOAT4[q] * np.repeat(scales, size, 1)
+
+
+def mxfp8() -> Case:
+    raw = fp8_codes()
+    scale = 124 + codes("s", OUTPUTS * INPUTS // 32, 3).reshape(OUTPUTS, -1)
+    stored: Stored = {
+        f"{BASE}.weight": ("F8_E4M3", raw),
+        f"{BASE}.weight_scale": ("U8", scale),
+    }
+    scheme = {"num_bits": 8, "type": "float", "strategy": "group", "group_size": 32}
+    config = {
+        "quant_method": "compressed-tensors",
+        "format": "mxfp8-quantized",
+        "config_groups": {"group_0": {"weights": scheme}},
+    }
+    wide = np.ldexp(np.float32(1), np.repeat(scale.astype(int) - 127, 32, 1))
+    return config, stored, fp8_numbers(raw) * wide
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "gptq 8": lambda: gptq(8, act_order=False),
     "gptq 4": lambda: gptq(4, act_order=False),
@@ -215,6 +302,12 @@ CASES: dict[str, Callable[[], Case]] = {
     "compressed fp8": lambda: fp8_rows("compressed-tensors"),
     "compressed int4": lambda: compressed_packed(symmetric=True),
     "compressed int4, asymmetric": lambda: compressed_packed(symmetric=False),
+    "compressed int3, one of two groups": lambda: compressed_three_bits(dense=True),
+    "compressed int3, older": lambda: compressed_three_bits(dense=False),
+    "compressed NVFP4": lambda: float4("nv"),
+    "compressed MXFP4": lambda: float4("mx"),
+    "compressed MXFP8": mxfp8,
+    "NVFP4 of ModelOpt": lambda: float4("modelopt"),
 }
 
 
@@ -278,8 +371,9 @@ def test_older_repositories_say_it_in_a_file_of_its_own(
         ({"quant_method": "hqq"}, "hqq"),
         ({"quant_method": "gptq", "bits": 5}, "5 bits"),
         ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "gemv"),
-        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "NVFP4"),
-        ({"quant_method": "compressed-tensors", "config_groups": {}}, "groups"),
+        ({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}, "W4A8_AWQ"),
+        ({"quant_method": "compressed-tensors", "config_groups": {}}, "format"),
+        ({"quant_method": "compressed-tensors", "format": "marlin-24"}, "marlin-24"),
     ],
 )
 def test_says_what_can_not_be_undone(method: Json, words: str, tmp_path: Path) -> None:
