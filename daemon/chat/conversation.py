@@ -47,6 +47,14 @@ def _can_join(before: Message, turn: Message) -> bool:
     return plain and before.role == turn.role and turn.role in _MERGED_ROLES
 
 
+def before_answer(request: Request, turns: Sequence[Message]) -> tuple[tuple[Message, ...], str]:
+    """The turns that an answer follows, and its beginning where the last turn is that."""
+    *before, last = turns
+    is_asked = any(turn.role == Role.USER for turn in before)
+    is_begun = request.continues and last.role == Role.ASSISTANT and not last.tool_calls
+    return (tuple(before), last.content) if is_asked and is_begun else (tuple(turns), "")
+
+
 def easier(turns: Sequence[Message]) -> Iterator[tuple[Message, ...]]:
     """The same conversation told in other ways, for templates that refuse the usual one.
 

@@ -57,6 +57,16 @@ class OutputShape:
         return self.form.prefill if self.form and self.forced and not self.thinks else ""
 
     @property
+    def can_continue(self) -> bool:
+        """Whether an answer may go on from a text: no call must follow, no channel be named."""
+        return self.forced is None and not self.harmony
+
+    def continued(self, prompt: str, begun: str) -> str:
+        """The prompt with the beginning of an answer, which comes behind any reasoning."""
+        opened = begun and prompt.rstrip().endswith(self.tags.start)
+        return prompt + (f"\n{self.tags.end}\n\n" if opened else "") + begun
+
+    @property
     def control_tokens(self) -> bool:
         """Whether marks that we look for are control tokens."""
         in_calls = self.form is not None and self.form.control

@@ -90,8 +90,9 @@ class Request:
     `template` override the model's. `raw` sends the prompt as it is; `suffix` asks for
     fill-in-the-middle. `options` holds only what the client set, already range-checked; the
     model's own parameters fill the rest. `keep_alive_s` is None when the client left it out, and
-    infinite for "forever". `load_only` loads the model (or, with keep_alive_s == 0, unloads it)
-    and generates nothing.
+    infinite for "forever". `continues` says that a last turn of the assistant's is the beginning of
+    the answer, which goes on from there. `load_only` loads the model (or, with keep_alive_s == 0,
+    unloads it) and generates nothing.
     """
 
     model: str
@@ -118,6 +119,7 @@ class Request:
     echo: bool = False  # the answer begins with the prompt, and so do its logprobs
     render_only: bool = False
     load_only: bool = False
+    continues: bool = False
     client: str = ""  # whose request it is, for fairness among clients
 
 

@@ -29,6 +29,7 @@ from ..ticket import Use
 from . import capabilities
 from .another import TRIES, Told, attempt
 from .conversation import (
+    before_answer,
     conversation,
     cut_at,
     easier,
@@ -238,13 +239,15 @@ class ChatService:
     async def _render(self, work: Work, turns: Sequence[Message]) -> Prompt:
         """The prompt of these turns. Only a chat can be shortened turn by turn."""
         request, loaded = work.request, work.loaded
-        images = pictures(turns)
+        told, begun = before_answer(request, turns) if work.shape.can_continue else (turns, "")
+        images = pictures(told)
         mark = marker(images)
-        shown = marked(turns, mark)
+        shown = marked(told, mark)
         if work.template is None:
-            text = without_template(shown)
+            text = without_template(marked(turns, mark))
         else:
             text = await self._said(work, work.template, shown) + work.shape.prefill
+            text = work.shape.continued(text, begun)
         if loaded.add_bos and loaded.bos:
             text = text.removeprefix(loaded.bos)  # the tokenizer adds it
         if request.messages is None:

@@ -26,6 +26,7 @@ def messages_request(fields: Fields, *, counting: bool = False) -> Request:
         raise InvalidField("messages is required")
     system = _text_of(fields, "system")
     stops = fields.texts("stop_sequences")
+    continues = turns[-1].role == Role.ASSISTANT and not turns[-1].tool_calls
     return Request(
         model=model,
         messages=(Message(Role.SYSTEM, system), *turns) if system else turns,
@@ -33,7 +34,8 @@ def messages_request(fields: Fields, *, counting: bool = False) -> Request:
         tool_choice=_tool_choice(choice := fields.fields("tool_choice")),
         parallel_calls=not choice.boolean("disable_parallel_tool_use", False),
         format=_format(fields),
-        think=_think(fields.fields("thinking")),
+        think=_think(fields.fields("thinking")) if not continues else False,
+        continues=continues,
         options=named_options(fields, limit, stop=list(stops) or None),
         **lifetime(fields),
     )
@@ -67,6 +69,8 @@ def _turns_of_blocks(role: str, blocks: list[Fields], names: dict[str, str]) -> 
                 pass  # another model's, which nobody can read
             case "document":
                 texts.append(_document(block))
+            case "search_result":
+                texts.append(_search_result(block))
             case "tool_use" | "server_tool_use":
                 call = _call(block, len(turn.tool_calls))
                 names[call.id] = call.name
@@ -113,6 +117,8 @@ def _text_of(fields: Fields, name: str, *, beside: tuple[str, ...] = ()) -> str:
                 texts.append(block.text("text"))
             case "document":
                 texts.append(_document(block))
+            case "search_result":
+                texts.append(_search_result(block))
             case kind if kind not in beside:
                 raise _unknown(block)
     return "\n\n".join(text for text in texts if text)
@@ -134,6 +140,12 @@ def _document(block: Fields) -> str:
     if source.text("type") != "text":
         raise InvalidContent("only documents of type text can be read")
     return source.text("data")
+
+
+def _search_result(block: Fields) -> str:
+    """What a client found itself: where, and what."""
+    head = "\n".join(text for text in (block.text("title"), block.text("source")) if text)
+    return "\n\n".join(text for text in (head, _text_of(block, "content")) if text)
 
 
 def _tools(offered: list[Fields]) -> tuple[JsonObject, ...]:

@@ -158,7 +158,9 @@ def _choice(index: int, piece: JsonObject, reason: str | None) -> JsonObject:
 
 def _chat_piece(delta: Delta, choice: Progress, calls: list[ToolCallPart]) -> JsonObject:
     message: JsonObject = {} if choice.begun else {"role": "assistant"}
-    message |= {"content": delta.content} | _reasoning(delta)
+    if delta.content or not (calls and choice.begun):  # a helper takes "" for more of the text
+        message["content"] = delta.content
+    message |= _reasoning(delta)
     if calls:
         message["tool_calls"] = [_call_part(part, choice.calls) for part in calls]
     return {"delta": message} | chat_logprobs(delta.logprobs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qm.daemon.chat.conversation import (
+    before_answer,
     conversation,
     cut_at,
     easier,
@@ -35,6 +36,16 @@ def test_neighbours_of_one_role_are_joined() -> None:
     """As Ollama does, since many templates refuse two turns of one role."""
     turns = merge_neighbours((Message("assistant", "b"), Message("assistant", "c"), USER))
     assert [turn.content for turn in turns] == ["b\n\nc", "hi"]
+
+
+def test_an_answer_may_have_begun() -> None:
+    """Where the request says so, and somebody asked; else a last turn is a turn like any other."""
+    turns = (USER, Message("assistant", "Sure"))
+    begun = Request("m", messages=turns, continues=True)
+    assert before_answer(begun, turns) == ((USER,), "Sure")
+    assert before_answer(begun, turns[1:]) == (turns[1:], "")
+    assert before_answer(begun, turns[:1]) == (turns[:1], "")
+    assert before_answer(Request("m", messages=turns), turns) == (turns, "")
 
 
 def test_tool_turns_are_never_joined() -> None:

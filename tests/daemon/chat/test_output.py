@@ -57,6 +57,16 @@ def test_reasoning_then_a_call() -> None:
     assert delta.content == ""
 
 
+def test_an_answer_goes_on_behind_the_reasoning() -> None:
+    """Where the template opens it, it is closed first."""
+    expected = shape(thinks=True)
+    assert expected.can_continue
+    assert expected.continued("assistant\n", "{") == "assistant\n{"
+    assert expected.continued("<think>\n", "{") == "<think>\n\n</think>\n\n{"
+    assert expected.continued("<think>\n", "") == "<think>\n"
+    assert not shape(tool_choice=ToolChoice("required")).can_continue
+
+
 def test_a_required_call_begins_in_the_prompt() -> None:
     """The prompt opens the block, so that the answer is the call and nothing else."""
     expected = shape(tool_choice=ToolChoice("required"))

@@ -144,6 +144,29 @@ def test_blocks_become_turns() -> None:
     )
 
 
+def test_a_last_turn_of_the_assistant_begins_the_answer() -> None:
+    """Which comes without reasoning then, as at Anthropic; calls of tools begin nothing."""
+    turns: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
+    begun = asked(messages=[*turns, {"role": "assistant", "content": "{"}])
+    assert (begun.continues, begun.think) == (True, False)
+    use = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+    called = asked(messages=[*turns, {"role": "assistant", "content": [use]}])
+    assert (called.continues, called.think) == (False, None)
+
+
+def test_what_a_client_has_found_is_read() -> None:
+    """Beside a question, and as the result of a tool."""
+    found = {
+        "type": "search_result",
+        "title": "Sky",
+        "source": "https://a.example",
+        "content": [{"type": "text", "text": "Blue."}],
+    }
+    result = {"type": "tool_result", "tool_use_id": "c", "content": [found]}
+    turns = asked(messages=[{"role": "user", "content": [result, found]}]).messages or ()
+    assert [turn.content for turn in turns] == ["Sky\nhttps://a.example\n\nBlue."] * 2
+
+
 def test_fields_of_a_request() -> None:
     request = asked(
         temperature=0.5,

@@ -50,6 +50,16 @@ def test_messages_stream_what_they_answer_whole(client: anthropic.Anthropic) -> 
     assert counted.input_tokens == whole.usage.input_tokens
 
 
+def test_an_answer_goes_on_from_its_beginning(client: anthropic.Anthropic) -> None:
+    """The prompt ends with what the client said for the assistant, no mark behind it."""
+    begun: Any = [*TURNS, {"role": "assistant", "content": "Sure"}]
+    asked, more = (
+        client.messages.count_tokens(model=MODEL, messages=turns).input_tokens
+        for turns in (TURNS, begun)
+    )
+    assert more == asked + 1
+
+
 def test_stop_sequences_are_told(client: anthropic.Anthropic) -> None:
     whole = client.messages.create(
         model=MODEL,

@@ -111,6 +111,8 @@ async def test_calls_are_numbered_through_a_stream() -> None:
     )
     calls = [c for chunk in chunks for c in chunk["choices"][0]["delta"].get("tool_calls", ())]
     assert [call["index"] for call in calls] == [0, 1, 2, 2]
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert ["content" in delta for delta in deltas] == [True, False, False, False]
     assert [call["function"].get("name") for call in calls] == ["f", "g", "h", None]
     assert "".join(call["function"]["arguments"] for call in calls[2:]) == '{"a":1}'
     assert all(call["id"] for call in calls[:3])
