@@ -137,8 +137,8 @@ class Engine:
         while len(self._running) < self._context.n_parallel and (seatable := self._seatable()):
             load = Counter(sequence.request.client for sequence in self._running)
             sequence = min(seatable, key=lambda waiting: load[waiting.request.client])
-            if not self._running and self._reuse.pack(sequence):
-                self._speculation.cleared()
+            if not self._running:
+                self._reuse.pack(sequence)
             if not (
                 self._reuse.has_room(sequence, self._running)
                 and self._reuse.seat(sequence, self._running)
@@ -247,12 +247,13 @@ class Engine:
 
     def _guess(self, generating: list[Sequence], prompt_tokens: int) -> None:
         """Lets answers try guesses in this step, where cells are free for them."""
-        held = self._reuse.slots.most_cells
+        slots = self._reuse.slots
         prompts = prompt_tokens > 0 or len(generating) < len(self._running)
-        guesses = self._speculation.plan(generating, held, beside_prompts=prompts)
-        if guesses and not self._reuse.slots.cells_fit(
-            self._context.n_ctx - len(generating) - guesses
-        ):
+        sole = slots.sole is not None
+        guesses = self._speculation.plan(
+            generating, slots.most_cells, sole=sole, beside_prompts=prompts
+        )
+        if guesses and not slots.cells_fit(self._context.n_ctx - len(generating) - guesses):
             for sequence in generating:
                 sequence.guesses = ()
 

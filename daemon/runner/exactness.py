@@ -23,28 +23,22 @@ class Exactness:
     def __init__(self, context: Context, batch: Batch) -> None:
         self._context = context
         self._batch = batch
-        self._most: dict[tuple[int, int], int] = {}
-        self._tried: dict[tuple[int, int], int] = {}
-        self._peak = 0
+        self._most: dict[int, int] = {}  # by size of the cache
+        self._tried: dict[int, int] = {}
 
     def most(self, cells: int, n_tokens: int) -> int:
         """Tokens that a batch may have when the cache holds `cells`, as far as is known.
 
         Of a batch of `n_tokens` that would reach into another size of cache, one.
         """
-        self._peak = max(self._peak, cells)
         same = _size(cells) == _size(cells + n_tokens)
-        return self._most.get(self._key(cells), 1) if same else 1
-
-    def cleared(self) -> None:
-        """Nothing is in the cache now."""
-        self._peak = 0
+        return self._most.get(_size(cells), 1) if same else 1
 
     def unknown(self, cells: int, n_tokens: int) -> bool:
         """Whether trying could show that a batch may have `n_tokens`."""
         if self._context.without_flash or _size(cells) != _size(cells + n_tokens):
             return False
-        tried = self._tried.get(self._key(cells), 1)
+        tried = self._tried.get(_size(cells), 1)
         return tried < n_tokens and self.most(cells, n_tokens) == tried
 
     def find_out(self, cells: int, slot: int, position: int, tokens: list[int]) -> None:
@@ -53,13 +47,13 @@ class Exactness:
         At most twice as many as are known to go together: answers wait meanwhile, and where two
         differ more would, too.
         """
-        known = self._most.get(self._key(cells), 1)
+        known = self._most.get(_size(cells), 1)
         tokens = tokens[: 2 * known]
         alone = self._alone(slot, position, tokens)
         size = len(tokens) if alone else known
         while size > known and self._together(slot, position, tokens[:size]) != alone[:size]:
             size = (size + known) // 2
-        self._most[self._key(cells)], self._tried[self._key(cells)] = size, len(tokens)
+        self._most[_size(cells)], self._tried[_size(cells)] = size, len(tokens)
 
     def time(self, slot: int, position: int, tokens: list[int]) -> float:
         """Seconds that `tokens` take together; they are taken back."""
@@ -89,9 +83,6 @@ class Exactness:
         rows = [] if failed else [self._context.logits_bytes(index) for index in indices]
         self._context.remove(slot, position)
         return rows
-
-    def _key(self, cells: int) -> tuple[int, int]:
-        return _size(cells), _size(self._peak)
 
 
 def _size(cells: int) -> int:

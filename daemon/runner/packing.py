@@ -27,33 +27,33 @@ class Packing:
         self._context = context
         self._slots = slots
 
-    def pack(self, n_tokens: int) -> bool:
-        """Empties the cache for a prompt of `n_tokens`, if that pays, while no slot is busy.
+    def pays(self, n_tokens: int) -> bool:
+        """Whether a prompt of `n_tokens` and its answer gain more by `pack` than it takes."""
+        held = self._slots.most_cells
+        return held > n_tokens and held + n_tokens + _ANSWER > _STEP
+
+    def pack(self) -> None:
+        """Empties the cache, while no slot is busy, unless that takes too much memory.
 
         All goes or nothing, so that what is evaluated next begins with the first cell.
         """
-        held, holding = self._slots.most_cells, self._slots.holding
-        if held <= n_tokens or held + n_tokens + _ANSWER <= _STEP:
-            return False
+        holding = self._slots.holding
         possible = self._context.on_host and self._context.can_share
         if not (possible and all(map(self._can_go, holding))):
-            return False
-        if sum(map(self._bytes, self._slots.all)) > MOST_BYTES:
-            return False
-        self._take_out(holding)
-        return True
+            return
+        if sum(map(self._bytes, self._slots.all)) <= MOST_BYTES:
+            self._take_out(holding)
 
-    def clear(self, source: Slot | None, *, stays: bool) -> bool:
-        """Empties the cache whatever that takes, while no slot is busy; whether that was needed
-        and all of it is empty now.
+    def clear(self, source: Slot | None) -> None:
+        """Empties the cache whatever that takes, while no slot is busy.
 
-        `source` is kept: it `stays` in its cells, or is packed. Of all others the last used are
-        packed, and what would take too much memory is lost: its next turn evaluates it again. All
-        stay where one can't go: to look at its images again would take longest.
+        `source` is packed, or stays if it can't be. Of all others the last used are packed, and
+        what would take too much memory is lost: its next turn evaluates it again. All stay where
+        one can't go: to look at its images again would take longest.
         """
         others = [slot for slot in self._slots.holding if slot is not source]
         if not self._context.on_host or not all(map(self._can_go, others)):
-            return False
+            return
         room = KEPT_BYTES
         for slot in sorted(self._slots.idle(), key=lambda slot: -slot.used_at):
             if slot is source:
@@ -62,30 +62,38 @@ class Packing:
             if room < 0:
                 self._context.remove(slot.id, -1)
                 self._slots.empty(slot)
-        going = [
-            slot
-            for slot in self._slots.holding
-            if slot is not source or (self._can_go(slot) and not stays)
-        ]
-        self._take_out(going)
-        return bool(going) and not self._slots.holding
+        self._take_out([slot for slot in self._slots.holding if self._can_go(slot)])
 
     def unpack(self, source: Slot, slot: Slot, length: int) -> int:
         """Puts the first `length` tokens of a packed slot into an idle one, maybe the same, that
         is about to be taken; how many it holds then, which is none where they don't fit.
         """
-        packed, held = source.packed, len(source.cached)
+        packed, held, scattered = source.packed, len(source.cached), source.scattered
         assert packed is not None
         self._context.remove(slot.id, -1)
         self._slots.empty(slot)
         fits = clear_for(held, self._context, self._slots)
-        if not fits or not self._context.restore(slot.id, packed):
+        whole = fits and self._context.restore(slot.id, packed)
+        if whole and length < held:
+            self._context.remove(slot.id, length)
+            whole = not scattered or self._close_gaps(slot)
+        if not whole:
             self._context.remove(slot.id, -1)
             return 0
-        if length < held:
-            self._context.remove(slot.id, length)
-        slot.guarded = length
+        slot.guarded, slot.scattered = length, scattered
         return length
+
+    def _close_gaps(self, slot: Slot) -> bool:
+        """Moves what is left of a slot to the first cells, if these are free; whether it is whole.
+
+        The end, which was cut, may have stood before the beginning: tokens that were evaluated
+        beside others fill what gaps there are.
+        """
+        if self._slots.holding:
+            return True
+        state = self._context.state(slot.id)
+        self._context.clear()
+        return self._context.restore(slot.id, state)
 
     def _take_out(self, slots: list[Slot]) -> None:
         for slot in slots:

@@ -48,21 +48,31 @@ class Reuse:
             _, shared = self._best(sequence, running)
             sequence.stored = self._warmth.find(sequence.tokens, shared)
 
-    def pack(self, sequence: Sequence) -> bool:
-        """Clears the cache of idle conversations for `sequence`, which is to run alone."""
-        if not self._keeps_cells(sequence):
-            return self._packing.pack(len(sequence.tokens))
+    def pack(self, sequence: Sequence) -> None:
+        """Clears the cache of idle conversations for `sequence`, which is to run alone.
+
+        One that shall repeat begins with the first cell each time, as far as that is cheap: sums
+        over cells are made in tiles and vectors, so where a token stands is a matter of rounding.
+        Without flash attention, where each token's are, it is done whatever it takes.
+        """
+        if not sequence.repeatable:
+            if self._packing.pays(len(sequence.tokens)):
+                self._packing.pack()
+            return
         source, shared = self._best(sequence, [])
-        stay = self._repeats(sequence, source, shared)
-        goes_on = source is not None and self._seat_for(source, shared, stay=stay) is source
-        return self._packing.clear(source, stays=goes_on)
+        alone = source is not None and source is self.slots.sole
+        if alone and self._seat_for(source, shared) is source:
+            return
+        if self._context.without_flash:
+            self._packing.clear(source)
+        else:
+            self._packing.pack()
 
     def seat(self, sequence: Sequence, running: list[Sequence]) -> bool:
         """Gives `sequence` a slot with what is cached of its tokens; False when none is free."""
         self._bring_back(sequence, running)
         source, shared = self._best(sequence, running)
-        stay = not running and self._repeats(sequence, source, shared)
-        slot = self._seat_for(source, shared, stay=stay)
+        slot = self._seat_for(source, shared)
         if slot is None:
             return False
         if source is not None and source.packed is not None:
@@ -103,29 +113,11 @@ class Reuse:
         length, slot = max(found, key=_preference, default=(0, None))
         return (slot, length) if length else (None, 0)
 
-    def _keeps_cells(self, sequence: Sequence) -> bool:
-        """Whether the same request has to find its tokens in the same cells again.
-
-        Without flash attention sums run over all cells in vectors, so that it is a matter of
-        rounding where a token stands.
-        """
-        return sequence.repeatable and self._context.without_flash
-
-    def _repeats(self, sequence: Sequence, source: Slot | None, shared: int) -> bool:
-        """Whether it was asked there before, and shall have its old cells."""
-        if source is None or not source.n_prompt == len(sequence.tokens) == shared + 1:
-            return False
-        return self._keeps_cells(sequence)
-
-    def _seat_for(self, source: Slot | None, shared: int, *, stay: bool) -> Slot | None:
-        """The slot to use: `source` when little of it is lost or it is to `stay`, else one to
-        overwrite.
-        """
+    def _seat_for(self, source: Slot | None, shared: int) -> Slot | None:
+        """The slot to use: `source` when little of it is lost, else one to overwrite."""
         other = self.slots.spare((source,) if source else ())
         if source is None or source.busy:
             return other
-        if stay:
-            return source
         tail = len(source.cached) - shared
         costs = 2 * tail if self._context.can_share else tail * self._context.n_ctx
         return source if other is None or costs <= shared else other
@@ -201,7 +193,6 @@ class Reuse:
         if not self._context.can_share:
             slot.floor = kept
         self.slots.give_back(slot, sequence.tokens[:kept])
-        slot.n_prompt = sequence.n_prompt
         sequence.slot = sequence.leader = None
 
     def forget(self, sequence: Sequence) -> None:
@@ -251,6 +242,7 @@ class Reuse:
         self.slots.take(slot)
         slot.grow(sequence.n_evaluated)
         slot.guarded = sequence.n_evaluated
+        self.slots.sole = None
 
     def put_away(self) -> None:
         """Keeps what idle slots hold on the disk, for the next load of this model."""

@@ -33,7 +33,7 @@ class Slot:
     floor: int = 0
     guarded: int = 0  # positions up to here can't be overwritten
     packed: bytearray | None = None
-    n_prompt: int = 0  # tokens of the last prompt that was answered in it
+    scattered: bool = False  # its tokens may stand in another order than they come
 
     def grow(self, end: int) -> None:
         """Its user has evaluated all positions up to `end`."""
@@ -51,10 +51,15 @@ class Slot:
 
 
 class Slots:
-    """The slots of one context."""
+    """The slots of one context.
+
+    `sole` has had the cache for itself since that was empty: its tokens stand in order, from the
+    first cell on.
+    """
 
     def __init__(self, count: int) -> None:
         self.all = [Slot(number) for number in range(count)]
+        self.sole: Slot | None = None
         self._uses = 0
         self._origins = 0
 
@@ -75,10 +80,13 @@ class Slots:
         """Marks it as used; what is evaluated in it from now on is its own."""
         self._origins += 1
         slot.busy, slot.origin = True, self._origins
+        beside = any(one.busy or one.spans for one in self.all if one is not slot)
+        self.sole = slot if not beside and (self.sole is slot or not slot.spans) else None
 
     def give_back(self, slot: Slot, cached: list[int]) -> None:
         """Makes `slot` idle; it holds `cached` from now on."""
         self._uses += 1
+        slot.scattered |= slot is not self.sole
         slot.busy, slot.cached, slot.used_at = False, cached, self._uses
         slot.extra = cells.beyond(cached)
         slot.shrink(len(cached))
@@ -109,7 +117,8 @@ class Slots:
 
     def empty(self, slot: Slot) -> None:
         """Nothing of it is in the cache any more."""
-        slot.cached, slot.floor, slot.extra, slot.packed = [], 0, 0, None
+        slot.cached, slot.floor, slot.extra = [], 0, 0
+        slot.packed, slot.scattered = None, False
         slot.shrink(0)
 
     def sharing(self, slot: Slot, start: int) -> list[Slot]:

@@ -35,28 +35,35 @@ class Speculation:
         self._pause = FIRST_PAUSE
         self._resting = 0  # steps that the draft model is left alone
 
-    def plan(self, generating: Several[Sequence], cells: int, *, beside_prompts: bool) -> int:
+    def plan(
+        self, generating: Several[Sequence], cells: int, *, sole: bool, beside_prompts: bool
+    ) -> int:
         """Sets what each shall try, and tells how many tokens that is in all.
 
-        `cells` are in the cache at most. Beside prompts there is no time to spare.
+        `cells` are in the cache at most, all of one answer if it is the `sole` one. Beside prompts
+        there is no time to spare.
         """
         if self._mode is Speculate.OFF:
             return 0
         for sequence in generating:
             sequence.guesses = ()
             sequence.lookup.read(sequence.tokens)
-        if beside_prompts or not generating:
+        if beside_prompts or not generating or not (sole or self._may_differ(generating)):
             return 0
         return self._look_up(generating, cells) or self._ask_draft(generating, cells)
-
-    def cleared(self) -> None:
-        """The cache was emptied: what it holds will begin with the first cell."""
-        self._exactness.cleared()
 
     def learn(self, n_tokens: int, seconds: float) -> None:
         """What a step without prompts took."""
         if self._mode is not Speculate.OFF:
             self._costs.learn(n_tokens, seconds)
+
+    def _may_differ(self, generating: Several[Sequence]) -> bool:
+        """Whether nobody minds where in the cache tokens stand.
+
+        A wrong guess leaves a gap there, which the next token of another answer may fill: before
+        its own others, so that sums over them go in another order, and round otherwise.
+        """
+        return self._mode is Speculate.FAST or not any(one.repeatable for one in generating)
 
     def _look_up(self, generating: Several[Sequence], cells: int) -> int:
         most = [_most(one) if one.lookup.found else 0 for one in generating]
@@ -109,8 +116,7 @@ class Speculation:
 
     def _exact(self, generating: Several[Sequence], counts: list[int], cells: int) -> list[int]:
         """As many as leave every answer that can be asked for again as it is."""
-        repeatable = any(sequence.repeatable for sequence in generating)
-        if self._mode is Speculate.FAST or not repeatable:
+        if self._may_differ(generating):
             return counts
         total = len(generating) + sum(counts)
         if self._exactness.unknown(cells, total):

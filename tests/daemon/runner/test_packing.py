@@ -54,9 +54,10 @@ first.grow(300)
 slots.give_back(first, tokens[:300])
 found = {"expected": evaluate(first, 300, 301)}
 context.remove(first.id, 300)
-found["small"] = packing.Packing(context, slots).pack(400)
-found["packed"] = packing.Packing(context, slots).pack(10)
+found["pays"] = [packing.Packing(context, slots).pays(n_tokens) for n_tokens in (400, 10)]
+packing.Packing(context, slots).pack()
 found["cells"], found["left"] = slots.most_cells, context.state_bytes(first.id)
+found["packed"] = first.packed is not None
 if found["packed"]:
     found["part"] = packing.Packing(context, slots).unpack(first, other, 200)
     found["still"] = first.packed is not None
@@ -89,12 +90,33 @@ clearing, shown = packing.Packing(context, slots), []
 before = begin(slots.all[0])
 for slot in slots.all[1:]:
     begin(slot)
-shown.append((clearing.clear(slots.all[1], stays=True), told()))
-shown.append((clearing.clear(slots.all[1], stays=False), told()))
-shown.append((clearing.clear(None, stays=False), told()))
+for source in (slots.all[1], None):
+    clearing.clear(source)
+    shown.append(told())
 again = begin(slots.all[0])
-shown.append((clearing.clear(slots.all[0], stays=True), told()))
 print(json.dumps({"shown": shown, "same": before == again}))
+"""
+
+
+_SCATTERING = """
+context.clear()
+for slot in slots.all:
+    slots.empty(slot)
+slots.take(other)
+evaluate(other, 0, 10)
+slots.take(first)
+evaluate(first, 0, 300)
+found = {"expected": evaluate(first, 300, 301)}
+context.remove(first.id, 300)
+context.remove(other.id, -1)
+slots.give_back(other, [])
+found["scattered"] = evaluate(first, 300, 301)  # before all its others
+first.grow(301)
+slots.give_back(first, tokens[:301])
+packing.Packing(context, slots).pack()
+packing.Packing(context, slots).unpack(first, first, 300)
+found["again"] = evaluate(first, 300, 301)
+print(json.dumps(found))
 """
 
 
@@ -119,12 +141,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_is_packed_comes_back_to_the_bit(tiny: Path) -> None:
     """Whole into its own slot, or a part into another; the cache is empty in between."""
     found = _found(tiny)
-    assert (found["small"], found["packed"]) == (False, True)
+    assert found["pays"] == [False, True]
     assert found["cells"] == 0
     assert found["left"] < 1000
     assert (found["part"], found["still"], found["gone"]) == (200, True, True)
     assert found["again"] == found["expected"]
     assert _numbers(found["branch"]) == pytest.approx(_numbers(found["expected"]), abs=1e-3)
+
+
+def test_what_comes_back_in_part_has_no_gap_before_it(tiny: Path) -> None:
+    """Beside others its end had come to stand before its beginning; cut there, it is in order."""
+    found = _found(tiny, more=_SCATTERING)
+    assert found["expected"] == found["again"] != found["scattered"]
 
 
 def test_what_takes_too_much_memory_stays_where_it_is(tiny: Path) -> None:
@@ -138,12 +166,10 @@ def test_an_answer_that_must_repeat_has_the_first_cells(tiny: Path) -> None:
     conversation always, or it stays. A prompt has the same logits there as in a new cache.
     """
     found = _found(tiny, more=_CLEARING, flash="off")
-    lost, packed, here = "lost", "packed", "here"
+    lost, packed = "lost", "packed"
     assert found["shown"] == [
-        [False, [lost, here, lost, packed, packed]],
-        [True, [lost, packed, lost, packed, packed]],
-        [False, [lost, lost, lost, packed, packed]],
-        [False, [here, lost, lost, packed, packed]],
+        [lost, packed, lost, packed, packed],
+        [lost, lost, lost, packed, packed],
     ]
     assert found["same"]
 
@@ -180,6 +206,24 @@ async def test_a_packed_conversation_comes_back_instead_of_an_idle_one(
         cached.append(done.cached_tokens)
     await runner.close()
     assert cached == [0, 1, len(first)]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("flash", ["on", "off"])
+async def test_an_answer_repeats_to_the_bit_after_it_came_beside_others(
+    tiny: Path, tmp_path: Path, flash: str
+) -> None:
+    """What ran beside it had left gaps, so that its end stood before its beginning."""
+    placement = wire.Placement(n_ctx=1024, n_parallel=3, n_threads=1, flash_attention=flash)
+    talks = [FIRST[:81], SECOND[:46], (*FIRST[:5], *SECOND)]
+    runner = await started(tiny, tmp_path / "log", placement)
+    alone = [(await answer(runner, talk, N))[0] for talk in talks]
+    for talk in talks:
+        await answer(runner, talk, 1)
+    await asyncio.gather(*(answer(runner, talk, N) for talk in talks))
+    again = [(await answer(runner, talk, N))[0] for talk in talks]
+    await runner.close()
+    assert again == alone
 
 
 async def test_without_flash_attention_answers_repeat(smollm2_gguf: Path, tmp_path: Path) -> None:

@@ -64,6 +64,27 @@ def test_eviction_empties_the_longest_unused_idle_slot() -> None:
     assert slots.cells_fit(3)
 
 
+def test_one_that_always_had_the_cache_for_itself_is_known() -> None:
+    """Until another is taken, even before that has any cell; again once the cache was empty."""
+    slots = Slots(2)
+    first, second = slots.all
+    slots.take(first)
+    first.grow(3)
+    assert slots.sole is first
+    slots.give_back(first, [1, 2, 3])
+    slots.take(first)
+    assert slots.sole is first
+    slots.take(second)
+    assert slots.sole is None
+    slots.give_back(second, [])
+    slots.give_back(first, [1, 2, 3])
+    slots.take(first)
+    assert slots.sole is None
+    slots.empty(first)
+    slots.take(first)
+    assert slots.sole is first
+
+
 def test_shared_cells_count_once() -> None:
     """Two that took over the beginning of a third, at different lengths."""
     first = grown((), 1, 100)
