@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 from qm.modelfiles.parameters import Value, check_all, complete
@@ -10,6 +11,7 @@ from qm.modelfiles.parameters import Value, check_all, complete
 from ..runner.wire import Options
 
 UNTIL_CONTEXT_IS_FULL = -2  # of num_predict
+_DEFAULTS: Final = msgspec.convert(complete({}), Options)
 
 
 def chosen(model_parameters: Mapping[str, object], requested: Options) -> Options:
@@ -20,7 +22,7 @@ def chosen(model_parameters: Mapping[str, object], requested: Options) -> Option
 
 def completed(options: Options) -> Options:
     """The same with every default."""
-    return msgspec.convert(complete(set_fields(options)), Options)
+    return msgspec.structs.replace(_DEFAULTS, **set_fields(options))
 
 
 def may_shift(options: Options, requested: bool) -> bool:

@@ -18,7 +18,8 @@ _Item: TypeAlias = wire.FromRunner | RunnerFailed | AnswerNotRead
 class Inbox:
     """Answers in order, or why there will be none.
 
-    `on_over` is called when no more will come, however much is left to read.
+    `on_over` is called once no more will come, however much is left to read: right after whoever
+    waits has what came, since a client waits for that.
     """
 
     def __init__(self, on_over: Callable[[], None] | None = None) -> None:
@@ -63,4 +64,4 @@ class Inbox:
 
     def _end(self) -> None:
         if self._on_over is not None:
-            self._on_over()
+            asyncio.get_running_loop().call_soon(self._on_over)
