@@ -68,6 +68,10 @@ class Fields:
     def path(self, name: str) -> str:
         return f"{self._path}.{name}" if self._path else name
 
+    def replaced(self, name: str, value: object) -> Fields:
+        """The same object with another value of one field."""
+        return Fields(self._values | {name.casefold(): value}, self._path)
+
     def folded(self) -> JsonObject:
         """The whole object, its own keys in lower case."""
         return dict(self._values)

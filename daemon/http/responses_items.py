@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..chat.request import JsonObject
 from .content import new_id
@@ -37,6 +37,23 @@ def _item(written: JsonObject) -> JsonObject:
         notes: JsonObject = {"annotations": []} if part == "output_text" else {}
         item["content"] = [{"type": part, "text": content or "", **notes}]
     return item
+
+
+def with_items(fields: Fields, find: Callable[[str], JsonObject]) -> Fields:
+    """A body with the items themselves where it only refers to them, as Vercel's SDK does."""
+    value = fields.raw("input")
+    if not isinstance(value, list) or not any(map(_is_reference, value)):
+        return fields
+    items = [find(str(each.get("id"))) if _is_reference(each) else each for each in value]
+    return fields.replaced("input", items)
+
+
+def _is_reference(item: object) -> bool:
+    """Its type may be left out."""
+    if not isinstance(item, dict):
+        return False
+    kind = item.get("type")
+    return kind == "item_reference" or (kind is None and item.keys() == {"id"})
 
 
 def page(items: Sequence[JsonObject], query: dict[str, str]) -> JsonObject:

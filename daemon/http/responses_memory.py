@@ -32,6 +32,19 @@ class PreviousNotFound(InvalidRequest):
         super().__init__(error.message)
 
 
+class ItemNotFound(InvalidRequest):
+    """An input item refers to one that is not kept."""
+
+    code = "item_not_found"
+    field = "input"
+
+    def __init__(self, item_id: str) -> None:
+        super().__init__(
+            f"input: no item {item_id[:100]!r} is kept: they live in memory, with the latest "
+            "responses; send the item itself"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """One response: its document, the conversation up to and with it, and what was put in."""
@@ -77,6 +90,15 @@ class ResponseMemory:
             return self.get(response_id)
         except ResponseNotFound as error:
             raise PreviousNotFound(error) from error
+
+    def item(self, item_id: str) -> JsonObject:
+        """What was put into a response, or came out of it. Raises ItemNotFound."""
+        for kept in reversed(self._kept.values()):
+            items: tuple[JsonObject, ...] = (*kept.document["output"], *kept.items)
+            for item in items:
+                if item.get("id") == item_id:
+                    return item
+        raise ItemNotFound(item_id)
 
     def forget(self, response_id: str) -> None:
         """Raises ResponseNotFound."""

@@ -22,7 +22,7 @@ from ..openai_errors import error_body
 from ..openai_schemas import ERROR
 from ..responses_answer import opened, stream, whole
 from ..responses_background import UNFINISHED, Background
-from ..responses_items import page
+from ..responses_items import page, with_items
 from ..responses_memory import ResponseMemory
 from ..responses_request import Asked, responses_request
 from ..schema import BROKEN, Told
@@ -54,6 +54,7 @@ async def _create(request: web.Request, services: Services) -> web.StreamRespons
 
 def _asked(fields: Fields, memory: ResponseMemory) -> Asked:
     """The request, with the turns of the response that it goes on from."""
+    fields = with_items(fields, memory.item)
     previous = fields.text("previous_response_id")
     if not previous:
         return responses_request(fields)

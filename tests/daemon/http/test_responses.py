@@ -24,8 +24,8 @@ from qm.daemon.chat.request import (
 from qm.daemon.http.dialects.responses import stream_error
 from qm.daemon.http.fields import Fields
 from qm.daemon.http.responses_answer import opened, stream, whole
-from qm.daemon.http.responses_items import input_items, page
-from qm.daemon.http.responses_memory import ResponseMemory, ResponseNotFound
+from qm.daemon.http.responses_items import input_items, page, with_items
+from qm.daemon.http.responses_memory import ItemNotFound, ResponseMemory, ResponseNotFound
 from qm.daemon.http.responses_request import Asked, responses_request
 from qm.daemon.runner.wire import Options
 from qm.store.errors import InvalidRequest
@@ -275,6 +275,20 @@ def test_input_items_are_as_the_client_wrote_them() -> None:
     assert len({item["id"] for item in items}) == 4
     (alone,) = input_items(Fields({"input": "hi"}))
     assert (alone["role"], alone["content"]) == ("user", items[0]["content"])
+
+
+def test_items_may_be_named_by_their_ids() -> None:
+    """Of what came out of a kept response, and of what was put in; Vercel's SDK sends no more."""
+    call = {"id": "fc_1", "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    question = {"id": "msg_1", "type": "message", "role": "user", "content": "hi"}
+    memory = ResponseMemory()
+    memory.keep({"id": "resp_1", "output": [call]}, (), (question,))
+    result = {"type": "function_call_output", "call_id": "c", "output": "1"}
+    named = [{"id": "msg_1"}, {"type": "item_reference", "id": "fc_1"}, result]
+    fields = with_items(Fields({"model": "m", "input": named}), memory.item)
+    assert responses_request(fields).turns == asked(input=[question, call, result]).turns
+    with pytest.raises(ItemNotFound, match="fc_2"):
+        with_items(Fields({"input": [{"type": "item_reference", "id": "fc_2"}]}), memory.item)
 
 
 def test_items_come_in_pages() -> None:

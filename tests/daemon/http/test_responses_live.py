@@ -45,6 +45,10 @@ def test_a_conversation_goes_on_from_a_response(client: openai.OpenAI) -> None:
     counted = client.responses.input_tokens.count(model=MODEL, input="What is my name?")
     assert counted.input_tokens == alone.usage.input_tokens
     assert second.usage.input_tokens > alone.usage.input_tokens + 8
+    named: Any = {"type": "item_reference", "id": first.output[0].id}
+    turns: Any = [named, {"role": "user", "content": "What is my name?"}]
+    third = client.responses.input_tokens.count(model=MODEL, input=turns)
+    assert alone.usage.input_tokens + 8 < third.input_tokens < second.usage.input_tokens
     assert client.responses.retrieve(second.id).output_text == second.output_text
     client.responses.delete(second.id)
     for gone in (second.id, alone.id):
