@@ -17,6 +17,10 @@ from .responses_items import input_items
 from .responses_tools import Namespaces, name_in, offered, shown
 
 _ROLES = {"developer": Role.SYSTEM}
+_KEPT_AT_OPENAI = {  # what the answer would silently do without, and what to send instead
+    "conversation": "send the turns, or go on from previous_response_id",
+    "prompt": "send its text as instructions and input",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,9 @@ def responses_request(
     fields: Fields, earlier: Sequence[Message] = (), earlier_items: Sequence[JsonObject] = ()
 ) -> Asked:
     """The meaning of a body of `/v1/responses`, after the turns of an earlier response."""
+    for name, instead in _KEPT_AT_OPENAI.items():
+        if fields.raw(name) is not None:
+            raise InvalidField(f"{name}: it is kept at OpenAI only; {instead}", name)
     turns = (*earlier, *_turns(fields))
     if not turns:
         raise InvalidField("input is required", "input")

@@ -211,6 +211,8 @@ def test_json_without_a_schema_is_an_object() -> None:
             {"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "shell"}]}]},
             r"tools\[0\].tools\[0\].type: tools of type 'shell'",
         ),
+        ({"conversation": "conv_1"}, "conversation: it is kept at OpenAI only"),
+        ({"prompt": {"id": "pmpt_1"}}, "prompt: it is kept at OpenAI only"),
         ({"max_output_tokens": -5}, "max_output_tokens must not be negative"),
         ({"max_output_tokens": 2**31}, "max_output_tokens must be at most 2147483647"),
         ({"temperature": "x"}, "temperature"),
