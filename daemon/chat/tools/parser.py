@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from enum import Enum, auto
+from typing import Final
 
 from ..request import Delta, ToolCall, ToolCallPart, joined
 from ..thinking import torn
@@ -34,6 +35,7 @@ class ToolCallParser:
         self._tools = tools
         self._held = ""
         self._mark = ""
+        self._at = 0  # where in a block its end may be
         self._ids: list[str] = []
         self._n_calls = 0
         self._n_lost = 0
@@ -64,6 +66,9 @@ class ToolCallParser:
 
     def finish(self) -> Delta:
         """What was held back, now that nothing follows."""
+        if self._state is State.BLOCK and self._at and in_string(self._held):
+            self._at = 0  # it never ended: the mark that it held back was one
+            return joined([self._block(anyhow=True), self.feed(""), self.finish()])
         held, self._held = self._held, ""
         if self._state in (State.BLOCK, State.BARE):
             if held.strip():
@@ -113,20 +118,20 @@ class ToolCallParser:
         before, self._held = self._held[:at], self._held[at + len(mark) :]
         content = before.rstrip()
         self._enter(State.BLOCK, before[len(content) :] + mark)
-        return Delta(content=content, tool_parts=self._scan_parts(self._before_end(self._held)))
+        return Delta(content=content, tool_parts=self._scan_parts(self._inside()))
 
-    def _block(self) -> Delta:
-        found = [(self._held.find(mark), mark) for mark in self._form.ends if mark in self._held]
-        if not found:
+    def _block(self, *, anyhow: bool = False) -> Delta:
+        end = min(self._ends(), default=None) if anyhow else self._end()
+        if end is None:
             return Delta()
-        at, mark = min(found)
+        at, mark = end
         body, self._held = self._held[:at], self._held[at + len(mark) :]
         added = self._read(body, closed_by=mark)
         self._state = State.TEXT if added.content else State.START
         return added
 
     def _enter(self, state: State, mark: str) -> None:
-        self._state, self._mark = state, mark
+        self._state, self._mark, self._at = state, mark, 0
         self._scanner = self._new_scanner()
 
     # Calls --------------------------------------------------------------------------------------
@@ -146,9 +151,24 @@ class ToolCallParser:
         parts = self._scanner.feed(text)
         return tuple(self._with_id(part) for part in parts)
 
-    def _before_end(self, text: str) -> str:
-        ends = [text.find(mark) for mark in self._form.ends if mark in text]
-        return text[: min(ends)] if ends else text
+    def _ends(self) -> list[tuple[int, str]]:
+        """Where the block that we are in may end, and by which mark."""
+        found = ((self._held.find(mark, self._at), mark) for mark in self._form.ends)
+        return [(at, mark) for at, mark in found if at >= 0]
+
+    def _end(self) -> tuple[int, str] | None:
+        """Where it ends: a mark inside of a string is a part of that."""
+        while found := self._ends():
+            at, mark = min(found)
+            if not (self._form.json_body and in_string(self._held[:at])):
+                return at, mark
+            self._at = at + len(mark)
+        return None
+
+    def _inside(self) -> str:
+        """What of the block is here."""
+        end = self._end()
+        return self._held[: end[0]] if end else self._held
 
     def _read(self, body: str, *, closed_by: str) -> Delta:
         """The calls of a whole block, with the parts that were not streamed."""
@@ -187,6 +207,14 @@ class ToolCallParser:
         while len(self._ids) <= index:
             self._ids.append(f"call_{secrets.token_hex(4)}")
         return self._ids[index]
+
+
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+
+
+def in_string(text: str) -> bool:
+    """Whether JSON is cut inside of a string."""
+    return text.lstrip().startswith(("{", "[")) and '"' in _STRING.sub("", text)
 
 
 def may_be_call(text: str, tools: Tools) -> bool:

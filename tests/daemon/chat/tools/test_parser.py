@@ -172,6 +172,11 @@ HARMONY_CALL = "<|channel|>commentary to=functions.{}<|message|>{}<|call|><|star
     ("form", "text", "first"),
     [
         (TAGGED, f"<tool_call>{BROKEN}</tool_call>\n<tool_call>{NOW_JSON}</tool_call>", BROKEN),
+        (
+            TAGGED,
+            f'<tool_call>{BROKEN[:-5]}"</tool_call> <tool_call>{NOW_JSON}</tool_call>',
+            BROKEN[:-5],
+        ),
         (HARMONY, HARMONY_CALL.format("weather", "{") + HARMONY_CALL.format("now", "{}"), "{"),
     ],
 )

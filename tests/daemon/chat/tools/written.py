@@ -52,6 +52,21 @@ CALLS: list[tuple[str, ToolFormat, str, list[tuple[str, Any]], str]] = [
         "Let me see.",
     ),
     ("hermes, not closed", TAGGED, f"<tool_call>\n{OSLO_JSON}", [OSLO], ""),
+    (
+        "hermes, its mark in a text",
+        TAGGED,
+        '<tool_call>{"name": "weather", "arguments": {"city": "a \\"</tool_call>\\" b"}}'
+        f"</tool_call><tool_call>{NOW_JSON}</tool_call>",
+        [("weather", {"city": 'a "</tool_call>" b'}), ("now", {})],
+        "",
+    ),
+    (
+        "hermes, its mark in a text, not closed",
+        TAGGED,
+        '<tool_call>{"name": "weather", "arguments": {"city": "</tool_call>"}}',
+        [("weather", {"city": "</tool_call>"})],
+        "",
+    ),
     ("hermes, no marks", TAGGED, OSLO_JSON, [OSLO], ""),
     ("granite list", TAGGED, f"<tool_call>[{OSLO_JSON}, {NOW_JSON}]</tool_call>", BOTH, ""),
     (
