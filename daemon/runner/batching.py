@@ -6,7 +6,8 @@ short enough for cancellation and newcomers otherwise.
 
 However fast it goes, a prompt that is evaluated alone leaves the same bits in the cache, so that a
 repeated request has a repeated answer. That holds for all ways to cut it into whole tiles of
-attention where kernels that take several tokens at once have none left over, but at its end.
+attention where kernels that take several tokens at once have none left over, but at its end. Of
+slower models all pieces are smaller than a tile, so that their tokens come one by one in each.
 Beside other answers of the model no batch is repeated, and its pieces may be of any size.
 """
 
@@ -72,7 +73,7 @@ class Pace:
         busy = generating > 0 or contended
         tokens = int((BUSY_STEP_S if busy else ALONE_STEP_S) / self.token_s)
         if self.grain * self.token_s > LONGEST_TILE_S:
-            return min(max(tokens, SMALLEST_CHUNK), room)
+            return min(max(tokens - tokens % _TOGETHER, SMALLEST_CHUNK), room)
         if generating:
             return min(self._beside(tokens, generating), waiting, room)
         # Fewer than the grain might take no less time than all.

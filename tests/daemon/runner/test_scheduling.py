@@ -8,6 +8,7 @@ from qm.daemon.runner.batching import (
     FINE_GRAIN,
     FIRST_CHUNK,
     GRAIN,
+    LONGEST_TILE_S,
     SMALLEST_CHUNK,
     Pace,
     shares,
@@ -185,11 +186,25 @@ def test_pieces_leave_the_same_bits_at_every_pace(
     assert last >= min(GRAIN, waiting)
 
 
+slow_paces = st.floats(1.01 * LONGEST_TILE_S / GRAIN, 1.0)
+
+
+@given(st.integers(1, 200), st.lists(slow_paces, min_size=60, max_size=60))
+def test_pieces_of_slow_models_leave_the_same_bits_too(
+    waiting: int, token_s: list[float | None]
+) -> None:
+    """None is a tile, and none but the last has tokens beyond whole fours."""
+    *others, last = _pieces(waiting, token_s)
+    assert all(piece < GRAIN and piece % 4 == 0 for piece in others)
+    assert last < GRAIN
+
+
 def _pieces(waiting: int, token_s: list[float | None]) -> list[int]:
     pieces = []
     for one in token_s:
         piece = Pace(token_s=one).budget(0, 512, waiting, contended=True)
         assert 0 < piece <= 512
+        piece = min(piece, waiting)
         pieces.append(piece)
         waiting -= piece
         if not waiting:
