@@ -187,6 +187,7 @@ def embedding(request: wire.Embed, ready: Ready) -> EmbedWork | wire.Failed:
     vocabulary = ready.vocabulary
     for tokens in request.tokens:
         vocabulary.check(tokens)
+    end: list[int] = []
     if request.rerank_query is None:
         inputs = [
             vocabulary.tokenize(text, add_special=True, parse_special=False)
@@ -194,17 +195,20 @@ def embedding(request: wire.Embed, ready: Ready) -> EmbedWork | wire.Failed:
         ] + [list(tokens) for tokens in request.tokens]
     else:
         pair = Pair(request.rerank_query, vocabulary, ready.rank_template)
-        inputs = [pair.tokens(text) for text in request.texts]
+        inputs, end = [pair.tokens(text) for text in request.texts], pair.end()
     if not request.truncate:
         for index, n_tokens in enumerate(map(len, inputs)):
             if n_tokens > ready.limit:
                 return _input_too_long(request.id, index, n_tokens, ready.limit)
-    return EmbedWork(request, tuple(_cut_end(tokens, ready.limit) for tokens in inputs))
+    return EmbedWork(request, tuple(_cut_end(tokens, ready.limit, end) for tokens in inputs))
 
 
-def _cut_end(tokens: list[int], limit: int) -> list[int]:
-    """At most `limit` tokens; the last is kept, since it often is the separator."""
-    return tokens if len(tokens) <= limit else [*tokens[: limit - 1], tokens[-1]]
+def _cut_end(tokens: list[int], limit: int, end: list[int]) -> list[int]:
+    """At most `limit` tokens; the `end` is kept, or the last, since it often is the separator."""
+    if len(tokens) <= limit:
+        return tokens
+    kept = (end or tokens)[-min(len(end) or 1, limit) :]
+    return [*tokens[: limit - len(kept)], *kept]
 
 
 def _prompt(request: wire.Generate, vocabulary: Vocabulary) -> list[int]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from .vocabulary import Vocabulary
+
+_PLACE: Final = re.compile(r"\{(query|document)\}")
 
 
 class Pair:
@@ -14,25 +19,36 @@ class Pair:
 
     def __init__(self, query: str, vocabulary: Vocabulary, template: str) -> None:
         self._vocabulary = vocabulary
-        self._template = template.replace("{query}", query)
-        self._query = self._plain(query)
+        self._template = template
+        self._query = query
 
     def tokens(self, text: str) -> list[int]:
         """The input for `text`."""
         vocabulary = self._vocabulary
         if self._template:
-            whole = self._template.replace("{document}", text)
-            return vocabulary.tokenize(whole, add_special=False, parse_special=True)
+            return self._filled(self._template, text)
         end = [vocabulary.eos if vocabulary.eos >= 0 else vocabulary.sep]
         separator = [vocabulary.sep] if vocabulary.add_sep else []
         return [
             *([vocabulary.bos] if vocabulary.add_bos else []),
-            *self._query,
+            *self._plain(self._query),
             *(end if vocabulary.add_eos else []),
             *separator,
             *self._plain(text),
             *(end if vocabulary.add_eos else separator),
         ]
+
+    def end(self) -> list[int]:
+        """What follows the text in every input: models judge by it, so it outlives a cut."""
+        if not self._template:
+            return []
+        return self._filled(self._template.rpartition("{document}")[2], "")
+
+    def _filled(self, template: str, text: str) -> list[int]:
+        """All places are filled at once: what a query or a text says is no place."""
+        values = {"query": self._query, "document": text}
+        whole = _PLACE.sub(lambda place: values[place[1]], template)
+        return self._vocabulary.tokenize(whole, add_special=False, parse_special=True)
 
     def _plain(self, text: str) -> list[int]:
         return self._vocabulary.tokenize(text, add_special=False, parse_special=False)
