@@ -14,8 +14,8 @@ from .clearing import clear_for
 from .llama import Context
 from .slots import Slot, Slots
 
-MOST_BYTES: Final = 32 << 20  # of all that is packed to gain time; larger models gain little
-KEPT_BYTES: Final = 128 << 20  # of all that is packed where an answer shall have the first cells
+MOST_BYTES: Final = 32 << 20  # packed at once to gain time; larger models gain little
+KEPT_BYTES: Final = 128 << 20  # of all that is packed
 _STEP: Final = 256  # cells; llama.cpp looks at so many more at a time
 _ANSWER: Final = 128  # tokens that one is expected to have
 
@@ -41,7 +41,9 @@ class Packing:
         possible = self._context.on_host and self._context.can_share
         if not (possible and all(map(self._can_go, holding))):
             return
-        if sum(map(self._bytes, self._slots.all)) <= MOST_BYTES:
+        going = sum(map(self._bytes, holding))
+        kept = sum(len(slot.packed) for slot in self._slots.all if slot.packed)
+        if going <= MOST_BYTES and going + kept <= KEPT_BYTES:
             self._take_out(holding)
 
     def clear(self, source: Slot | None) -> None:

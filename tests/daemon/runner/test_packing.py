@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from qm.daemon.runner import wire
-from qm.daemon.runner.packing import MOST_BYTES
+from qm.daemon.runner.packing import KEPT_BYTES, MOST_BYTES
 from qm.daemon.runner.process import collect
 
 from .conftest import chat, greedy, started
@@ -34,6 +34,7 @@ from qm.daemon.runner.slots import Slots
 from qm.daemon.runner.weights import Model
 
 packing.MOST_BYTES = int(sys.argv[2])
+packing.KEPT_BYTES = int(sys.argv[4])
 placement = wire.Placement(n_ctx=2048, n_parallel=1, n_threads=1, flash_attention=sys.argv[3])
 log = Log()
 model = Model([sys.argv[1]], placement, lambda _: True, log)
@@ -119,11 +120,30 @@ found["again"] = evaluate(first, 300, 301)
 print(json.dumps(found))
 """
 
+_GATHERING = """
+context.clear()
+for slot in slots.all:
+    slots.empty(slot)
+tokens = tokens[:300]
+for slot in slots.all:
+    slots.take(slot)
+    evaluate(slot, 0, 300)
+    slot.grow(300)
+    slots.give_back(slot, tokens)
+    packing.Packing(context, slots).pack()
+print(json.dumps([slot.packed is not None for slot in slots.all]))
+"""
+
 
 def _found(
-    model: Path, most_bytes: int = MOST_BYTES, more: str = "", flash: str = "on"
+    model: Path,
+    most_bytes: int = MOST_BYTES,
+    kept_bytes: int = KEPT_BYTES,
+    more: str = "",
+    flash: str = "on",
 ) -> dict[str, Any]:
-    command = [sys.executable, "-c", _SCRIPT + more, str(model), str(most_bytes), flash]
+    script, limits = _SCRIPT + more, (str(most_bytes), flash, str(kept_bytes))
+    command = [sys.executable, "-c", script, str(model), *limits]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=120)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -157,8 +177,15 @@ def test_what_comes_back_in_part_has_no_gap_before_it(tiny: Path) -> None:
 
 def test_what_takes_too_much_memory_stays_where_it_is(tiny: Path) -> None:
     """Nothing is packed then, rather than a part."""
-    found = _found(tiny, most_bytes=1000)
-    assert (found["packed"], found["cells"]) == (False, 300)
+    for limits in ((1000, KEPT_BYTES), (MOST_BYTES, 1000)):
+        found = _found(tiny, *limits)
+        assert (found["packed"], found["cells"]) == (False, 300)
+
+
+def test_what_went_before_is_no_obstacle(tiny: Path) -> None:
+    """How much is packed at once is a matter of time; how much in all, one of memory."""
+    one = 301 * 2 * 2 * 16 * 2  # bytes: tokens, blocks, keys and values, numbers of 16 bits
+    assert all(_found(tiny, most_bytes=2 * one, more=_GATHERING))
 
 
 def test_an_answer_that_must_repeat_has_the_first_cells(tiny: Path) -> None:
