@@ -14,7 +14,7 @@ from .tools.calls import Tools
 from .tools.formats import HARMONY, PLAIN, ToolFormat, choose
 from .tools.harmony import HarmonyParser
 from .tools.parser import ToolCallParser
-from .tools.required import call_schema
+from .tools.required import call_schema, or_call
 
 
 class OutputParser(Protocol):
@@ -79,11 +79,25 @@ class OutputShape:
         tools = None
         if self.form is not None:
             form = replace(PLAIN, bare=False) if self._is_bare_json else self.form
+            form = PLAIN if self._may_be_call(request) and not form.bare else form
             opened = self.forced is not None
             tools = ToolCallParser(form, Tools.of(request.tools), opened=opened)
         opened_thinking = prompt.rstrip().endswith(self.tags.start)
         thinking = ThinkingSplitter(opened=opened_thinking, tags=self.tags) if self.thinks else None
         return _Both(thinking, tools) if thinking or tools else None
+
+    def schema(self, request: Request) -> JsonObject | None:
+        """What the answer is held to: a call, or what the request wants, or a call in its place."""
+        wanted = request.format.json_schema if request.format else None
+        if self.forced or wanted is None:
+            return self.forced
+        schema = {True: {}, False: {"enum": []}}[wanted] if isinstance(wanted, bool) else wanted
+        return or_call(schema, request.tools) if self._may_be_call(request) else schema
+
+    def _may_be_call(self, request: Request) -> bool:
+        """Whether an answer that is held to a schema may be a call without marks instead."""
+        held = request.format is not None and request.format.json_schema is not None
+        return held and self.form is not None and not (self.forced or self.harmony)
 
     @property
     def _is_bare_json(self) -> bool:

@@ -47,8 +47,6 @@ from .request import (
     Event,
     Finished,
     FinishReason,
-    Format,
-    JsonObject,
     Message,
     Metrics,
     Request,
@@ -322,7 +320,7 @@ def _generate(work: Work, prompt: Prompt) -> Generate:
     constraint = request.format
     shape = work.shape
     thinks = shape.thinks and request.think is not False
-    schema = shape.forced or (_schema(constraint) if constraint else None)
+    schema = shape.schema(request)
     return Generate(
         id=0,
         options=options,
@@ -343,17 +341,6 @@ def _generate(work: Work, prompt: Prompt) -> Generate:
         client=request.client,
         score_prompt=request.echo and request.logprobs,
     )
-
-
-def _schema(constraint: Format) -> JsonObject | None:
-    """True allows any JSON, False none."""
-    match constraint.json_schema:
-        case True:
-            return {}
-        case False:
-            return {"enum": []}
-        case schema:
-            return schema
 
 
 def _renders_suffix(template: Template | None) -> bool:

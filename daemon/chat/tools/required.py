@@ -1,13 +1,16 @@
-"""A call that must be made: the JSON Schema that an answer is held to."""
+"""Answers that are held to a JSON Schema: a call that must be made, or one that may be instead."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from qm.store.errors import InvalidRequest
 
 from ..request import JsonObject, ToolChoice
+
+_DEFINITIONS: Final = ("$defs", "definitions")
+_MOVED: Final = tuple(f"#/{key}/" for key in _DEFINITIONS)
 
 
 class UnknownTool(InvalidRequest):
@@ -51,10 +54,45 @@ def call_schema(tools: Sequence[JsonObject], choice: ToolChoice) -> JsonObject |
     return schema | definitions
 
 
+def or_call(schema: JsonObject, tools: Sequence[JsonObject]) -> JsonObject:
+    """`schema`, or a call to one of the tools, whose arguments are any object.
+
+    Stays as it is where it is a call's own, and where it refers to itself in ways that would mean
+    something else then.
+    """
+    properties = schema.get("properties")
+    is_call = isinstance(properties, dict) and {"name", "arguments"} <= properties.keys()
+    if is_call or not tools or any(not at.startswith(_MOVED) for at in _references(schema)):
+        return schema
+    names = [str((tool.get("function") or tool).get("name") or "") for tool in tools]
+    call = {
+        "type": "object",
+        "properties": {"name": {"enum": names}, "arguments": {"type": "object"}},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+    definitions = {key: value for key, value in schema.items() if key in _DEFINITIONS}
+    answer = {key: value for key, value in schema.items() if key not in _DEFINITIONS}
+    return {"anyOf": [answer, call]} | definitions
+
+
+def _references(schema: JsonObject) -> Iterator[str]:
+    """Where its `$ref`s point, however deep it is nested."""
+    left: list[Any] = [schema]  # Any: JSON values
+    while left:
+        match left.pop():
+            case dict() as found:
+                if isinstance(at := found.get("$ref"), str):
+                    yield at
+                left += found.values()
+            case list() as found:
+                left += found
+
+
 def _call(function: JsonObject, definitions: JsonObject) -> JsonObject:
     """A call's schema. Definitions move to the root, where references look for them."""
     parameters = {"type": "object"} | (function.get("parameters") or {})
-    for key in ("$defs", "definitions"):
+    for key in _DEFINITIONS:
         if isinstance(parameters.get(key), dict):
             own, shared = parameters.pop(key), definitions.setdefault(key, {})
             renamed = _renamed(key, own, shared)

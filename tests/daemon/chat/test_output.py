@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]  # its stubs are one more package
 import pytest
 from qm.daemon.chat.output import OutputShape, output_shape
-from qm.daemon.chat.request import Delta, JsonObject, Request, ToolChoice, joined
-from qm.daemon.chat.tools.required import NoTools, UnknownTool, call_schema
+from qm.daemon.chat.request import Delta, Format, JsonObject, Request, ToolChoice, joined
+from qm.daemon.chat.tools.required import NoTools, UnknownTool, call_schema, or_call
 from qm.modelfiles.template import Template
 
 CHATML = Template.of("{% if tools %}<tool_call>{% endif %}{{ messages }}")
@@ -65,6 +66,42 @@ def test_an_answer_goes_on_behind_the_reasoning() -> None:
     assert expected.continued("<think>\n", "{") == "<think>\n\n</think>\n\n{"
     assert expected.continued("<think>\n", "") == "<think>\n"
     assert not shape(tool_choice=ToolChoice("required")).can_continue
+
+
+POINT: JsonObject = {
+    "type": "object",
+    "properties": {"x": {"$ref": "#/$defs/n"}},
+    "required": ["x"],
+    "$defs": {"n": {"type": "integer"}},
+}
+
+
+@pytest.mark.parametrize("template", [CHATML, MISTRAL, Template.of("<start_function_call>")])
+def test_an_answer_that_is_held_to_a_schema_may_be_a_call(template: Template) -> None:
+    """To a tool on offer, whatever marks the model has; definitions are found where they were."""
+    request = asked(format=Format(POINT))
+    expected = output_shape(request, template, thinks=False)
+    held = jsonschema.Draft202012Validator(expected.schema(request))
+    for valid in (CALL, '{"x": 1}'):
+        held.validate(json.loads(valid))
+    for invalid in ({"x": "1"}, {"name": "other", "arguments": {}}, {"name": "now"}):
+        assert not held.is_valid(invalid)
+    for text, names, content in ((CALL, ["now"], ""), ('{"x": 1}', [], '{"x": 1}')):
+        parser = expected.parser(request, "")
+        assert parser is not None
+        delta = joined([*map(parser.feed, text), parser.finish()])
+        assert ([call.name for call in delta.tool_calls], delta.content) == (names, content)
+
+
+def test_no_call_takes_the_place_of_an_answer_where_none_is_offered() -> None:
+    """Nor where the schema is a call's, or its references would lead elsewhere then."""
+    for fields in ({"tools": ()}, {"tool_choice": ToolChoice("none")}):
+        request = asked(format=Format(POINT), **fields)
+        assert output_shape(request, CHATML, thinks=False).schema(request) == POINT
+    tree: JsonObject = {"properties": {"next": {"$ref": "#"}}}
+    call: JsonObject = {"properties": {"name": {"const": "now"}, "arguments": {"maxProperties": 0}}}
+    for schema in (tree, call):
+        assert or_call(schema, (NOW,)) == schema
 
 
 def test_a_required_call_begins_in_the_prompt() -> None:
