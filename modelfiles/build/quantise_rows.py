@@ -26,7 +26,7 @@ from .quantised_head import Head
 
 Data: TypeAlias = bytes | memoryview
 
-_CHUNK_ITEMS: Final = 1 << 17  # a millisecond's work, and buffers that stay in a core's cache
+_CHUNK_ITEMS: Final = 1 << 18  # milliseconds of work, of which Python takes little
 _AHEAD: Final = 3  # chunks a thread that may wait for who takes them
 _FLOAT_BYTES: Final = 4
 
