@@ -132,6 +132,7 @@ def bring_all(client: Client, files: Mapping[str, Path]) -> dict[str, str]:
 
 def bring(client: Client, path: Path) -> str:
     """The digest of a file that is in the store now: weights by path, small files as bytes."""
+    path = path.absolute()
     return _adopt(client, path) if _is_weights(path) else _send(client, path)
 
 
@@ -145,12 +146,14 @@ def _adopt(client: Client, path: Path) -> str:
 
 def _send(client: Client, path: Path) -> str:
     try:
-        size = path.stat().st_size
-        if size > _SENT_BYTES:
-            raise MissingFile(f"{path} has {size} bytes and is neither GGUF nor safetensors")
-        data = path.read_bytes()
+        with path.open("rb") as file:  # it may be a pipe or a device, which have no size
+            data = file.read(_SENT_BYTES + 1)
     except OSError as error:
         raise MissingFile(f"can't read {path}: {error.strerror}") from error
+    if len(data) > _SENT_BYTES:
+        raise MissingFile(
+            f"{path} has more than {_SENT_BYTES >> 20} MiB and is neither GGUF nor safetensors"
+        )
     digest = f"sha256:{sha256(data).hexdigest()}"
     client.upload(digest, data)
     return digest
@@ -159,6 +162,8 @@ def _send(client: Client, path: Path) -> str:
 def _is_weights(path: Path) -> bool:
     if path.suffix in (".gguf", ".safetensors"):
         return True
+    if not path.is_file():  # what a pipe gives can be read once
+        return False
     try:
         with path.open("rb") as file:
             return file.read(4) == b"GGUF"

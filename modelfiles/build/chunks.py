@@ -15,6 +15,28 @@ class TextTooShort(InvalidRequest):
     code = "text_too_short"
 
 
+class NotText(InvalidRequest):
+    """What is no text in UTF-8, which llama.cpp may abort over."""
+
+    code = "not_text"
+
+
+def check_text(text: bytes, what: str) -> None:
+    """Before any model is loaded for it. Raises NotText or TextTooShort."""
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        if error.end != len(text) or error.reason != "unexpected end of data":  # cut to a length
+            raise NotText(
+                f"the {what} text is not UTF-8 from byte {error.start} on; to convert it: iconv"
+            ) from None
+    if len(text) < MIN_CHUNKS * CHUNK_TOKENS:  # there is no token without a byte
+        raise TextTooShort(
+            f"the {what} text has {len(text)} bytes; at least {MIN_CHUNKS * CHUNK_TOKENS} tokens "
+            "are needed"
+        )
+
+
 def chunked(tokens: list[int], what: str, limit: int | None = None) -> list[list[int]]:
     """Whole chunks, the rest left out; raises TextTooShort for fewer than two."""
     whole = len(tokens) // CHUNK_TOKENS

@@ -19,7 +19,7 @@ from qm.store.errors import InvalidRequest
 from qm.store.gguf import read_header
 
 from ..quality import Quality
-from .chunks import chunked
+from .chunks import check_text, chunked
 from .logprobs import Totals, score
 from .native_model import CHUNK_TOKENS, Floats, Loaded, loaded
 
@@ -57,6 +57,7 @@ def evaluate(
 
     Raises TextTooShort, ModelUnusable, DifferentVocabularies.
     """
+    check_text(text, "evaluation")
     account = account_of(subject.weights)
     if limit is None and most_s is not None:
         limit = chunks_within(most_s, [account] * (2 if subject.base else 1))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..native import C
-from .chunks import chunked
+from .chunks import check_text, chunked
 from .graph_node import F32, NODE_POINTER, Node, check_layout, floats, integers, op_number
 from .imatrix_file import Entry, Imatrix
 from .native_model import CHUNK_TOKENS, loaded
@@ -30,7 +30,8 @@ Doubles = npt.NDArray[np.float64]
 def compute_imatrix(
     weights: Sequence[Path], text: bytes, dataset: str, on_chunk: Callable[[int, int], None]
 ) -> Imatrix:
-    """Raises TextTooShort or ModelUnusable. Same model, text and machine: same matrix."""
+    """Raises NotText, TextTooShort or ModelUnusable. Same model, text and machine: same matrix."""
+    check_text(text, "calibration")
     collector = Collector()
     callback = C.ggml_backend_sched_eval_callback(collector.on_node)
     with loaded(weights, on_node=callback) as model:

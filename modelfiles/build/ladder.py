@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..quality import Quality
-from .chunks import chunked
+from .chunks import check_text, chunked
 from .evaluate import OUTPUTS, account_of, check_same, chunks_within, predictions, targets
 from .logprobs import Totals, score
 from .native_model import Floats, Loaded, loaded
@@ -45,6 +45,7 @@ def measure_ladder(
 
     Raises what `evaluate` raises, and StoreFull for want of room in `scratch`.
     """
+    check_text(text, "evaluation")
     accounts = {name: account_of(weights) for name, weights in models.items()}
     base_account = account_of(base)
     if limit is None and most_s is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from qm.cli import create
 from qm.cli.client import Client
 from qm.cli.create import create_command
-from qm.cli.sources import MissingFile, local_files, with_repository_files
+from qm.cli.sources import MissingFile, bring, local_files, with_repository_files
 from qm.modelfiles.parser import parse
 from qm.modelfiles.quantization import UnknownType
 from qm.modelfiles.spec import NotYet, from_modelfile
@@ -160,3 +161,34 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").touch()
     with pytest.raises(MissingFile, match="pickle"):
         with_repository_files(from_modelfile(parse(f"FROM {tmp_path}")), tmp_path)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder(Client):
+    """A daemon that only takes files."""
+
+    sent: list[bytes] = field(default_factory=list)
+
+    def upload(self, digest: str, data: bytes) -> None:
+        self.sent.append(data)
+
+
+def test_what_has_no_size_is_read_to_a_bound(tmp_path: Path) -> None:
+    """A pipe is read once and whole, a device without an end not until memory is full."""
+    client = Recorder(tmp_path / "none")
+    reading, writing = os.pipe()
+    os.write(writing, b"GGUFs are files, this is a text")
+    os.close(writing)
+    bring(client, Path(f"/dev/fd/{reading}"))
+    os.close(reading)
+    assert client.sent == [b"GGUFs are files, this is a text"]
+    with pytest.raises(MissingFile, match="/dev/zero has more than 64 MiB"):
+        bring(client, Path("/dev/zero"))
+
+
+def test_a_text_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """By its whole path, as it was looked for."""
+    client = Recorder(tmp_path / "none")
+    for path, why in ((tmp_path / "none", "No such file"), (tmp_path, "Is a directory")):
+        with pytest.raises(MissingFile, match=f"can't read {path}: {why}"):
+            bring(client, path)

@@ -75,7 +75,7 @@ CASES: dict[str, Case] = {
     "a text that is too short": (
         write("text.txt", b"hello there"),
         f"QUANTIZE IQ4_XS\n{TEXT}",
-        "the calibration text has 7 tokens for this model; at least 1024 are needed",
+        "the calibration text has 11 bytes; at least 1024 tokens are needed",
     ),
 }
 
