@@ -109,7 +109,8 @@ def test_divergence_equals_llama_perplexity(
     assert found.perplexity == pytest.approx(theirs["perplexity"], rel=1e-4)
     assert found.kld_mean == pytest.approx(theirs["kld_mean"], rel=1e-3)
     assert found.kld_p99 == pytest.approx(theirs["kld_p99"], rel=1e-3)
-    assert found.top1_agreement == pytest.approx(theirs["top1_agreement"], abs=1e-4)
+    one_tie = 1 / found.tokens  # without AVX512 one falls otherwise, in llama-perplexity too
+    assert found.top1_agreement == pytest.approx(theirs["top1_agreement"], abs=1.1 * one_tie)
 
 
 def test_a_model_does_not_diverge_from_itself(child: ProcessPoolExecutor, small: Path) -> None:
