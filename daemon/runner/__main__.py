@@ -18,6 +18,9 @@ import sys
 import threading
 from typing import Final
 
+from . import plain_typing  # noqa: F401  before what wants typing_extensions
+
+# isort: split
 from qm.modelfiles.binding import binding_version
 from qm.modelfiles.native import C
 
