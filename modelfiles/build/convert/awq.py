@@ -31,8 +31,8 @@ def dequantised(stored: Mapping[str, Stored], config: Config) -> dict[str, Tenso
 
 
 def _weight(parts: Parts, base: str) -> Tensor:
-    packed, zeros = parts.take(f"{base}.qweight"), parts.take(f"{base}.qzeros")
-    scales = parts.take(f"{base}.scales")
+    packed, zeros = parts.take_matrix(f"{base}.qweight"), parts.take_matrix(f"{base}.qzeros")
+    scales = parts.take_matrix(f"{base}.scales")
     inputs, outputs = packed.shape[0], packed.shape[1] * 8
     if scales.shape[1] != outputs or inputs % scales.shape[0]:
         raise NotDequantizable(f"{base}: scales of the shape {scales.shape} don't fit its weights")

@@ -78,7 +78,8 @@ def _unpacked(parts: Parts, base: str, ways: list[_Way]) -> Tensor:
     if packed.dtype != "I32":
         common = parts.take_if_there(f"{base}.weight_global_scale")
         return from_four_bits(base, packed, scale, common)
-    shape = tuple(int(size) for size in parts.take(f"{base}.weight_shape").raw())
+    said = parts.take(f"{base}.weight_shape").raw().reshape(-1)
+    shape = tuple(said.tolist()) if said.dtype.kind == "i" else ()
     zero = parts.take_if_there(f"{base}.weight_zero_point")
     order = parts.take_if_there(f"{base}.weight_g_idx")
     way = next((way for way in ways if _fits(way, packed, scale, shape)), None)

@@ -33,8 +33,8 @@ def dequantised(stored: Mapping[str, Stored], config: Config) -> dict[str, Tenso
 
 
 def _weight(parts: Parts, base: str, bits: int, group: int, zero_offset: int) -> Tensor:
-    packed, zeros = parts.take(f"{base}.qweight"), parts.take(f"{base}.qzeros")
-    scales, order = parts.take(f"{base}.scales"), parts.take_if_there(f"{base}.g_idx")
+    packed, zeros = parts.take_matrix(f"{base}.qweight"), parts.take_matrix(f"{base}.qzeros")
+    scales, order = parts.take_matrix(f"{base}.scales"), parts.take_if_there(f"{base}.g_idx")
     inputs, outputs = packed.shape[0] * 32 // bits, packed.shape[1]
 
     def load() -> Array:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .errors import MissingWeights
+from .errors import MissingWeights, NotDequantizable
 from .float8 import decode_e8m0
 from .shards import Stored
-from .tensor import Array, Tensor
+from .tensor import Array, Load, Tensor
 
 
 class Parts:
@@ -27,6 +27,13 @@ class Parts:
             raise MissingWeights(f"the repository lacks {name!r}, which its quantisation needs")
         return self._left.pop(name)
 
+    def take_matrix(self, name: str) -> Stored:
+        """The same of what must have rows and columns."""
+        found = self.take(name)
+        if len(found.shape) != 2 or 0 in found.shape:
+            raise NotDequantizable(f"{name} has the shape {found.shape}, want rows and columns")
+        return found
+
     def take_if_there(self, name: str) -> Stored | None:
         return self._left.pop(name, None)
 
@@ -36,7 +43,9 @@ class Parts:
             del self._left[name]
 
     def replace(self, name: str, weight: Tensor) -> None:
-        self._weights[name] = weight
+        """`weight` raises NotDequantizable when it is read and its parts don't fit together."""
+        parts = tuple(_fitting(name, load) for load in weight.parts)
+        self._weights[name] = Tensor(weight.shape, weight.kind, parts)
 
     def tensors(self) -> dict[str, Tensor]:
         """All that is left in its old order, new names last."""
@@ -47,6 +56,16 @@ class Parts:
             elif name in self._left:
                 found[name] = self._left[name].tensor()
         return found | self._weights
+
+
+def _fitting(name: str, load: Load) -> Load:
+    def loaded() -> Array:
+        try:
+            return load()
+        except (ValueError, IndexError) as error:  # numpy's, of shapes and of codes beyond a table
+            raise NotDequantizable(f"the parts of {name} don't fit together: {error}") from error
+
+    return loaded
 
 
 def scales_of(stored: Stored) -> Array:

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from qm.modelfiles.build.convert import convert
-from qm.modelfiles.build.convert.errors import BadTensor, MissingWeights, NotDequantizable
+from qm.modelfiles.build.convert.errors import (
+    BadConfig,
+    BadTensor,
+    MissingWeights,
+    NotDequantizable,
+)
 
 from tests.modelfiles.build.convert.described import described
 from tests.modelfiles.build.convert.tiny import Array, Json, weights, write_safetensors
@@ -390,6 +395,31 @@ def test_names_the_part_that_is_missing(missing: str, tmp_path: Path) -> None:
     method, stored, _ = gptq(4, act_order=False)
     del stored[f"{BASE}.{missing}"]
     with pytest.raises(MissingWeights, match=missing):
+        converted(write_repository(tmp_path / "tiny", method, stored))
+
+
+@pytest.mark.parametrize(
+    ("case", "part"),
+    [
+        ("bitsandbytes int8", "SCB"),
+        ("bitsandbytes nf4", "weight.absmax"),
+        ("bitsandbytes nf4", "weight.quant_map"),
+        ("gptq 4", "qzeros"),
+        ("awq", "qzeros"),
+        ("awq", "qweight"),
+        ("gptq 4", "scales"),
+        ("fp8 in rows", "weight_scale"),
+        ("compressed int4, asymmetric", "weight_zero_point"),
+        ("compressed int4", "weight_shape"),
+        ("NVFP4 of ModelOpt", "weight_scale_2"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_in_words(case: str, part: str, tmp_path: Path) -> None:
+    """With the weight's name; the shapes are a stranger's."""
+    method, stored, _ = CASES[case]()
+    kind, numbers = stored[f"{BASE}.{part}"]
+    stored[f"{BASE}.{part}"] = (kind, numbers[:0] if len(numbers) < 3 else numbers[:3])
+    with pytest.raises((NotDequantizable, BadConfig), match=r"v_proj|scales"):
         converted(write_repository(tmp_path / "tiny", method, stored))
 
 
