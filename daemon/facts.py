@@ -13,6 +13,7 @@ from qm.store.gguf import Header, Tensor
 
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _EXPERT = re.compile(r"_(?:exps|chexps)\.")  # experts of which a token uses a few
+_SEE_AHEAD = frozenset({"gemma-embedding", "t5encoder"})  # whatever their metadata say
 _INPUT = ("token_embd", "token_types", "position_embd", "per_layer_token_embd", "rope_")
 
 
@@ -51,6 +52,7 @@ class ModelFacts:
     them), adapters, a draft model's weights and buffers (`draft_bytes`); `extra_host_bytes` is what
     the host has of them though they are on a GPU.
     `draft_mapped` is what a load maps of a draft model's file: on the host, and beside a GPU.
+    `sees_ahead`: it embeds, and its attention looks both ways: an input is evaluated in one piece.
     """
 
     n_ctx_train: int
@@ -68,6 +70,7 @@ class ModelFacts:
     draft_mapped: tuple[int, int] = (0, 0)
     n_parameters: int = 0
     head_bytes: int = 0
+    sees_ahead: bool = False
     spans: tuple[Span, ...] = field(default=(), repr=False)
 
     @property
@@ -181,9 +184,18 @@ def model_facts(
         extra_kv_elements=sum(kv_elements(draft)) if draft else 0,
         n_parameters=sum(one.items for one in tensors),
         head_bytes=head or tied,
+        sees_ahead=_sees_ahead(header),
         spans=spans,
     )
     return _with_draft(facts, model_facts(draft), draft_compute_bytes) if draft else facts
+
+
+def _sees_ahead(header: Header) -> bool:
+    """Whether it embeds or ranks so; models that generate by diffusion take a step as any other."""
+    architecture, said = header.architecture, header.metadata
+    pools = bool(said.get(f"{architecture}.pooling_type"))
+    causal = said.get(f"{architecture}.attention.causal", architecture not in _SEE_AHEAD)
+    return pools and causal is False
 
 
 def _with_draft(facts: ModelFacts, draft: ModelFacts, compute_bytes: int) -> ModelFacts:

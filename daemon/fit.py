@@ -39,6 +39,7 @@ _ACTIVATIONS = 16  # rows as wide as the embedding that one token's evaluation h
 _FLOAT_BYTES = 4
 _MASK_BYTES = 2  # of one token's attention to one place of the context
 _MAX_UBATCH = 512
+_LONGEST_INPUT = 8192  # of models that need an input in one piece; buffers grow with it
 _SPARE = 4  # sequences that keep finished conversations, as `Placement.n_spare`
 _HOST_SHARE = 8  # the cache of a context that nobody asked for may grow to an eighth of the host's
 _GPU_SHARE = 4  # memory, and to a quarter of what the GPUs have free
@@ -73,7 +74,7 @@ def fit(
     `headless_costs` are those of a placement that leaves the output's table to the host.
     """
     n_parallel = wishes.num_parallel or wanted.n_parallel
-    costs = costs or estimated_costs(facts, n_ubatch(wishes), n_parallel)
+    costs = costs or estimated_costs(facts, n_ubatch(facts, wishes, wanted), n_parallel)
     ordered = _in_order(rooms, wishes)
     own = tuple(room for room in ordered if not room.shares_host)
     for usable in dict.fromkeys((ordered, own)):  # on GPUs that share it buffers cost more of it
@@ -86,9 +87,12 @@ def fit(
     raise case.refusal()
 
 
-def n_ubatch(wishes: Options) -> int:
+def n_ubatch(facts: ModelFacts, wishes: Options, wanted: Wanted) -> int:
     """How many tokens are evaluated at once at most."""
-    return min(wishes.num_batch or _MAX_UBATCH, _MAX_UBATCH)
+    most = _MAX_UBATCH
+    if facts.sees_ahead:
+        most = max(most, min(target_context(facts, wishes, wanted), _LONGEST_INPUT))
+    return min(wishes.num_batch or most, most)
 
 
 def target_context(facts: ModelFacts, wishes: Options, wanted: Wanted) -> int:
@@ -252,11 +256,11 @@ class _Case:
         used = [room for room, _ in split.segments]
         patterns = [EXPERTS_OF.format("|".join(map(str, experts)))] if experts else []
         patterns += [HEAD] if split.head_on_host else []
-        n_batch = self.wishes.num_batch or _MAX_UBATCH
+        ubatch = n_ubatch(self.facts, self.wishes, self.wanted)
         return Placement(
             n_ctx=split.n_ctx,
-            n_batch=n_batch,
-            n_ubatch=n_ubatch(self.wishes),
+            n_batch=self.wishes.num_batch or ubatch,
+            n_ubatch=ubatch,
             n_parallel=self.wishes.num_parallel or self.wanted.n_parallel,
             n_threads=self.wishes.num_thread or self.machine.n_cores,
             n_gpu_layers=split.n_layers,

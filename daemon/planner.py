@@ -103,7 +103,7 @@ class Planner:
         rooms = self.rooms(devices, question)
         wishes, facts, machine = question.wishes, question.facts, question.host
         n_parallel = wishes.num_parallel or self.wanted.n_parallel
-        costs = Learning(facts, n_ubatch(wishes), n_parallel)
+        costs = Learning(facts, n_ubatch(facts, wishes, self.wanted), n_parallel)
         best: Fit | None = None
         refused: DoesNotFit | None = None
         seen: list[Placement] = []

@@ -10,11 +10,14 @@ import math
 import struct
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Final
 
 from . import wire
 from .llama import Batch, Context
 from .llama_error import LlamaError
 from .weights import Model
+
+TOGETHER: Final = 512  # tokens of several inputs that are evaluated at once at most
 
 
 @dataclass(slots=True, eq=False)
@@ -81,12 +84,15 @@ class Embedder:
         self._context.clear()
         self._batch.clear()
         planned: list[EmbedWork] = []
-        room = self._context.n_ubatch  # attention over whole inputs needs them in one piece
+        room = min(self._context.n_ubatch, TOGETHER)
         while len(planned) < self._context.n_parallel:
             work = next((work for work in self._works if work.waiting), None)
-            if work is None or len(work.inputs[work.n_started]) > room:
+            if work is None:
                 break
             tokens = work.inputs[work.n_started]
+            # Attention over whole inputs needs them in one piece, so a long one comes alone.
+            if len(tokens) > room and planned:
+                break
             self._batch.add_many(tokens, 0, len(planned), output=True, every=True)
             room -= len(tokens)
             work.n_started += 1

@@ -47,6 +47,21 @@ def test_numbers_that_are_missing_count_as_zero() -> None:
     assert facts.layers == ()
 
 
+def test_models_that_embed_may_see_ahead() -> None:
+    """By what they say or by their architecture; not those that generate by diffusion."""
+
+    def sees_ahead(architecture: str, **said: Value) -> bool:
+        own = {f"{architecture}.{key.replace('__', '.')}": value for key, value in said.items()}
+        metadata: dict[str, Value] = {"general.architecture": architecture, **own}
+        return model_facts(Header(3, metadata, (), 0, 32, 0)).sees_ahead
+
+    assert sees_ahead("bert", pooling_type=1, attention__causal=False)
+    assert sees_ahead("gemma-embedding", pooling_type=1)
+    assert not sees_ahead("qwen3", pooling_type=3)
+    assert not sees_ahead("bert", pooling_type=0, attention__causal=False)
+    assert not sees_ahead("dream", attention__causal=False)
+
+
 def test_experts_input_and_output_are_told_apart() -> None:
     """Shared experts are no experts: every token uses them."""
     metadata: dict[str, Value] = {"general.architecture": "x", "x.block_count": 1}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from qm.daemon.facts import LayerFacts, ModelFacts, model_facts
-from qm.daemon.fit import HEAD, fit
+from qm.daemon.fit import HEAD, fit, n_ubatch
 from qm.daemon.hardware import Machine
 from qm.daemon.packing import KV_BYTES_PER_ELEMENT
 from qm.daemon.placing import RUNNER_BYTES, Costs, DoesNotFit, Fit, NoSuchDevice, Room, Wanted
@@ -164,6 +164,23 @@ def test_wishes_override_per_value() -> None:
     assert placement.n_batch == placement.n_ubatch == 64
     assert placement.kv_type == "q8_0"
     assert not placement.use_mmap
+
+
+def test_what_is_embedded_comes_in_one_piece() -> None:
+    """Where attention looks both ways no input is cut before the context ends."""
+    both_ways = replace(EIGHT, n_ctx_train=2048, sees_ahead=True)
+    for wishes, most in (
+        (Options(), 2048),
+        (Options(num_ctx=1024), 1024),
+        (Options(num_ctx=64), 512),
+    ):
+        placement = fit(both_ways, machine(64 * GIB), wishes, WANTED).placement
+        assert placement.n_batch == placement.n_ubatch == most
+    longest = replace(both_ways, n_ctx_train=1 << 20)
+    wanted = Wanted(context_length=1 << 17, n_parallel=1)
+    assert n_ubatch(longest, Options(), wanted) == 8192
+    assert n_ubatch(longest, Options(num_batch=1024), wanted) == 1024
+    assert n_ubatch(replace(longest, sees_ahead=False), Options(), wanted) == 512
 
 
 def test_all_layers_go_to_a_gpu_with_room() -> None:
