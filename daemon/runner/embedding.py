@@ -70,7 +70,7 @@ class Embedder:
         """Evaluates one batch; the answers that are complete with it."""
         planned = self._plan()
         if planned:
-            status = self._context.decode(self._batch)
+            status = self._evaluate(planned[0])
             if status:
                 return self._fail({id(work): work for work in planned}, status)
             for sequence, work in enumerate(planned):
@@ -90,15 +90,31 @@ class Embedder:
             if work is None:
                 break
             tokens = work.inputs[work.n_started]
-            # Attention over whole inputs needs them in one piece, so a long one comes alone.
-            if len(tokens) > room and planned:
+            if len(tokens) > room and planned:  # a long one comes alone
                 break
-            self._batch.add_many(tokens, 0, len(planned), output=True, every=True)
+            if len(tokens) <= self._context.n_ubatch:
+                self._batch.add_many(tokens, 0, len(planned), output=True, every=True)
             room -= len(tokens)
             work.n_started += 1
             planned.append(work)
             self._works.rotate(-1)
         return planned
+
+    def _evaluate(self, first: EmbedWork) -> int:
+        """llama_decode's status for the batch, or for an input of `first` that no batch holds.
+
+        That one comes in pieces, of which the last has what is pooled (`Context.reads_on`).
+        Attention that looks both ways needs an input in one piece, and so its limit is the batch.
+        """
+        tokens, most = first.inputs[first.n_started - 1], self._context.n_ubatch
+        if len(tokens) <= most:
+            return self._context.decode(self._batch)
+        for start in range(0, len(tokens), most):
+            self._batch.clear()
+            self._batch.add_many(tokens[start : start + most], start, 0, output=True, every=True)
+            if status := self._context.decode(self._batch):
+                return status
+        return 0
 
     def _vector(self, sequence: int, work: EmbedWork) -> bytes:
         if work.request.rerank_query is not None:

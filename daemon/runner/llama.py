@@ -70,6 +70,8 @@ class Context:
         self.n_batch = int(C.llama_n_batch(self.pointer))
         self.n_ubatch = int(C.llama_n_ubatch(self.pointer))
         self.pooling = POOLING.get(int(C.llama_pooling_type(self.pointer)), "none")
+        # What is read before a token doesn't change with what follows, and the last tells all.
+        self.reads_on = self.pooling == "last" and not model.sees_ahead
         self.greedy = Likeliest(model.vocabulary.size)
         self._logits_bytes = model.vocabulary.size * ctypes.sizeof(ctypes.c_float)
         self._memory = C.llama_get_memory(self.pointer)

@@ -59,7 +59,7 @@ def _describe(
 ) -> wire.Loaded:
     vocabulary, placement = model.vocabulary, request.placement
     limit = min(placement.n_ctx_seq or context.n_ctx, context.n_ctx)
-    if request.embedding:
+    if request.embedding and not context.reads_on:
         limit = min(limit, context.n_ubatch)
     return wire.Loaded(
         id=request.id,

@@ -94,6 +94,12 @@ class Model:
         n_heads = int(C.llama_model_n_head(self.pointer))
         return int(key or 0) or (int(C.llama_model_n_embd(self.pointer)) // max(n_heads, 1))
 
+    @property
+    def sees_ahead(self) -> bool:
+        """Whether its attention looks both ways."""
+        architecture = self._metadata("general.architecture")
+        return self._metadata(f"{architecture}.attention.causal") == "false"
+
     def _metadata(self, key: str) -> str:
         """A value as text; empty where there is none."""
         value = ctypes.create_string_buffer(_NAME_BYTES)

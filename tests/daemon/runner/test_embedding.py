@@ -8,6 +8,7 @@ import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 from qm.daemon.runner import wire
@@ -15,11 +16,12 @@ from qm.daemon.runner.failures import NotSupported, RequestRefused
 from qm.daemon.runner.process import Runner, collect
 from qm.store.gguf import read_header
 
-from .conftest import greedy, with_numbers
+from .conftest import greedy, started, with_numbers
+from .tiny_models import write_tiny_model
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PLACEMENT = wire.Placement(n_ctx=512, n_batch=64, n_ubatch=64, n_parallel=3, n_threads=1)
-_MEAN = 1
+_MEAN, _LAST = 1, 3
 
 
 def with_mean_pooling(model: Path) -> bytes:
@@ -90,6 +92,31 @@ async def test_long_inputs_are_cut_or_refused(runner: Runner) -> None:
     with pytest.raises(RequestRefused) as refused:
         await runner.embed(wire.Embed(0, ("short", long), truncate=False))
     assert refused.value.facts == {"index": 1, "tokens": 501, "limit": 64}
+
+
+async def test_a_model_that_pools_by_the_last_token_reads_on(tmp_path: Path) -> None:
+    """In pieces, what fits into no batch; the vector is that of the whole input."""
+    plain = write_tiny_model(tmp_path / "plain.gguf", "llama")
+    model = tmp_path / "model.gguf"
+    model.write_bytes(with_numbers(plain, {"llama.pooling_type": _LAST}))
+    long = tuple(3 + at % 50 for at in range(200))
+    inputs = wire.Embed(0, tokens=(long, long[:9], long), truncate=False)
+    vectors = []
+    for at_once in (64, 256):
+        placement = msgspec.structs.replace(PLACEMENT, n_batch=at_once, n_ubatch=at_once)
+        runner = await started(model, tmp_path / "log", placement, embedding=True)
+        try:
+            embedded = await runner.embed(inputs)
+            with pytest.raises(RequestRefused) as refused:
+                await runner.embed(wire.Embed(0, tokens=(long * 3,), truncate=False))
+        finally:
+            await runner.close()
+        assert refused.value.facts["limit"] == PLACEMENT.n_ctx
+        vectors.append(embedded.vectors)
+    (pieces, short, again), (whole, alone, _) = vectors
+    assert cosine(pieces, whole) > 0.9999 > cosine(pieces, short)
+    assert cosine(pieces, again) > 0.9999
+    assert cosine(short, alone) > 0.9999
 
 
 async def test_nothing_to_embed(runner: Runner) -> None:
