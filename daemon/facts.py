@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from qm.store.gguf import Header, Tensor
 
+from .both_ways import sees_ahead
+
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _EXPERT = re.compile(r"_(?:exps|chexps)\.")  # experts of which a token uses a few
-_SEE_AHEAD = frozenset({"gemma-embedding", "t5encoder"})  # whatever their metadata say
 _INPUT = ("token_embd", "token_types", "position_embd", "per_layer_token_embd", "rope_")
 
 
@@ -184,18 +185,17 @@ def model_facts(
         extra_kv_elements=sum(kv_elements(draft)) if draft else 0,
         n_parameters=sum(one.items for one in tensors),
         head_bytes=head or tied,
-        sees_ahead=_sees_ahead(header),
+        sees_ahead=_embeds_at_once(header),
         spans=spans,
     )
     return _with_draft(facts, model_facts(draft), draft_compute_bytes) if draft else facts
 
 
-def _sees_ahead(header: Header) -> bool:
-    """Whether it embeds or ranks so; models that generate by diffusion take a step as any other."""
-    architecture, said = header.architecture, header.metadata
+def _embeds_at_once(header: Header) -> bool:
+    """Not a model that generates by diffusion: that takes a step as any other."""
+    architecture, said = header.architecture or "", header.metadata
     pools = bool(said.get(f"{architecture}.pooling_type"))
-    causal = said.get(f"{architecture}.attention.causal", architecture not in _SEE_AHEAD)
-    return pools and causal is False
+    return pools and sees_ahead(architecture, said.get(f"{architecture}.attention.causal"))
 
 
 def _with_draft(facts: ModelFacts, draft: ModelFacts, compute_bytes: int) -> ModelFacts:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from qm.modelfiles.native import C, fill
 
+from ..both_ways import sees_ahead
 from .llama_error import LlamaError
 from .llama_log import Log
 from .registry import add_remotes, buffer_type, device_pointer
@@ -98,7 +99,8 @@ class Model:
     def sees_ahead(self) -> bool:
         """Whether its attention looks both ways."""
         architecture = self._metadata("general.architecture")
-        return self._metadata(f"{architecture}.attention.causal") == "false"
+        said = self._metadata(f"{architecture}.attention.causal")
+        return sees_ahead(architecture, {"true": True, "false": False}.get(said))
 
     def _metadata(self, key: str) -> str:
         """A value as text; empty where there is none."""
