@@ -55,7 +55,7 @@ def evaluate(
 ) -> Quality:
     """Over at most `limit` chunks of the text, or what can be read in `most_s`.
 
-    Raises TextTooShort, ModelUnusable, DifferentVocabularies.
+    Raises NotText, TextTooShort, ModelUnusable, DifferentVocabularies.
     """
     check_text(text, "evaluation")
     account = account_of(subject.weights)

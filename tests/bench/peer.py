@@ -53,9 +53,7 @@ def converter() -> tuple[Path, Path]:
     oracle = cache() / "oracle"
     if not (oracle / "bin" / "python").exists():
         print("installing torch and transformers; this takes minutes, once", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", oracle], check=True)
-        pip = [str(oracle / "bin" / "python"), "-m", "pip", "install", "-q", *_CONVERTER_NEEDS]
-        subprocess.run(pip, check=True, stdout=sys.stderr)
+        _make_environment(oracle, *_CONVERTER_NEEDS)
     return oracle / "bin" / "python", source() / "convert_hf_to_gguf.py"
 
 
@@ -97,10 +95,14 @@ def _cmake() -> str:
         return found
     tools = cache() / "tools"
     if not (tools / "bin" / "cmake").exists():
-        subprocess.run([sys.executable, "-m", "venv", tools], check=True)
-        pip = [str(tools / "bin" / "python"), "-m", "pip", "install", "-q", "cmake"]
-        subprocess.run(pip, check=True, stdout=sys.stderr)
+        _make_environment(tools, "cmake")
     return str(tools / "bin" / "cmake")
+
+
+def _make_environment(directory: Path, *packages: str) -> None:
+    subprocess.run([sys.executable, "-m", "venv", directory], check=True)
+    pip = [str(directory / "bin" / "python"), "-m", "pip", "install", "-q", *packages]
+    subprocess.run(pip, check=True, stdout=sys.stderr)
 
 
 def _instructions() -> tuple[str, ...]:
